@@ -1,0 +1,49 @@
+package core
+
+import (
+	"math"
+	"time"
+)
+
+// QoS is what a process asks of a flow. The zero value is QoSRaw's neighbour
+// with every bound at its strictest, so start from one of the named specs.
+type QoS struct {
+	Delay        uint32 // ms, one way
+	Bandwidth    uint64 // bit/s
+	Availability uint8  // class of nines
+	Loss         uint32 // 1: packets may be lost
+	BER          uint32 // 1: bits may be wrong
+	InOrder      bool
+	MaxGap       uint32        // ms between packets that are delivered
+	Timeout      time.Duration // of a silent peer
+}
+
+// The QoS specs that programs ask for by name.
+var (
+	QoSRaw         = QoS{Delay: math.MaxUint32, Loss: 1, BER: 1, MaxGap: math.MaxUint32, Timeout: 120 * time.Second}
+	QoSRawNoErrors = QoS{Delay: math.MaxUint32, Loss: 1, MaxGap: math.MaxUint32, Timeout: 120 * time.Second}
+	QoSBest        = QoS{Delay: math.MaxUint32, Loss: 1, InOrder: true, MaxGap: math.MaxUint32, Timeout: 120 * time.Second}
+	QoSVideo       = QoS{Delay: 100, Bandwidth: math.MaxUint64, Availability: 3, Loss: 1, InOrder: true, MaxGap: 100, Timeout: 120 * time.Second}
+	QoSVoice       = QoS{Delay: 50, Bandwidth: 100000, Availability: 5, Loss: 1, InOrder: true, MaxGap: 50, Timeout: 120 * time.Second}
+	QoSData        = QoS{Delay: 1000, InOrder: true, MaxGap: 2000, Timeout: 120 * time.Second}
+)
+
+// QoSByName returns the named spec: raw, raw_no_errors, best, video, voice or
+// data.
+func QoSByName(name string) (QoS, bool) {
+	switch name {
+	case "raw":
+		return QoSRaw, true
+	case "raw_no_errors":
+		return QoSRawNoErrors, true
+	case "best":
+		return QoSBest, true
+	case "video":
+		return QoSVideo, true
+	case "voice":
+		return QoSVoice, true
+	case "data":
+		return QoSData, true
+	}
+	return QoS{}, false
+}
