@@ -1,0 +1,211 @@
+// Package logs prints the lines that operators read,
+//
+//	==06773== irmd(II): Created IPCP 6794.
+//
+// as Tutorial 01 shows them. The sentence is the record: it is a slog handler
+// with a Logger that formats sentences above it. It decides no level and
+// opens no file.
+package logs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Options says how lines look and where they go.
+type Options struct {
+	Writer io.Writer    // gets one Write for each line
+	Level  slog.Leveler // nil: info
+	JSON   bool         // one JSON object a line instead of text
+	Color  bool         // colour the level; for a terminal
+}
+
+// Logger writes sentences for one component. It is safe for concurrent use.
+type Logger struct {
+	h slog.Handler
+}
+
+// New returns a Logger without a component.
+func New(o Options) *Logger {
+	if o.Level == nil {
+		o.Level = slog.LevelInfo
+	}
+	return &Logger{&handler{o: o, mu: new(sync.Mutex), pid: os.Getpid()}}
+}
+
+// NewHandler returns a Logger above h, for a destination of another kind.
+func NewHandler(h slog.Handler) *Logger { return &Logger{h} }
+
+// Discard returns a Logger that writes nothing.
+func Discard() *Logger { return &Logger{slog.DiscardHandler} }
+
+// With returns a Logger for component: irmd, ipcpd/ipcp, ipcpd-local.
+func (l *Logger) With(component string) *Logger {
+	return &Logger{l.h.WithAttrs([]slog.Attr{slog.String("component", component)})}
+}
+
+// Debugf writes a line of level DB.
+func (l *Logger) Debugf(format string, args ...any) { l.log(slog.LevelDebug, format, args) }
+
+// Infof writes a line of level II.
+func (l *Logger) Infof(format string, args ...any) { l.log(slog.LevelInfo, format, args) }
+
+// Warnf writes a line of level WW.
+func (l *Logger) Warnf(format string, args ...any) { l.log(slog.LevelWarn, format, args) }
+
+// Errorf writes a line of level EE.
+func (l *Logger) Errorf(format string, args ...any) { l.log(slog.LevelError, format, args) }
+
+func (l *Logger) log(level slog.Level, format string, args []any) {
+	ctx := context.Background()
+	if !l.h.Enabled(ctx, level) {
+		return
+	}
+	// An error of the log itself has nowhere to go.
+	_ = l.h.Handle(ctx, slog.NewRecord(time.Now(), level, fmt.Sprintf(format, args...), 0))
+}
+
+// Level returns the two letters of level: DB, II, WW or EE.
+func Level(level slog.Level) string {
+	switch {
+	case level < slog.LevelInfo:
+		return "DB"
+	case level < slog.LevelWarn:
+		return "II"
+	case level < slog.LevelError:
+		return "WW"
+	}
+	return "EE"
+}
+
+// ParseLevel returns the level called debug, info, warn or error.
+func ParseLevel(s string) (slog.Level, error) {
+	switch s {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("unknown log level %q: it is debug, info, warn or error", s)
+}
+
+type handler struct {
+	o         Options
+	mu        *sync.Mutex // serializes Writes, shared by all components
+	pid       int
+	component string
+	attrs     []slog.Attr
+}
+
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.o.Level.Level()
+}
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *h
+	for _, a := range attrs {
+		if a.Key == "component" {
+			c.component = a.Value.String()
+			continue
+		}
+		c.attrs = append(c.attrs[:len(c.attrs):len(c.attrs)], a)
+	}
+	return &c
+}
+
+// WithGroup implements slog.Handler. Sentences have no groups.
+func (h *handler) WithGroup(string) slog.Handler { return h }
+
+func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	var line []byte
+	if h.o.JSON {
+		line = h.json(r)
+	} else {
+		line = h.text(r)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.o.Writer.Write(line)
+	return err
+}
+
+func (h *handler) text(r slog.Record) []byte {
+	level := Level(r.Level)
+	if h.o.Color {
+		level = colors[level] + level + "\x1b[0m"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "==%05d== %s(%s): %s", h.pid, h.component, level, Escape(r.Message))
+	each := func(a slog.Attr) bool {
+		b.WriteString(" " + Escape(a.String()))
+		return true
+	}
+	for _, a := range h.attrs {
+		each(a)
+	}
+	r.Attrs(each)
+	b.WriteByte('\n')
+	return []byte(b.String())
+}
+
+var colors = map[string]string{"DB": "\x1b[2m", "II": "\x1b[32m", "WW": "\x1b[33m", "EE": "\x1b[31m"}
+
+func (h *handler) json(r slog.Record) []byte {
+	line := map[string]any{
+		"time": r.Time.UTC().Format(time.RFC3339Nano), "pid": h.pid,
+		"component": h.component, "level": Level(r.Level), "msg": r.Message,
+	}
+	for _, a := range h.attrs {
+		line[a.Key] = a.Value.String()
+	}
+	r.Attrs(func(a slog.Attr) bool { line[a.Key] = a.Value.String(); return true })
+	b, err := json.Marshal(line)
+	if err != nil { // strings and a pid: cannot happen
+		return []byte(strconv.Quote(err.Error()) + "\n")
+	}
+	return append(b, '\n')
+}
+
+// Escape writes what does not print as Go does in a quoted string, so that a
+// name with a line feed in it forges no line and one with an escape sequence
+// moves no cursor.
+func Escape(s string) string {
+	clean := true
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unicode.IsPrint(r):
+			b.WriteString(s[i : i+n])
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+		i += n
+	}
+	return b.String()
+}
