@@ -1,0 +1,112 @@
+package flow
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+	"o7s/ipc/internal/shm"
+)
+
+// bell is this end of the socket on which the peer rings. It enters Go's poller
+// when somebody sleeps on it for the first time: most short flows never do, and
+// entering costs more than all the rest of Open.
+type bell struct {
+	mu     sync.Mutex // guards all below; innermost
+	fd     int        // -1 when closed. Others than mu's holder use it under half.mu
+	file   *os.File   // owns fd, once it is in the poller
+	rc     syscall.RawConn
+	kicked int          // directions in which nobody may sleep any more
+	until  [2]time.Time // deadlines: reader's, writer's
+	broken error        // the first violation by the peer
+}
+
+const (
+	kickRead  = 1
+	kickWrite = 2
+	kickBoth  = kickRead | kickWrite
+)
+
+var past = time.Unix(1, 0)
+
+// kick wakes those who sleep in the directions dir, for good: whoever tries to
+// sleep there later returns at once. Set the bit that says why before.
+func (b *bell) kick(dir int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kicked |= dir
+	b.apply(dir)
+}
+
+// apply gives the poller the deadlines of the directions dir.
+func (b *bell) apply(dir int) error {
+	if b.file == nil {
+		return nil
+	}
+	var err error
+	if dir&kickRead != 0 {
+		t := b.until[0]
+		if b.kicked&kickRead != 0 {
+			t = past
+		}
+		err = b.file.SetReadDeadline(t)
+	}
+	if dir&kickWrite != 0 {
+		t := b.until[1]
+		if b.kicked&kickWrite != 0 {
+			t = past
+		}
+		err = errors.Join(err, b.file.SetWriteDeadline(t))
+	}
+	return err
+}
+
+// conn puts the bell into the poller, if it is not there yet.
+func (b *bell) conn() (syscall.RawConn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rc != nil || b.fd < 0 {
+		return b.rc, nil
+	}
+	if b.file == nil {
+		b.file = os.NewFile(uintptr(b.fd), "flow")
+	}
+	rc, err := b.file.SyscallConn()
+	if err == nil {
+		// NewFile does not say that the poller refused; this does.
+		err = b.apply(kickBoth)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: wait for a flow: %w", core.ErrLimit, err)
+	}
+	b.rc = rc
+	return rc, nil
+}
+
+// ring wakes the peer. The caller holds a half.mu, so that fd is open.
+func (b *bell) ring() error { return shm.Ring(b.fd) }
+
+// close closes the socket. The caller holds both half.mu.
+func (b *bell) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.file != nil:
+		b.file.Close()
+	case b.fd >= 0:
+		unix.Close(b.fd)
+	}
+	b.fd, b.file, b.rc = -1, nil, nil
+}
+
+func (b *bell) closed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fd < 0
+}

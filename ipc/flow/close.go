@@ -1,0 +1,120 @@
+package flow
+
+import (
+	"o7s/core"
+	"o7s/ipc/internal/shm"
+)
+
+// Close ends the flow at this end. The peer reads what was written before, then
+// io.EOF; its Write gives an error. Calls of this end that are blocked return
+// core.ErrClosed, as does every later one. Close may be called again; only the
+// first does anything.
+//
+// Memory that Peek or Reserve lent stays mapped until it is given back.
+func (e *End) Close() error {
+	if e.r.att.Or(attClosed)&attClosed != 0 {
+		return nil
+	}
+	e.w.att.Or(attClosed)
+	e.bell.kick(kickBoth)
+	// Those who hold the locks were told to leave: now nobody is inside.
+	e.r.mu.Lock()
+	e.w.mu.Lock()
+	// What a batch or a reservation left unpublished stays so.
+	wake := e.w.ring.End()
+	if e.r.ring.Leave() || wake {
+		// Closing the bell wakes the peer too, but only when no copy of it
+		// is open elsewhere.
+		e.bell.ring()
+	}
+	e.bell.close()
+	e.w.mu.Unlock()
+	e.r.mu.Unlock()
+	e.unmap()
+	return nil
+}
+
+// CloseWrite says that nothing more is written: the peer reads what was written
+// before, then io.EOF. Reading goes on. A blocked Write, and every later one,
+// returns an error that wraps core.ErrClosed. Memory that Reserve lent can no
+// longer be sent.
+func (e *End) CloseWrite() error {
+	was := e.w.att.Or(attShut)
+	if was&attClosed != 0 {
+		return core.ErrClosed
+	}
+	if was&attShut != 0 {
+		return nil
+	}
+	e.bell.kick(kickWrite)
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	if e.w.att.Load()&attClosed != 0 {
+		return core.ErrClosed
+	}
+	if e.w.ring.End() {
+		e.ring()
+	}
+	return nil
+}
+
+// Fail is the IRMd's word that the flow is down, for the reason err; nil stands
+// for core.ErrFlowDown. Both directions end: Write returns err from now on,
+// Read returns the packets that are there and then err, or io.EOF if the other
+// end had closed the flow properly. Only the first Fail counts. The peer is not
+// told. The end must still be closed.
+func (e *End) Fail(err error) {
+	if err == nil {
+		err = core.ErrFlowDown
+	}
+	if !e.fail.CompareAndSwap(nil, &err) {
+		return
+	}
+	e.raise(attFailed)
+	e.bell.kick(kickBoth)
+}
+
+// corrupt ends this end, since the peer broke the rules, and returns the
+// reason for it.
+func (e *End) corrupt(err error) error {
+	e.bell.mu.Lock()
+	if e.bell.broken == nil {
+		e.bell.broken = err
+	}
+	e.bell.mu.Unlock()
+	e.raise(attPeer)
+	e.bell.kick(kickBoth)
+	return err
+}
+
+// reason returns what corrupt or Fail said.
+func (e *End) reason() error {
+	e.bell.mu.Lock()
+	err := e.bell.broken
+	e.bell.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if p := e.fail.Load(); p != nil {
+		return *p
+	}
+	return core.ErrFlowDown
+}
+
+// raise sets a bit in both halves.
+func (e *End) raise(bit uint32) {
+	e.r.att.Or(bit)
+	e.w.att.Or(bit)
+}
+
+// unmap gives the memory back once the end is closed and none of it is lent.
+func (e *End) unmap() {
+	e.r.mu.Lock()
+	e.w.mu.Lock()
+	if (e.r.att.Load()|e.w.att.Load())&attLent == 0 && e.bell.closed() && e.mem != nil {
+		shm.Unmap(e.mem)
+		e.mem = nil
+	}
+	e.w.mu.Unlock()
+	e.r.mu.Unlock()
+}

@@ -1,0 +1,117 @@
+package flow
+
+import (
+	"fmt"
+
+	"o7s/core"
+)
+
+// The lending forms save a copy: a program that makes its packets piece by
+// piece, or looks at only a part of them, works in the ring itself. They are
+// for one goroutine in each direction: while memory is lent, every other call
+// of that direction returns an error that wraps core.ErrState.
+
+// Reserve lends n bytes of the ring, 1 to core.MaxPacket, to be filled with a
+// packet and sent by Commit. It waits for room as Write does. The slice may
+// hold old bytes, and must not be used after Commit. A Close waits with the
+// unmapping until Commit.
+func (e *End) Reserve(n int) ([]byte, error) {
+	if n < 1 || n > core.MaxPacket {
+		return nil, errPacketSize
+	}
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	for {
+		if err := e.writable(); err != nil {
+			return nil, err
+		}
+		b, err := e.w.ring.Reserve(n)
+		if err != nil {
+			return nil, e.corrupt(err)
+		}
+		if b != nil {
+			e.w.need = n
+			e.w.att.Or(attLent)
+			return b, nil
+		}
+		if err := e.waitWrite(n); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Commit sends the first n bytes that Reserve lent as one packet; 0 sends
+// nothing and gives the memory back. More than was lent is refused with an
+// error that wraps core.ErrUsage, and the memory stays lent. Without a Reserve
+// before, the error wraps core.ErrState. If the end was closed meanwhile
+// nothing is sent and the error is core.ErrClosed.
+func (e *End) Commit(n int) error {
+	e.w.mu.Lock()
+	att := e.w.att.Load()
+	if att&attLent == 0 {
+		e.w.mu.Unlock()
+		if att&attClosed != 0 {
+			return core.ErrClosed
+		}
+		return errNotLent
+	}
+	if n < 0 || n > e.w.need {
+		e.w.mu.Unlock()
+		return fmt.Errorf("%w: commit %d bytes of %d", core.ErrUsage, n, e.w.need)
+	}
+	e.w.att.And(^uint32(attLent))
+	if att&attClosed != 0 {
+		e.w.mu.Unlock()
+		e.unmap()
+		return core.ErrClosed
+	}
+	defer e.w.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	if err := e.writable(); err != nil && err != core.ErrTimeout {
+		return err
+	}
+	e.w.ring.Commit(n)
+	e.publish()
+	return nil
+}
+
+// Peek lends the packet at the head, or what Read left of it. It waits for one
+// as Read does. The slice is the ring itself: do not change it, and do not use
+// it after Release. The peer can change it at any time, so whoever does not
+// trust the peer copies what it checks before it checks it. A Close waits with
+// the unmapping until Release.
+func (e *End) Peek() ([]byte, error) {
+	e.r.mu.Lock()
+	defer e.r.mu.Unlock()
+	if _, err := e.next(); err != nil {
+		return nil, err
+	}
+	e.r.att.Or(attLent)
+	raceAcquire()
+	return e.r.ring.Head(), nil
+}
+
+// Release takes the packet that Peek lent off the flow. Without a Peek before,
+// the error wraps core.ErrState.
+func (e *End) Release() error {
+	e.r.mu.Lock()
+	att := e.r.att.Load()
+	if att&attLent == 0 {
+		e.r.mu.Unlock()
+		if att&attClosed != 0 {
+			return core.ErrClosed
+		}
+		return errNotLent
+	}
+	e.r.att.And(^uint32(attLent))
+	if att&attClosed != 0 {
+		e.r.mu.Unlock()
+		e.unmap()
+		return nil
+	}
+	e.take(len(e.r.ring.Head()))
+	e.r.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,160 @@
+package flow
+
+import (
+	"io"
+
+	"o7s/core"
+)
+
+// Read reads bytes of one packet: what a short p leaves of it, the next Read
+// returns. It waits for a packet until the read deadline. It never returns
+// 0 bytes without an error unless p is empty.
+func (e *End) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	e.r.mu.Lock()
+	n, err := e.next()
+	if err == nil {
+		n = copy(p, e.r.ring.Head())
+		e.take(n)
+	}
+	e.r.mu.Unlock()
+	return n, err
+}
+
+// ReadPacket reads one packet, or, after a Read that left some, the rest of
+// that packet. If p is too short it returns a *ShortBufferError, which wraps
+// io.ErrShortBuffer, and the packet stays. A p of core.MaxPacket bytes is
+// always long enough.
+func (e *End) ReadPacket(p []byte) (int, error) {
+	e.r.mu.Lock()
+	n, err := e.next()
+	if err == nil {
+		n, err = e.takePacket(p, n)
+	}
+	e.r.mu.Unlock()
+	return n, err
+}
+
+// ReadBatch waits for one packet as ReadPacket does, then reads those that are
+// there already, without waiting: one into each of bufs, its length into the
+// same place of sizes. It returns how many it read: at least 1, at most the
+// shorter of the two lengths. A packet too long for its buffer stays, and ends
+// the batch; if it is the first the error is a *ShortBufferError.
+//
+// It saves a few nanoseconds a packet where packets are small. Large ones are
+// better read one by one into the same buffer, which stays in the cache.
+func (e *End) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
+	if len(bufs) == 0 || len(sizes) == 0 {
+		return 0, nil
+	}
+	e.r.mu.Lock()
+	defer e.r.mu.Unlock()
+	n, err := e.next()
+	if err != nil {
+		return 0, err
+	}
+	for i := range min(len(bufs), len(sizes)) {
+		if i > 0 {
+			// An error shows at the next call, if it is still true.
+			if n, err = e.r.ring.Next(); n == 0 || len(bufs[i]) < n {
+				return i, nil
+			}
+		}
+		if sizes[i], err = e.takePacket(bufs[i], n); err != nil {
+			return i, err
+		}
+	}
+	return min(len(bufs), len(sizes)), nil
+}
+
+// takePacket copies the n bytes at the head to p and takes them.
+func (e *End) takePacket(p []byte, n int) (int, error) {
+	if len(p) < n {
+		return 0, &ShortBufferError{Size: n}
+	}
+	copy(p, e.r.ring.Head())
+	e.take(n)
+	return n, nil
+}
+
+// take consumes n bytes at the head and wakes the peer's writer if need be.
+func (e *End) take(n int) {
+	if e.r.ring.Take(n) {
+		e.ring()
+	}
+	raceAcquire()
+}
+
+// next returns how many bytes of the packet at the head are left, and waits
+// for one. The caller holds e.r.mu.
+func (e *End) next() (int, error) {
+	if e.r.att.Load() == 0 {
+		if n, err := e.r.ring.Next(); n > 0 && err == nil {
+			return n, nil
+		}
+	}
+	return e.nextSlow()
+}
+
+// nextSlow is next for every day that is not a good one.
+func (e *End) nextSlow() (int, error) {
+	var end error // why nothing follows; known before the last look at the ring
+	for {
+		if err := e.readable(); err != nil {
+			return 0, err
+		}
+		n, err := e.r.ring.Next()
+		if err != nil {
+			return 0, e.corrupt(err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if end != nil {
+			return 0, end
+		}
+		if end = e.readEnd(); end != nil {
+			continue // what came before the end is still to be read
+		}
+		if e.r.ring.Publish() {
+			e.ring()
+		}
+		if err := e.waitRead(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// readable returns why nothing may be read at all now, be there packets or not.
+func (e *End) readable() error {
+	att := e.r.att.Load()
+	switch {
+	case att&^attDead&^attFailed == 0:
+		return nil
+	case att&attClosed != 0:
+		return core.ErrClosed
+	case att&attPeer != 0:
+		return e.reason()
+	case att&attLent != 0:
+		return errLent
+	case att&attDeadline != 0 && e.r.expired():
+		return core.ErrTimeout
+	}
+	return nil
+}
+
+// readEnd returns why no packet follows, nil if one may.
+func (e *End) readEnd() error {
+	att := e.r.att.Load()
+	switch {
+	case e.r.ring.Ended():
+		return io.EOF
+	case att&attFailed != 0:
+		return e.reason()
+	case att&attDead != 0:
+		return core.ErrFlowDown
+	}
+	return nil
+}

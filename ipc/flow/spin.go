@@ -1,0 +1,106 @@
+package flow
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Waking a process that sleeps costs some 5 us on the same core and 20 to 50 us
+// on another one, so a short wait is best spent awake. How to wait was measured
+// against its alternatives:
+//   - looking all the time keeps a peer on the same core from running;
+//   - sched_yield alone gives the whole slice, milliseconds, to any third
+//     process that only computes: hence the guard;
+//   - less than 20 us is shorter than the peer's own waking, so both would
+//     fall asleep again and again.
+const (
+	spinLooks = 400        // about 0.2 us
+	spinTime  = 20_000     // ns
+	slowYield = 200_000    // ns: the core is wanted by others
+	noSpin    = 50_000_000 // ns without spinning after that
+	nearMiss  = 120_000    // ns: a sleep that a spin nearly spared
+	maxSkip   = 64         // waits without a spin after spins that failed
+)
+
+var (
+	spinners   atomic.Int32 // in this process, now
+	noSpinTill atomic.Int64 // ns since epoch
+	procs      = runtime.GOMAXPROCS(0)
+)
+
+// spinner is the memory of one direction: whether spinning pays here. The
+// holder of half.mu uses it.
+type spinner struct {
+	fails, skip int
+}
+
+// wait looks at word until it is no longer old, for at most 20 us. It reports
+// whether that came true, and if not, when it began, 0 if it did not try.
+// local says that the peer is a goroutine of this process.
+func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool) {
+	if !local || procs > 1 {
+		for range spinLooks {
+			if word.Load() != old {
+				s.fails = 0
+				return 0, true
+			}
+		}
+	}
+	start := now()
+	if s.skip > 0 {
+		s.skip--
+		return start, false
+	}
+	if start < noSpinTill.Load() {
+		return start, false
+	}
+	if spinners.Add(1) > int32(max(1, procs/2)) {
+		spinners.Add(-1)
+		return start, false
+	}
+	ok := s.loop(word, old, start, local || procs == 1)
+	spinners.Add(-1)
+	if ok {
+		s.fails = 0
+		return 0, true
+	}
+	if s.fails < 6 {
+		s.fails++
+	}
+	s.skip = min(1<<s.fails, maxSkip) - 1
+	return start, false
+}
+
+func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, sched bool) bool {
+	for last := start; ; {
+		if sched {
+			runtime.Gosched() // the peer, or others here, may need this P
+		} else {
+			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		}
+		for range spinLooks {
+			if word.Load() != old {
+				return true
+			}
+		}
+		t := now()
+		if t-last > slowYield {
+			noSpinTill.Store(t + noSpin)
+			return false
+		}
+		if t-start > spinTime {
+			return false
+		}
+		last = t
+	}
+}
+
+// slept is told when a sleep ends whose spin began at start. A short one means
+// that both sides are busy and only just missed each other: spin again.
+func (s *spinner) slept(start int64) {
+	if s.skip > 0 && now()-start < nearMiss {
+		s.fails, s.skip = 0, 0
+	}
+}

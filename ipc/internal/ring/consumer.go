@@ -1,0 +1,148 @@
+package ring
+
+import (
+	"sync/atomic"
+
+	"o7s/core"
+)
+
+// Consumer is the reading side of one direction. It is not safe for concurrent
+// use.
+type Consumer struct {
+	buf  []byte
+	mask uint64
+
+	pos  uint64 // start of the packet at the head
+	wpos uint64 // the producer's position when last looked at, checked
+	pub  uint64 // what the shared rpos holds
+	lag  uint64 // bytes that may stay unpublished while the producer is awake
+	size int    // length of the packet at the head, 0: not looked at yet
+	done int    // bytes of it that were taken
+
+	w words
+
+	// Packets and Bytes count the packets that were taken whole.
+	Packets, Bytes uint64
+}
+
+// NewConsumer returns the consumer of direction dir, 0 or 1, of rings of size
+// bytes in mem, which must be Bytes(size) long and whose direction nobody has
+// read from before. The error wraps core.ErrUsage.
+func NewConsumer(mem []byte, size, dir int) (Consumer, error) {
+	w, buf, err := open(mem, size, dir)
+	if err != nil {
+		return Consumer{}, err
+	}
+	return Consumer{buf: buf, mask: uint64(size) - 1, lag: uint64(size) / 8, w: w}, nil
+}
+
+// Next returns how many bytes of the packet at the head are left to take, or 0
+// if the ring is empty.
+func (c *Consumer) Next() (int, error) {
+	if c.size != 0 {
+		return c.size - c.done, nil
+	}
+	for {
+		if c.pos == c.wpos {
+			w := c.w.wpos.Load()
+			if w == c.pos {
+				return 0, nil
+			}
+			if w-c.pos > c.mask+1 || w&7 != 0 {
+				return 0, errWpos
+			}
+			c.wpos = w
+		}
+		off := c.pos & c.mask
+		avail := c.wpos - c.pos
+		rest := c.mask + 1 - off
+		h := load64(c.buf, off)
+		if h == skipMark {
+			// At offset 0 a skip would be the whole ring: two in a row
+			// are never needed, and an endless row would keep us here.
+			if off == 0 || rest > avail {
+				return 0, errSkip
+			}
+			c.pos += rest
+			continue
+		}
+		if h == 0 || h > core.MaxPacket {
+			return 0, errLength
+		}
+		if need := recordSize(int(h)); need > avail || need > rest {
+			return 0, errLength
+		}
+		c.size, c.done = int(h), 0
+		return c.size, nil
+	}
+}
+
+// Head returns what is left of the packet at the head, in the ring itself.
+// Call it after Next returned more than 0. The producer may be hostile and
+// change the bytes at any time before Take.
+func (c *Consumer) Head() []byte {
+	at := c.pos&c.mask + header
+	end := at + uint64(c.size)
+	return c.buf[at+uint64(c.done) : end : end]
+}
+
+// Take consumes n bytes of the packet at the head, at most what Next returned.
+// When none are left, the packet's place goes back to the producer, at the
+// latest when an eighth of the ring has. Take returns true if the producer
+// sleeps and the caller must wake it.
+func (c *Consumer) Take(n int) bool {
+	c.done += n
+	if c.done < c.size {
+		return false
+	}
+	c.Packets++
+	c.Bytes += uint64(c.size)
+	c.pos += recordSize(c.size)
+	c.size = 0
+	if c.pos-c.pub >= c.lag || c.w.wwait.Load() != 0 {
+		return c.Publish()
+	}
+	return false
+}
+
+// Publish gives the producer all the room that there is. A consumer that finds
+// the ring empty calls it before it waits. It returns true if the producer
+// sleeps, the ring is at most half full and the caller must wake it.
+func (c *Consumer) Publish() bool {
+	if c.pub != c.pos {
+		c.pub = c.pos
+		c.w.rpos.Store(c.pos)
+	}
+	return c.w.wwait.Load() != 0 && c.w.wpos.Load()-c.pos <= (c.mask+1)/2 && c.w.wwait.CompareAndSwap(1, 0)
+}
+
+// Empty reports whether Next would find nothing.
+func (c *Consumer) Empty() bool {
+	return c.size == 0 && c.pos == c.wpos && c.w.wpos.Load() == c.pos
+}
+
+// Watch returns the word that changes when a packet comes, and the value that
+// it had when last looked at.
+func (c *Consumer) Watch() (*atomic.Uint64, uint64) { return c.w.wpos, c.wpos }
+
+// Sleep says that the consumer is about to sleep; it must look at Empty and
+// Ended once more after that. Awake takes it back.
+func (c *Consumer) Sleep() { c.w.rwait.Store(1) }
+
+// Awake takes Sleep back.
+func (c *Consumer) Awake() { c.w.rwait.Store(0) }
+
+// Ended reports whether the producer said that no packet follows. Those that
+// came before are still to be read: look at Next after Ended.
+func (c *Consumer) Ended() bool { return c.w.eof.Load() != 0 }
+
+// Leave says that this consumer reads no more. It returns true if the producer
+// sleeps and must be woken.
+func (c *Consumer) Leave() bool {
+	c.w.gone.Store(1)
+	return c.w.wwait.Load() != 0 && c.w.wwait.CompareAndSwap(1, 0)
+}
+
+// Who returns the number that the producer's process gave itself, 0 if none: a
+// hint that may be a lie.
+func (c *Consumer) Who() uint64 { return c.w.who.Load() }

@@ -1,0 +1,92 @@
+package ring
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+
+	"o7s/core"
+)
+
+const (
+	// MinSize and MaxSize bound the bytes of one direction. In the smallest
+	// ring the largest packet and the skip before it still fit, wherever the
+	// producer stands, once the ring is empty.
+	MinSize = 256 << 10
+	MaxSize = 1 << 30
+
+	page     = 4096
+	dirWords = 1024
+
+	wposAt  = 0
+	rposAt  = 128
+	rwaitAt = 256
+	wwaitAt = 384
+	eofAt   = 512
+	goneAt  = 640
+	whoAt   = 768
+
+	header   = 8
+	skipMark = 0xffffffff
+
+	// rewindMax is the offset from which an empty ring starts again at 0, so
+	// that a flow with few packets under way stays in the cache and touches
+	// few pages. Lower starves packets of 64 KiB: right after a rewind only
+	// the old offset is free.
+	rewindMax = 512 << 10
+)
+
+// The reasons for ErrFlowPeer. They are made once, since an error on this
+// path must not cost memory either.
+var (
+	errRpos   = fmt.Errorf("%w: its read position is out of range", core.ErrFlowPeer)
+	errWpos   = fmt.Errorf("%w: its write position is out of range", core.ErrFlowPeer)
+	errLength = fmt.Errorf("%w: a packet's length is out of range", core.ErrFlowPeer)
+	errSkip   = fmt.Errorf("%w: a skip where none can be", core.ErrFlowPeer)
+)
+
+// CheckSize returns an error that wraps core.ErrUsage unless size, the bytes of
+// one direction, is a power of two from MinSize to MaxSize.
+func CheckSize(size int) error {
+	if size < MinSize || size > MaxSize || bits.OnesCount(uint(size)) != 1 {
+		return fmt.Errorf("%w: a ring of %d bytes, not a power of two from %d to %d", core.ErrUsage, size, MinSize, MaxSize)
+	}
+	return nil
+}
+
+// Bytes returns how much memory both directions of size bytes each take, with
+// the header page.
+func Bytes(size int) int { return page + 2*size }
+
+// words are the shared words of one direction.
+type words struct {
+	wpos, rpos   *atomic.Uint64
+	rwait, wwait *atomic.Uint32
+	eof, gone    *atomic.Uint32
+	who          *atomic.Uint64
+}
+
+// open returns the words and the ring of direction dir in mem.
+func open(mem []byte, size, dir int) (words, []byte, error) {
+	if err := CheckSize(size); err != nil {
+		return words{}, nil, err
+	}
+	if len(mem) != Bytes(size) || dir < 0 || dir > 1 || !aligned(mem) {
+		return words{}, nil, fmt.Errorf("%w: %d bytes for direction %d of rings of %d", core.ErrUsage, len(mem), dir, size)
+	}
+	at := dir * dirWords
+	w := words{
+		wpos:  word64(mem, at+wposAt),
+		rpos:  word64(mem, at+rposAt),
+		rwait: word32(mem, at+rwaitAt),
+		wwait: word32(mem, at+wwaitAt),
+		eof:   word32(mem, at+eofAt),
+		gone:  word32(mem, at+goneAt),
+		who:   word64(mem, at+whoAt),
+	}
+	start := page + dir*size
+	return w, mem[start : start+size : start+size], nil
+}
+
+// recordSize returns what a packet of n bytes takes in the ring.
+func recordSize(n int) uint64 { return uint64(n+header+7) &^ 7 }

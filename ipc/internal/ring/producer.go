@@ -1,0 +1,158 @@
+package ring
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// Producer is the writing side of one direction. It is not safe for concurrent
+// use.
+type Producer struct {
+	buf    []byte
+	mask   uint64
+	rewind uint64
+
+	pos  uint64 // the next free byte; the shared wpos follows at Publish
+	rpos uint64 // the consumer's position when last looked at, checked
+	rec  uint64 // where the reserved record starts: pos, or past a skip
+
+	w words
+
+	// Packets and Bytes count what was committed.
+	Packets, Bytes uint64
+}
+
+// NewProducer returns the producer of direction dir, 0 or 1, of rings of size
+// bytes in mem, which must be Bytes(size) long and fresh (all zero) in this
+// direction. The error wraps core.ErrUsage.
+func NewProducer(mem []byte, size, dir int) (Producer, error) {
+	w, buf, err := open(mem, size, dir)
+	if err != nil {
+		return Producer{}, err
+	}
+	return Producer{buf: buf, mask: uint64(size) - 1, rewind: min(rewindMax, uint64(size)/2), w: w}, nil
+}
+
+// place finds room for a record of need bytes and sets rec. It loads the
+// consumer's position at most once for the room and once for the rewind.
+func (p *Producer) place(need uint64) (bool, error) {
+	off := p.pos & p.mask
+	size := p.mask + 1
+	rec := p.pos
+	if off >= p.rewind && need <= off && p.w.rpos.Load() == p.pos {
+		p.rpos = p.pos
+		rec += size - off
+	} else if off+need > size {
+		rec += size - off
+	}
+	if rec+need-p.rpos > size {
+		if err := p.reload(); err != nil {
+			return false, err
+		}
+		if rec+need-p.rpos > size {
+			return false, nil
+		}
+	}
+	p.rec = rec
+	return true, nil
+}
+
+// reload looks at the consumer's position: between what it was and what is
+// written, and a multiple of 8, or the consumer broke the rules.
+func (p *Producer) reload() error {
+	r := p.w.rpos.Load()
+	if r-p.rpos > p.pos-p.rpos || r&7 != 0 {
+		return errRpos
+	}
+	p.rpos = r
+	return nil
+}
+
+// Reserve returns n bytes of the ring to be filled with a packet, or nil if
+// there is no room for it now. n is from 1 to core.MaxPacket. It belongs to the
+// caller until Commit; a later Reserve replaces it.
+func (p *Producer) Reserve(n int) ([]byte, error) {
+	ok, err := p.place(recordSize(n))
+	if !ok {
+		return nil, err
+	}
+	at := p.rec&p.mask + header
+	return p.buf[at : at+uint64(n) : at+uint64(n)], nil
+}
+
+// Commit makes the first n bytes of the last reservation a packet. n is from 1
+// to what was reserved. The consumer sees it after Publish.
+func (p *Producer) Commit(n int) {
+	if p.rec != p.pos {
+		binary.NativeEndian.PutUint64(p.buf[p.pos&p.mask:], skipMark)
+	}
+	binary.NativeEndian.PutUint64(p.buf[p.rec&p.mask:], uint64(n))
+	p.pos = p.rec + recordSize(n)
+	p.Packets++
+	p.Bytes += uint64(n)
+}
+
+// Put copies a packet of 1 to core.MaxPacket bytes into the ring. It returns
+// false if there is no room now. The consumer sees the packet after Publish.
+func (p *Producer) Put(b []byte) (bool, error) {
+	ok, err := p.place(recordSize(len(b)))
+	if !ok {
+		return false, err
+	}
+	at := p.rec&p.mask + header
+	copy(p.buf[at:at+uint64(len(b))], b)
+	p.Commit(len(b))
+	return true, nil
+}
+
+// Publish shows the consumer all that is committed. It returns true if the
+// consumer sleeps and the caller must wake it.
+func (p *Producer) Publish() bool {
+	p.w.wpos.Store(p.pos)
+	return p.w.rwait.Load() != 0 && p.w.rwait.CompareAndSwap(1, 0)
+}
+
+// Unpublished returns how many bytes are committed beyond from, a value that
+// Pos returned.
+func (p *Producer) Unpublished(from uint64) uint64 { return p.pos - from }
+
+// Pos returns the number of bytes that were ever committed, headers included.
+func (p *Producer) Pos() uint64 { return p.pos }
+
+// Room reports whether a packet of n bytes fits now; with half, also whether
+// the ring is at most half full, which is what a producer that slept waits for,
+// so that it is woken for many packets at once.
+func (p *Producer) Room(n int, half bool) (bool, error) {
+	if err := p.reload(); err != nil {
+		return false, err
+	}
+	if half && p.pos-p.rpos > (p.mask+1)/2 {
+		return false, nil
+	}
+	return p.place(recordSize(n))
+}
+
+// Watch returns the word that changes when there is more room, and the value
+// that it had when last looked at.
+func (p *Producer) Watch() (*atomic.Uint64, uint64) { return p.w.rpos, p.rpos }
+
+// Sleep says that the producer is about to sleep; it must look at Room once
+// more after that. Awake takes it back.
+func (p *Producer) Sleep() { p.w.wwait.Store(1) }
+
+// Awake takes Sleep back.
+func (p *Producer) Awake() { p.w.wwait.Store(0) }
+
+// End says that no packet follows. Like Publish it returns true if the
+// consumer must be woken.
+func (p *Producer) End() bool {
+	p.w.eof.Store(1)
+	return p.w.rwait.Load() != 0 && p.w.rwait.CompareAndSwap(1, 0)
+}
+
+// Gone reports whether the consumer said that it reads no more.
+func (p *Producer) Gone() bool { return p.w.gone.Load() != 0 }
+
+// SetWho stores a number for this process: a hint, which the peer may use to
+// choose how to wait.
+func (p *Producer) SetWho(n uint64) { p.w.who.Store(n) }

@@ -1,0 +1,123 @@
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+)
+
+// Bell returns the two ends of a new bell: a connected pair of stream sockets
+// of the Unix family, non-blocking and close-on-exec. The caller owns both.
+//
+// A bell is not an eventfd, since the status flags of an eventfd are shared: a
+// hostile peer can make a write to it block. Each end of a socket pair has its
+// own flags, and says when the other has gone.
+func Bell() ([2]int, error) {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return [2]int{-1, -1}, sysErr("socketpair", err)
+	}
+	return p, nil
+}
+
+// CheckBell checks that fd is a connected stream socket of the Unix family and
+// makes it non-blocking and close-on-exec. The error wraps core.ErrUsage; fd
+// stays open.
+func CheckBell(fd int) error {
+	for _, o := range []struct {
+		name      string
+		opt, want int
+	}{
+		{"family", unix.SO_DOMAIN, unix.AF_UNIX},
+		{"type", unix.SO_TYPE, unix.SOCK_STREAM},
+	} {
+		got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, o.opt)
+		if err != nil {
+			return fmt.Errorf("%w: bell: %w", core.ErrUsage, os.NewSyscallError("getsockopt", err))
+		}
+		if got != o.want {
+			return fmt.Errorf("%w: bell: socket %s %d, want %d", core.ErrUsage, o.name, got, o.want)
+		}
+	}
+	// ENOTCONN also when the other end has closed by now; then it is not said
+	// here but found by Drain, since what it wrote is still to be read.
+	if acc, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || acc != 0 {
+		return fmt.Errorf("%w: bell: a listening socket", core.ErrUsage)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("%w: bell: %w", core.ErrUsage, os.NewSyscallError("fcntl", err))
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return fmt.Errorf("%w: bell: %w", core.ErrUsage, os.NewSyscallError("fcntl", err))
+	}
+	return nil
+}
+
+// State is what a look at a bell found.
+type State int
+
+const (
+	Quiet State = iota // alive, nothing more to read
+	Busy               // alive, and the peer rang more often than one look reads
+	Dead               // the other end is closed, by its owner or by the kernel
+)
+
+const (
+	drainBytes = 512
+	drainCalls = 8 // bounds one Drain, however fast a hostile peer rings
+)
+
+// Drain reads and forgets what the peer rang. It never waits: MSG_DONTWAIT,
+// whatever the descriptor's flags are.
+//
+// It has to read on until there is nothing more: the poller reports the peer's
+// end once, and it may hide behind unread bytes. A dead peer that left bytes
+// unread gives ECONNRESET, not an end of file.
+func Drain(fd int) State {
+	var b [drainBytes]byte
+	for range drainCalls {
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), uintptr(len(b)),
+			unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == unix.EAGAIN:
+			return Quiet
+		case errno == unix.EINTR, errno == unix.ENOMEM, errno == unix.ENOBUFS:
+		case errno != 0, n == 0:
+			return Dead
+		}
+	}
+	return Busy
+}
+
+var ding = [1]byte{1}
+
+// Ring wakes the other end. It never waits and raises no signal. The error is
+// nil, ErrDead, or, if the kernel had no memory for it, ErrRetry: the peer was
+// not woken.
+//
+// A full queue is no error: whoever left hundreds of bytes unread was told
+// often enough.
+func Ring(fd int) error {
+	for range 3 {
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&ding)), 1,
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0, unix.EAGAIN:
+			return nil
+		case unix.EINTR, unix.ENOMEM, unix.ENOBUFS:
+			continue
+		}
+		return ErrDead
+	}
+	return ErrRetry
+}
+
+var (
+	ErrDead  = errors.New("bell: the other end is closed")
+	ErrRetry = errors.New("bell: no memory to ring it")
+)

@@ -1,0 +1,89 @@
+// Package shm makes and checks what two processes share for a flow: a sealed
+// memfd, and a bell. It does not know what is in the memory.
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+)
+
+// seals keep the size fixed for good. Without them a peer could truncate the
+// file under the mapping, and every access would be a SIGBUS.
+const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+
+// Create returns a new memfd of size bytes, all zero and sparse, sealed against
+// any change of its size. The caller owns the descriptor, which is
+// close-on-exec.
+func Create(size int) (int, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("o7s-flow", flags|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("o7s-flow", flags)
+	}
+	if err != nil {
+		return -1, sysErr("memfd_create", err)
+	}
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
+		unix.Close(fd)
+		return -1, sysErr("ftruncate", err)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		unix.Close(fd)
+		return -1, sysErr("fcntl F_ADD_SEALS", err)
+	}
+	return fd, nil
+}
+
+// Map checks that fd is a sealed memfd of exactly size bytes and maps it. It
+// closes fd in every case. An error about the descriptor wraps core.ErrUsage:
+// whoever passed it is not to be trusted. The caller must Unmap.
+func Map(fd, size int) ([]byte, error) {
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("%w: memory: %w", core.ErrUsage, os.NewSyscallError("fstat", err))
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("%w: memory: not a memfd", core.ErrUsage)
+	}
+	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: memory: not a memfd", core.ErrUsage)
+	}
+	if got&seals != seals {
+		return nil, fmt.Errorf("%w: memory: seals %#x, want %#x", core.ErrUsage, got, seals)
+	}
+	// Only now, since before the seals the size could change after the look.
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("%w: memory: %w", core.ErrUsage, os.NewSyscallError("fstat", err))
+	}
+	if st.Size != int64(size) {
+		return nil, fmt.Errorf("%w: memory: %d bytes, want %d", core.ErrUsage, st.Size, size)
+	}
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, sysErr("mmap", err)
+	}
+	return mem, nil
+}
+
+// Unmap gives back what Map returned. Nobody may hold a part of it any more.
+func Unmap(mem []byte) error {
+	return os.NewSyscallError("munmap", unix.Munmap(mem))
+}
+
+// sysErr names the system call, and wraps core.ErrLimit too where a bound on
+// memory or descriptors is the cause.
+func sysErr(call string, err error) error {
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM),
+		errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("%w: %w", core.ErrLimit, os.NewSyscallError(call, err))
+	}
+	return os.NewSyscallError(call, err)
+}
