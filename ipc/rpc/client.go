@@ -1,0 +1,235 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"o7s/core"
+)
+
+// Reply is the answer to a call.
+type Reply[Resp any] struct {
+	Body  Resp
+	files *files
+}
+
+// TakeFiles returns the descriptors that came with the reply, which are the
+// caller's from now on.
+func (r *Reply[Resp]) TakeFiles() []int { return r.files.take() }
+
+// Close closes the descriptors that nobody has taken. A reply without
+// descriptors needs no Close.
+func (r *Reply[Resp]) Close() { r.files.close() }
+
+// receiver is a call that waits for its answer. receive is called once, on the
+// link's reader unless the link is over; it owns f and must not keep body.
+type receiver interface {
+	receive(body []byte, f *files, err error)
+}
+
+// Pending is a call that Go has sent.
+type Pending struct {
+	link *Link
+	id   uint32
+	r    receiver
+}
+
+// Cancel tells the other end that the answer is no longer wanted; done is
+// still called, with whatever answer comes. After the answer, and on the
+// zero Pending, Cancel does nothing.
+func (p Pending) Cancel() {
+	if p.link == nil {
+		return
+	}
+	p.link.mu.Lock()
+	waiting := p.link.calls[p.id] == p.r
+	p.link.mu.Unlock()
+	if waiting {
+		p.link.sendCancel(p.id)
+	}
+}
+
+// Go calls m and returns at once. done is called exactly once, on the link's
+// reader, with the reply or an error; only where the link is over already does
+// Go call it itself. done must not block. Descriptors of the reply that done
+// does not take are closed when it returns.
+//
+// The error is what the other end answered (see Error), or core.ErrMessage
+// (too large, or a reply that does not parse), core.ErrLimit (too many
+// descriptors in flight; the link lives), core.ErrUsage (more than MaxFiles),
+// or why the link ended: core.ErrClosed after an own Close, core.ErrVersion,
+// else Config.DownErr.
+//
+// The descriptors are borrowed, as in Call.Reply.
+func Go[Req, Resp any](l *Link, m Method[Req, Resp], req *Req, done func(reply *Reply[Resp], err error), fds ...int) Pending {
+	g := &async[Resp]{done: done}
+	id, err := l.register(g)
+	if err == nil {
+		err = l.sendCall(id, m.Name, req, fds)
+		if err == nil || !l.unregister(id, g) {
+			return Pending{l, id, g}
+		}
+	}
+	l.onReader(func() { done(nil, err) })
+	return Pending{}
+}
+
+type async[Resp any] struct {
+	reply Reply[Resp]
+	done  func(*Reply[Resp], error)
+}
+
+func (g *async[Resp]) receive(body []byte, f *files, err error) {
+	defer f.close()
+	if err == nil {
+		err = decode(body, &g.reply.Body)
+	}
+	if err != nil {
+		g.done(nil, err)
+		return
+	}
+	g.reply.files = f
+	g.done(&g.reply, nil)
+}
+
+// Do calls m and waits for the answer; the errors are those of Go. When ctx is
+// done Do cancels the call at the other end and returns core.ErrTimeout or
+// core.ErrCanceled at once. If a reply comes all the same, late, unless it is
+// nil, gets it on the link's reader, so that what the other end has allocated
+// can be given back; it must not block.
+//
+// Do must not be called on the link's reader: not from a handler registered
+// with Handle, nor from a done function. The caller takes the reply's
+// descriptors, or Closes it.
+func Do[Req, Resp any](ctx context.Context, l *Link, m Method[Req, Resp], req *Req, late func(*Reply[Resp]), fds ...int) (*Reply[Resp], error) {
+	if err := ctx.Err(); err != nil {
+		return nil, contextError(err)
+	}
+	w := &waiter[Resp]{late: late, got: gotPool.Get().(chan struct{})}
+	id, err := l.register(w)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.sendCall(id, m.Name, req, fds); err != nil && l.unregister(id, w) {
+		return nil, err
+	}
+	select {
+	case <-w.got:
+	case <-ctx.Done():
+		if l.abandon(id, w, &w.abandoned) {
+			l.sendCancel(id)
+			return nil, contextError(ctx.Err())
+		}
+		<-w.got // the answer is here, about to be decoded
+	}
+	gotPool.Put(w.got)
+	if w.err != nil {
+		return nil, w.err
+	}
+	return &w.reply, nil
+}
+
+// gotPool holds channels that a waiter's answer is announced on; an empty one
+// goes back when its announcement has been taken.
+var gotPool = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
+
+type waiter[Resp any] struct {
+	reply     Reply[Resp]
+	err       error
+	late      func(*Reply[Resp])
+	got       chan struct{}
+	abandoned bool // guarded by the link's mu until the answer is here
+}
+
+func (w *waiter[Resp]) receive(body []byte, f *files, err error) {
+	if w.abandoned {
+		defer f.close()
+		if err == nil && w.late != nil && decode(body, &w.reply.Body) == nil {
+			w.reply.files = f
+			w.late(&w.reply)
+		}
+		return
+	}
+	if err == nil {
+		err = decode(body, &w.reply.Body)
+	}
+	if err != nil {
+		f.close()
+		w.err = err
+	} else {
+		f.closeWithOwner()
+		w.reply.files = f
+	}
+	w.got <- struct{}{}
+}
+
+// Notify tells the other end, which does not answer. The error says that the
+// message was not sent; nil does not say that it arrived.
+func Notify[Req any](l *Link, m Method[Req, Empty], req *Req, fds ...int) error {
+	if err := l.Err(); err != nil {
+		return l.downError()
+	}
+	err := l.sendBody(kindNotify, 0, m.Name, req, fds)
+	if err == errGone {
+		return l.downError()
+	}
+	return err
+}
+
+func contextError(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return core.ErrTimeout
+	}
+	return core.ErrCanceled
+}
+
+// register enters r as a call that waits, under an id of its own.
+func (l *Link) register(r receiver) (uint32, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return 0, l.downErrorLocked()
+	}
+	for {
+		l.lastID++
+		if _, used := l.calls[l.lastID]; !used && l.lastID != 0 {
+			break
+		}
+	}
+	l.calls[l.lastID] = r
+	return l.lastID, nil
+}
+
+// unregister reports whether r still waited.
+func (l *Link) unregister(id uint32, r receiver) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls[id] != r {
+		return false
+	}
+	delete(l.calls, id)
+	return true
+}
+
+// abandon sets *mark if r still waits, and reports whether it does.
+func (l *Link) abandon(id uint32, r receiver, mark *bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls[id] != r {
+		return false
+	}
+	*mark = true
+	return true
+}
+
+// sendCall returns nil too where the connection is gone: the reader is about
+// to see that, and to fail the call with the reason.
+func (l *Link) sendCall(id uint32, name string, req any, fds []int) error {
+	err := l.sendBody(kindCall, id, name, req, fds)
+	if err == nil || err == errGone {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}

@@ -1,0 +1,65 @@
+package rpc
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"o7s/core"
+)
+
+// body appends v, a pointer to a message, to f.
+func (f *frame) body(v any) error {
+	var err error
+	if c, ok := v.(msgpack.CustomEncoder); ok {
+		err = c.EncodeMsgpack(f.enc)
+	} else {
+		err = f.enc.Encode(v)
+	}
+	return err
+}
+
+// unpacker is a decoder bound to a reader of its own.
+type unpacker struct {
+	r   bytes.Reader
+	dec *msgpack.Decoder
+}
+
+var unpackerPool = sync.Pool{New: func() any {
+	u := new(unpacker)
+	u.dec = msgpack.NewDecoder(&u.r)
+	return u
+}}
+
+// decode reads body, which another process wrote, into *v. It neither keeps
+// body nor panics, nor allocates more than a small multiple of len(body); see
+// shape. An error wraps core.ErrMessage.
+func decode[T any](body []byte, v *T) error {
+	s, err := shapeOf(reflect.TypeFor[T]())
+	if err != nil {
+		return fmt.Errorf("%w: %w", core.ErrInternal, err)
+	}
+	if err := s.check(body); err != nil {
+		return err
+	}
+	u := unpackerPool.Get().(*unpacker)
+	u.r.Reset(body)
+	if c, ok := any(v).(msgpack.CustomDecoder); ok {
+		err = c.DecodeMsgpack(u.dec)
+	} else {
+		err = u.dec.Decode(v)
+	}
+	if err == nil && u.r.Len() > 0 {
+		err = fmt.Errorf("%d bytes left over", u.r.Len())
+	}
+	if err != nil {
+		// Not back to the pool: an error may leave the decoder recording.
+		return fmt.Errorf("%w: %w", core.ErrMessage, err)
+	}
+	u.r.Reset(nil)
+	unpackerPool.Put(u)
+	return nil
+}

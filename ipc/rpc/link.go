@@ -1,0 +1,342 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+)
+
+// Limits bound what the other end can make this one hold. A zero field is its
+// default.
+type Limits struct {
+	Calls int           // unanswered calls of the other end, more get core.ErrLimit; 64
+	Queue int           // bytes that wait for the other end to read; 1 MiB
+	Stall time.Duration // how long the other end may read nothing while something waits; 1 s
+	Hello time.Duration // how long its hello may take; 5 s
+}
+
+// Bounds on a link's queue besides Limits.Queue.
+const (
+	maxQueuedPackets = 4096
+	maxQueuedFiles   = 256
+)
+
+// Config says what a link is to its owner.
+type Config struct {
+	// Mux has the handlers of this side; nil: none.
+	Mux *Mux
+
+	// Instance goes to the other end with the hello: which irmd this is, 0
+	// for a client.
+	Instance uint64
+
+	// OnEnd is called once, on the link's reader, after the last handler and
+	// callback have returned. The error is that of Err. Peer's PIDFD is still
+	// open, Done is not closed yet: OnEnd must not wait for it.
+	OnEnd func(l *Link, err error)
+
+	// DownErr is what errors.Is finds in the errors of calls that the end of
+	// the link has failed, unless it ended by Close or by core.ErrVersion; 0 is
+	// core.ErrIRMd.
+	DownErr core.Errno
+
+	// Peer is used instead of the kernel's word. The kernel knows who made
+	// the socket, which for Pair is this process itself; for a child that
+	// holds the other end only its parent knows. PIDFD stays the caller's.
+	Peer *Peer
+
+	// Limits bound what the other end can make this one hold.
+	Limits Limits
+
+	version uint64 // for tests; 0 is Version
+}
+
+// Link is one connection. Either side may call the other. Its methods may be
+// called from any goroutine, also from handlers and callbacks.
+type Link struct {
+	conn   *net.UnixConn
+	raw    syscall.RawConn
+	cfg    Config
+	peer   Peer
+	pidfd  int // to be closed with the link; -1: none
+	helloT time.Time
+
+	instance atomic.Uint64
+	data     atomic.Pointer[any]
+	ending   atomic.Bool   // err is set
+	ready    chan struct{} // closed when the hello has come, or at the end
+	done     chan struct{}
+	wg       sync.WaitGroup // blocking handlers and the drain; not the reader
+
+	mu         sync.Mutex          // guards the fields below; never held across a callback
+	err        error               // why the link ends, nil while it does not
+	torn       bool                // the reader has run its last callback
+	calls      map[uint32]receiver // own calls without an answer
+	lastID     uint32
+	in         map[uint64]*inbound // the other end's calls without an answer
+	lastOneway uint64
+	blocking   int      // goroutines of HandleBlocking
+	waiting    []func() // for the reader to run
+
+	wmu      sync.Mutex // guards the fields below; mu may be taken under it
+	wclosed  bool
+	draining bool // the drain owns wio, writers only append to queue
+	queue    []queued
+	qbytes   int
+	qfiles   int
+	wio      packetIO
+	wfn      func(fd uintptr) bool
+
+	// The reader's own.
+	rio    packetIO
+	rbuf   *[MaxMessage + 1]byte
+	rfn    func(fd uintptr) bool
+	hello  bool // the other end's has come
+	resets int
+}
+
+// New makes conn a link and takes it over, also where it fails. It says hello
+// and returns without waiting for the other end's; handlers run only once that
+// has come. Calls may be made at once, they are sent behind the hello. An
+// other end that does not say hello in time loses its link.
+//
+// The link lives until Close, or until the other end closes or breaks the
+// protocol. Its owner waits for Done or OnEnd: until then goroutines may run.
+func New(conn *net.UnixConn, cfg Config) (*Link, error) {
+	l := &Link{
+		conn:  conn,
+		cfg:   cfg,
+		pidfd: -1,
+		ready: make(chan struct{}),
+		done:  make(chan struct{}),
+		calls: make(map[uint32]receiver),
+		in:    make(map[uint64]*inbound),
+	}
+	l.cfg.setDefaults()
+	l.rfn, l.wfn = l.tryRead, l.tryWrite
+	if err := l.start(); err != nil {
+		conn.Close()
+		if l.pidfd >= 0 {
+			unix.Close(l.pidfd)
+		}
+		return nil, fmt.Errorf("link: %w", err)
+	}
+	return l, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Mux == nil {
+		c.Mux = NewMux()
+	}
+	c.Mux.frozen.Store(true)
+	if c.DownErr == 0 {
+		c.DownErr = core.ErrIRMd
+	}
+	if c.version == 0 {
+		c.version = Version
+	}
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&c.Limits.Calls, 64)
+	def(&c.Limits.Queue, 1<<20)
+	if c.Limits.Stall <= 0 {
+		c.Limits.Stall = time.Second
+	}
+	if c.Limits.Hello <= 0 {
+		c.Limits.Hello = 5 * time.Second
+	}
+}
+
+func (l *Link) start() error {
+	raw, err := l.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	l.raw = raw
+	if err := checkSeqpacket(raw); err != nil {
+		return err
+	}
+	if l.cfg.Peer != nil {
+		l.peer = *l.cfg.Peer
+	} else {
+		if l.peer, err = peerOf(raw); err != nil {
+			return err
+		}
+		if l.peer.PIDFD > 0 {
+			l.pidfd = l.peer.PIDFD
+		}
+	}
+	l.helloT = time.Now().Add(l.cfg.Limits.Hello)
+	if err := l.conn.SetReadDeadline(l.helloT); err != nil {
+		return err
+	}
+	l.sendHello()
+	go l.run() // Done tells
+	return nil
+}
+
+// Peer returns who is at the other end, by the kernel's word at the time of
+// its connect.
+func (l *Link) Peer() Peer { return l.peer }
+
+// Instance returns what the other end's hello says; 0 before that has come.
+// In handlers and callbacks of answered calls it has.
+func (l *Link) Instance() uint64 { return l.instance.Load() }
+
+// Handshake waits for the other end's hello. The error is core.ErrTimeout or
+// core.ErrCanceled where ctx is done first, or why the link has ended.
+func (l *Link) Handshake(ctx context.Context) error {
+	select {
+	case <-l.ready:
+	case <-ctx.Done():
+		return contextError(ctx.Err())
+	}
+	if l.Err() != nil {
+		return l.downError()
+	}
+	return nil
+}
+
+// SetData keeps the owner's state for this link.
+func (l *Link) SetData(v any) { l.data.Store(&v) }
+
+// Data returns what SetData kept last, or nil.
+func (l *Link) Data() any {
+	if p := l.data.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Done is closed when the link has ended, its handlers and OnEnd have returned
+// and its socket is closed. Neither a handler nor a callback of this link may
+// wait for it.
+func (l *Link) Done() <-chan struct{} { return l.done }
+
+// Err returns nil while the link lives, else why it ends: core.ErrClosed after
+// Close, io.EOF when the other end has closed or died, else an error that
+// wraps core.ErrVersion, core.ErrMessage (it broke the protocol), core.ErrLimit
+// (it did not read) or core.ErrTimeout (it did not say hello).
+func (l *Link) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Close begins the end of the link and returns at once: calls without an
+// answer fail with core.ErrClosed, handlers are canceled, and Done closes when
+// all have returned. What is written already is still delivered, what waits
+// for the other end to read is not. Close may be called anywhere, and again.
+func (l *Link) Close() error {
+	l.fail(core.ErrClosed)
+	return nil
+}
+
+// past is a deadline that wakes whoever is parked on the socket.
+var past = time.Unix(1, 0)
+
+// fail begins the end of the link, for the first reason only.
+func (l *Link) fail(err error) {
+	l.mu.Lock()
+	first := l.err == nil
+	if first {
+		l.err = err
+		l.ending.Store(true)
+	}
+	l.mu.Unlock()
+	if first {
+		l.conn.SetDeadline(past)
+		l.shutdown()
+	}
+}
+
+// shutdown lets the other end see the end now, though handlers may still run.
+// The reader still reads what has arrived, then the end.
+func (l *Link) shutdown() {
+	l.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+}
+
+// protocolError ends the link and says why to the other end.
+func (l *Link) protocolError(err error) {
+	l.sendBye(err)
+	l.fail(err)
+}
+
+// onReader runs f on the reader, or here if the reader has gone.
+func (l *Link) onReader(f func()) {
+	l.mu.Lock()
+	if l.torn {
+		l.mu.Unlock()
+		f()
+		return
+	}
+	l.waiting = append(l.waiting, f)
+	l.mu.Unlock()
+	l.conn.SetReadDeadline(past)
+}
+
+// run is the link's goroutine.
+func (l *Link) run() {
+	l.fail(l.read())
+	if !l.hello {
+		close(l.ready)
+	}
+	for l.sweep() {
+	}
+	l.wmu.Lock()
+	l.wclosed = true
+	l.wmu.Unlock()
+	l.wg.Wait()
+	for _, p := range l.queue {
+		closeAll(p.files)
+	}
+	l.conn.Close()
+	if l.cfg.OnEnd != nil {
+		l.cfg.OnEnd(l, l.Err())
+	}
+	if l.pidfd >= 0 {
+		unix.Close(l.pidfd)
+	}
+	close(l.done)
+}
+
+// sweep fails the calls and cancels the handlers of a link that has ended. It
+// reports false when none is left and none can come.
+func (l *Link) sweep() bool {
+	l.mu.Lock()
+	err := l.downErrorLocked()
+	calls, waiting := l.calls, l.waiting
+	l.calls, l.waiting = nil, nil
+	var cancels []func()
+	for key, c := range l.in {
+		if f := c.cancelLocked(); f != nil {
+			cancels = append(cancels, f)
+		}
+		delete(l.in, key)
+	}
+	more := len(calls)+len(waiting)+len(cancels) > 0
+	l.torn = !more
+	l.mu.Unlock()
+
+	for _, f := range waiting {
+		f()
+	}
+	for _, r := range calls {
+		r.receive(nil, nil, err)
+	}
+	for _, f := range cancels {
+		f()
+	}
+	return more
+}

@@ -1,0 +1,217 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+)
+
+// readBufs holds buffers of one byte more than a packet may have. A link has
+// one only while it handles a packet: most links are idle most of the time.
+var readBufs = sync.Pool{New: func() any { return new([MaxMessage + 1]byte) }}
+
+// tryRead is what the poller calls when the socket may be readable.
+func (l *Link) tryRead(fd uintptr) bool {
+	buf := readBufs.Get().(*[MaxMessage + 1]byte)
+	l.rio.wait = true
+	l.rio.prepare(buf[:], controlSpace)
+	if !l.rio.call(unix.SYS_RECVMSG, fd, unix.MSG_CMSG_CLOEXEC) {
+		readBufs.Put(buf)
+		return false
+	}
+	l.rbuf = buf
+	return true
+}
+
+// read handles packets until the link ends, and returns why.
+func (l *Link) read() error {
+	for {
+		err := l.raw.Read(l.rfn)
+		switch {
+		case err == nil:
+			err = l.packet()
+			readBufs.Put(l.rbuf)
+			l.rbuf = nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = l.woken()
+		}
+		if err != nil {
+			return err
+		}
+		if l.ending.Load() {
+			return l.Err()
+		}
+	}
+}
+
+// woken runs what onReader left, and watches the time for the hello.
+func (l *Link) woken() error {
+	var deadline time.Time
+	if !l.hello {
+		if !time.Now().Before(l.helloT) {
+			return fmt.Errorf("%w: no hello in %v", core.ErrTimeout, l.cfg.Limits.Hello)
+		}
+		deadline = l.helloT
+	}
+	// First the deadline, then the list: who appends later sets it again.
+	l.conn.SetReadDeadline(deadline)
+	l.mu.Lock()
+	waiting, err := l.waiting, l.err
+	l.waiting = nil
+	l.mu.Unlock()
+	for _, f := range waiting {
+		f()
+	}
+	return err
+}
+
+// packet handles what tryRead has received. An error ends the link.
+func (l *Link) packet() error {
+	p := &l.rio
+	if p.err == unix.ECONNRESET && l.resets < 8 {
+		// The other end closed with something of ours unread. What it sent
+		// before is still there, behind this error.
+		l.resets++
+		return nil
+	}
+	if p.err != 0 {
+		return os.NewSyscallError("recvmsg", p.err)
+	}
+	// Also a packet that is refused has installed its descriptors.
+	fds, bad := p.takeFiles()
+	var err error
+	switch {
+	case p.flags&unix.MSG_TRUNC != 0:
+		err = fmt.Errorf("%w: a packet of more than %d bytes", core.ErrMessage, MaxMessage)
+	case p.flags&unix.MSG_CTRUNC != 0:
+		err = fmt.Errorf("%w: descriptors that do not fit: more than %d in a packet, or no free ones here", core.ErrMessage, MaxFiles)
+	case bad:
+		err = malformed("control data that are no descriptors")
+	case p.n == 0:
+		closeAll(fds)
+		return io.EOF
+	case l.ending.Load():
+		closeAll(fds)
+		return l.Err()
+	}
+	if err == nil {
+		if l.hello {
+			err = l.message(l.rbuf[:p.n], fds)
+		} else {
+			err = l.gotHello(l.rbuf[:p.n], fds)
+		}
+	} else {
+		closeAll(fds)
+	}
+	if errors.Is(err, core.ErrMessage) {
+		l.sendBye(err)
+	}
+	return err
+}
+
+func (l *Link) gotHello(b []byte, fds []int) error {
+	if len(fds) > 0 {
+		closeAll(fds)
+		return malformed("a hello with descriptors")
+	}
+	version, instance, err := parseHello(b)
+	if err != nil {
+		return err
+	}
+	if version != l.cfg.version {
+		return fmt.Errorf("%w: this end speaks version %d, the other end version %d", core.ErrVersion, l.cfg.version, version)
+	}
+	l.instance.Store(instance)
+	l.hello = true
+	close(l.ready)
+	return l.woken() // and no more deadline
+}
+
+// message dispatches a packet. It owns fds.
+func (l *Link) message(b []byte, fds []int) error {
+	m, err := parse(b)
+	if err == nil && m.files != len(fds) {
+		err = malformed(fmt.Sprintf("%d descriptors declared, %d came", m.files, len(fds)))
+	}
+	if err != nil {
+		closeAll(fds)
+		return err
+	}
+	var f *files
+	if len(fds) > 0 {
+		f = &files{fds: fds}
+	}
+	switch m.kind {
+	case kindCall, kindNotify:
+		return l.serve(m, f)
+	case kindReply:
+		r := l.answeredCall(m.id)
+		if r == nil {
+			f.close()
+			return malformed(fmt.Sprintf("a reply to call %d, which does not wait", m.id))
+		}
+		r.receive(m.body, f, nil)
+	case kindError:
+		r := l.answeredCall(m.id)
+		if r == nil {
+			return malformed(fmt.Sprintf("an error for call %d, which does not wait", m.id))
+		}
+		r.receive(nil, nil, answered(m.code, m.text))
+	case kindCancel:
+		l.cancel(m.id)
+	case kindBye:
+		// Not a core.ErrMessage of the other end: a bye is not answered.
+		l.fail(fmt.Errorf("the other end ended the connection: %w", answered(m.code, m.text)))
+	}
+	return nil
+}
+
+func (l *Link) serve(m message, f *files) error {
+	oneway := m.kind == kindNotify
+	if !oneway && m.id == 0 {
+		f.close()
+		return malformed("a call with id 0")
+	}
+	s := l.cfg.Mux.handlers[string(m.method)]
+	if s == nil {
+		f.close()
+		err := fmt.Errorf("%w: method %.*q", core.ErrNotSupported, MaxMethod, m.method)
+		if oneway {
+			l.protocolError(err)
+			return nil
+		}
+		l.sendError(m.id, err)
+		return nil
+	}
+	s(l, m.id, oneway, m.body, f)
+	return nil
+}
+
+// answeredCall takes the call out of the table; nil: none waits under id.
+func (l *Link) answeredCall(id uint32) receiver {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.calls[id]
+	delete(l.calls, id)
+	return r
+}
+
+// cancel tells a handler. An id without a call has been answered meanwhile.
+func (l *Link) cancel(id uint32) {
+	var f func()
+	l.mu.Lock()
+	if c := l.in[uint64(id)]; c != nil {
+		f = c.cancelLocked()
+	}
+	l.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}

@@ -1,0 +1,211 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+)
+
+type addReq struct {
+	A, B int64
+	Note string
+}
+
+type addResp struct {
+	Sum  int64
+	Note string
+}
+
+var (
+	add     = Method[addReq, addResp]{Name: "test.add"}
+	addSlow = Method[addReq, addResp]{Name: "test.add_blocking"}
+	refuse  = Method[Empty, Empty]{Name: "test.refuse"}
+	hang    = Method[Empty, Empty]{Name: "test.hang"}
+	open    = Method[Empty, Empty]{Name: "test.open"}
+	tell    = Method[addReq, Empty]{Name: "test.tell"}
+	nowhere = Method[Empty, Empty]{Name: "test.nowhere"}
+)
+
+// timeout bounds whatever a test waits for; it passes only where a test fails.
+const timeout = 20 * time.Second
+
+func background(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// get waits for a value of c.
+func get[T any](t testing.TB, c <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(timeout):
+		t.Fatalf("%s: timed out", what)
+	}
+	return v
+}
+
+// socketpair returns two connected conns that the test's end closes.
+func socketpair(t testing.TB) (a, b *net.UnixConn) {
+	t.Helper()
+	a, f, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = c.(*net.UnixConn)
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
+// newLink makes conn a link that the test's end closes and waits for.
+func newLink(t testing.TB, conn *net.UnixConn, cfg Config) *Link {
+	t.Helper()
+	l, err := New(conn, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.Close()
+		get(t, l.Done(), "end of the link")
+	})
+	return l
+}
+
+func links(t testing.TB, server, client Config) (s, c *Link) {
+	t.Helper()
+	a, b := socketpair(t)
+	return newLink(t, a, server), newLink(t, b, client)
+}
+
+// raw is the other end of a link, driven by hand.
+type raw struct {
+	t    testing.TB
+	conn *net.UnixConn
+}
+
+func rawLink(t testing.TB, cfg Config) (*Link, raw) {
+	t.Helper()
+	a, b := socketpair(t)
+	return newLink(t, a, cfg), raw{t, b}
+}
+
+func (r raw) send(b []byte, fds ...int) {
+	r.t.Helper()
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	r.conn.SetWriteDeadline(time.Now().Add(timeout))
+	if _, _, err := r.conn.WriteMsgUnix(b, oob, nil); err != nil {
+		r.t.Fatalf("send: %v", err)
+	}
+}
+
+func (r raw) hello() { r.t.Helper(); r.send(helloFrame(Version, 7)) }
+
+func helloFrame(version, instance uint64) []byte {
+	f := newFrame(kindHello)
+	f.str(magic)
+	f.uint(version)
+	f.uint(instance)
+	return append([]byte(nil), f.b...)
+}
+
+func callFrame(kind byte, id uint64, files int, method string, body any) []byte {
+	f := newFrame(kind)
+	f.uint(id)
+	f.uint(uint64(files))
+	if kind != kindReply {
+		f.str(method)
+	}
+	if b, ok := body.([]byte); ok {
+		f.b = append(f.b, b...)
+	} else if err := f.body(body); err != nil {
+		panic(err)
+	}
+	return append([]byte(nil), f.b...)
+}
+
+// recv returns the next packet that is no hello; nil is the end.
+func (r raw) recv() *message {
+	r.t.Helper()
+	buf := make([]byte, MaxMessage+1)
+	for {
+		r.conn.SetReadDeadline(time.Now().Add(timeout))
+		n, err := r.conn.Read(buf)
+		switch {
+		case errors.Is(err, unix.ECONNRESET):
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			r.t.Fatal("recv: timed out")
+		case err != nil || n == 0:
+			return nil
+		}
+		if n > 1 && buf[1] == kindHello {
+			continue
+		}
+		m, err := parse(buf[:n])
+		if err != nil {
+			r.t.Fatalf("recv: %v", err)
+		}
+		return &m
+	}
+}
+
+func testMux() *Mux {
+	m := NewMux()
+	Handle(m, add, func(c *Call[addResp], req *addReq) {
+		c.Reply(&addResp{Sum: req.A + req.B, Note: req.Note})
+	})
+	HandleBlocking(m, addSlow, func(ctx context.Context, l *Link, req *addReq) (*addResp, error) {
+		return &addResp{Sum: req.A + req.B, Note: req.Note}, nil
+	})
+	Handle(m, refuse, func(c *Call[Empty], _ *Empty) {
+		c.Fail(fmt.Errorf("bind process 42 to \"a\": %w", core.ErrName))
+	})
+	return m
+}
+
+func TestCallRoundTrip(t *testing.T) {
+	s, c := links(t, Config{Mux: testMux(), Instance: 99}, Config{})
+	ctx := background(t)
+	for _, m := range []Method[addReq, addResp]{add, addSlow} {
+		r, err := Do(ctx, c, m, &addReq{A: -5, B: 47, Note: "n"}, nil)
+		if err != nil || r.Body != (addResp{42, "n"}) {
+			t.Fatalf("%s: %+v, %v", m.Name, r, err)
+		}
+	}
+	if c.Instance() != 99 || s.Instance() != 0 {
+		t.Errorf("instances: %d, %d", c.Instance(), s.Instance())
+	}
+}
+
+func TestErrorKeepsItsIdentityAndText(t *testing.T) {
+	_, c := links(t, Config{Mux: testMux()}, Config{})
+	_, err := Do(background(t), c, refuse, &Empty{}, nil)
+	if !errors.Is(err, core.ErrName) || err.Error() != `bind process 42 to "a": unknown name` {
+		t.Errorf("got %v", err)
+	}
+	_, err = Do(background(t), c, nowhere, &Empty{}, nil)
+	if !errors.Is(err, core.ErrNotSupported) || !strings.Contains(err.Error(), "test.nowhere") {
+		t.Errorf("unknown method: %v", err)
+	}
+	if c.Err() != nil {
+		t.Errorf("the link ended: %v", c.Err())
+	}
+}

@@ -1,0 +1,223 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+)
+
+// errGone says that nothing can be sent any more. The reader is about to see
+// the end of the link and to tell whoever waits.
+var errGone = errors.New("connection gone")
+
+// queued is a packet that waits for the other end to read. Its descriptors
+// are duplicates: the sender may close its own as soon as send has returned.
+type queued struct {
+	b     []byte
+	files []int
+}
+
+func (l *Link) sendHello() {
+	f := newFrame(kindHello)
+	f.str(magic)
+	f.uint(l.cfg.version)
+	f.uint(l.cfg.Instance)
+	l.send(f.b, nil)
+	f.free()
+}
+
+// sendBody sends a call, a notification or a reply.
+func (l *Link) sendBody(kind byte, id uint32, method string, body any, fds []int) error {
+	if len(fds) > MaxFiles {
+		return fmt.Errorf("%w: %d descriptors, a message carries %d", core.ErrUsage, len(fds), MaxFiles)
+	}
+	if len(method) > MaxMethod {
+		return fmt.Errorf("%w: a method name of %d bytes", core.ErrUsage, len(method))
+	}
+	f := newFrame(kind)
+	f.uint(uint64(id))
+	f.uint(uint64(len(fds)))
+	if kind != kindReply {
+		f.str(method)
+	}
+	if err := f.body(body); err != nil {
+		// Not back to the pool: who knows what the encoder is left in.
+		if errors.Is(err, errTooLarge) {
+			return errTooLarge
+		}
+		return fmt.Errorf("%w: encode: %w", core.ErrInternal, err)
+	}
+	err := l.send(f.b, fds)
+	f.free()
+	return err
+}
+
+func (l *Link) sendError(id uint32, err error) {
+	f := newFrame(kindError)
+	f.uint(uint64(id))
+	f.uint(uint64(errorCode(err)))
+	f.str(errorText(err))
+	l.send(f.b, nil) // gone: the caller knows
+	f.free()
+}
+
+func (l *Link) sendCancel(id uint32) {
+	f := newFrame(kindCancel)
+	f.uint(uint64(id))
+	l.send(f.b, nil)
+	f.free()
+}
+
+func (l *Link) sendBye(err error) {
+	f := newFrame(kindBye)
+	f.uint(uint64(errorCode(err)))
+	f.str(errorText(err))
+	l.send(f.b, nil)
+	f.free()
+}
+
+// tryWrite is what the poller calls when the socket may be writable.
+func (l *Link) tryWrite(fd uintptr) bool {
+	return l.wio.call(unix.SYS_SENDMSG, fd, unix.MSG_NOSIGNAL)
+}
+
+// write sends one packet. unix.EAGAIN: not now; errGone; os.ErrDeadlineExceeded
+// where wait is set; any other error refuses this packet alone.
+func (l *Link) write(b []byte, fds []int, wait bool) error {
+	l.wio.prepare(b, l.wio.putFiles(fds))
+	l.wio.wait = wait
+	if err := l.raw.Write(l.wfn); err != nil {
+		if wait && errors.Is(err, os.ErrDeadlineExceeded) {
+			return os.ErrDeadlineExceeded
+		}
+		return errGone
+	}
+	switch errno := l.wio.err; errno {
+	case 0:
+		return nil
+	case unix.EAGAIN:
+		return unix.EAGAIN
+	case unix.EPIPE, unix.ECONNRESET, unix.ECONNREFUSED, unix.ENOTCONN:
+		l.shutdown() // the reader reads what has come, then the end
+		return errGone
+	case unix.ETOOMANYREFS, unix.ENOBUFS, unix.ENOMEM:
+		// Descriptors in flight are counted for each user, so another
+		// link's peer may be the cause: this message is refused, no more.
+		return fmt.Errorf("%w: sendmsg: %w", core.ErrLimit, errno)
+	case unix.EMSGSIZE:
+		return fmt.Errorf("%w: sendmsg: %w", core.ErrMessage, errno)
+	case unix.EBADF:
+		return fmt.Errorf("%w: sendmsg: %w", core.ErrUsage, errno)
+	default:
+		return fmt.Errorf("%w: sendmsg: %w", core.ErrInternal, errno)
+	}
+}
+
+// send sends or queues a packet, and never waits. It keeps neither b nor fds.
+// The error is errGone or a refusal of this packet.
+func (l *Link) send(b []byte, fds []int) error {
+	l.wmu.Lock()
+	defer l.wmu.Unlock()
+	if l.wclosed {
+		return errGone
+	}
+	if !l.draining {
+		if err := l.write(b, fds, false); err != unix.EAGAIN {
+			return err
+		}
+	}
+	return l.enqueueLocked(b, fds)
+}
+
+// enqueueLocked queues a packet behind all earlier ones.
+func (l *Link) enqueueLocked(b []byte, fds []int) error {
+	if len(l.queue) >= maxQueuedPackets || l.qbytes+len(b) > l.cfg.Limits.Queue || l.qfiles+len(fds) > maxQueuedFiles {
+		l.fail(fmt.Errorf("%w: the other end does not read: %d packets of %d bytes with %d descriptors wait", core.ErrLimit, len(l.queue), l.qbytes, l.qfiles))
+		return errGone
+	}
+	dups, err := dupAll(fds)
+	if err != nil {
+		return fmt.Errorf("%w: duplicate a descriptor: %w", core.ErrLimit, err)
+	}
+	l.queue = append(l.queue, queued{slices.Clone(b), dups})
+	l.qbytes += len(b)
+	l.qfiles += len(fds)
+	if !l.draining {
+		l.draining = true
+		l.wg.Go(l.drain) // wclosed is false, so nobody waits for wg yet
+	}
+	return nil
+}
+
+// drain writes the queue until it is empty or the link ends.
+func (l *Link) drain() {
+	l.wmu.Lock()
+	for len(l.queue) > 0 && !l.wclosed {
+		p := l.queue[0]
+		l.wmu.Unlock()
+		err := l.writeWait(p)
+		if err == errGone {
+			// The reader sees it. What is left is dropped at the end.
+			return
+		}
+		closeAll(p.files)
+		if err != nil {
+			l.refused(p.b, err)
+		}
+		l.wmu.Lock()
+		l.queue[0] = queued{}
+		l.queue = l.queue[1:]
+		l.qbytes -= len(p.b)
+		l.qfiles -= len(p.files)
+	}
+	l.queue = slices.Clip(l.queue)
+	l.conn.SetWriteDeadline(time.Time{})
+	l.draining = false
+	l.wmu.Unlock()
+}
+
+// writeWait writes one packet, for as long as the other end reads something.
+func (l *Link) writeWait(p queued) error {
+	l.conn.SetWriteDeadline(time.Now().Add(l.cfg.Limits.Stall))
+	if l.ending.Load() { // whose deadline may have come before
+		return errGone
+	}
+	err := l.write(p.b, p.files, true)
+	if err != os.ErrDeadlineExceeded {
+		return err
+	}
+	// The kernel calls a socket writable once a good part of it is free. A
+	// slow reader may have made room for this packet without that.
+	l.conn.SetWriteDeadline(time.Time{})
+	if err = l.write(p.b, p.files, false); err != unix.EAGAIN {
+		return err
+	}
+	l.fail(fmt.Errorf("%w: the other end has read nothing for %v", core.ErrLimit, l.cfg.Limits.Stall))
+	return errGone
+}
+
+// refused tells whoever sent or waits for a queued packet that the kernel has
+// refused it.
+func (l *Link) refused(b []byte, err error) {
+	m, perr := parse(b)
+	if perr != nil {
+		l.fail(err)
+		return
+	}
+	switch m.kind {
+	case kindReply:
+		l.sendError(m.id, fmt.Errorf("reply: %w", err))
+	case kindCall:
+		if r := l.answeredCall(m.id); r != nil {
+			l.onReader(func() { r.receive(nil, nil, err) })
+		}
+	default:
+		l.fail(err)
+	}
+}
