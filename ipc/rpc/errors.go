@@ -43,10 +43,15 @@ func errorCode(err error) core.Errno {
 
 // errorText is the text of err, cut to maxErrorText.
 func errorText(err error) string {
-	if err == nil {
-		return "the handler failed without an error"
+	var text string
+	switch err {
+	case nil:
+		text = "the handler failed without an error"
+	case context.DeadlineExceeded, context.Canceled: // in this project's words
+		text = errorCode(err).Error()
+	default:
+		text = err.Error()
 	}
-	text := err.Error()
 	return text[:min(len(text), maxErrorText)]
 }
 

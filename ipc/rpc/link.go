@@ -87,8 +87,8 @@ type Link struct {
 	waiting    []func() // for the reader to run
 
 	wmu      sync.Mutex // guards the fields below; mu may be taken under it
-	wclosed  bool
-	draining bool // the drain owns wio, writers only append to queue
+	wclosed  bool       // nothing can be sent any more
+	draining bool       // the drain owns wio, writers only append to queue
 	queue    []queued
 	qbytes   int
 	qfiles   int

@@ -56,7 +56,9 @@ func (l *Link) woken() error {
 	var deadline time.Time
 	if !l.hello {
 		if !time.Now().Before(l.helloT) {
-			return fmt.Errorf("%w: no hello in %v", core.ErrTimeout, l.cfg.Limits.Hello)
+			err := fmt.Errorf("%w: no hello in %v", core.ErrTimeout, l.cfg.Limits.Hello)
+			l.sendBye(err)
+			return err
 		}
 		deadline = l.helloT
 	}

@@ -45,14 +45,9 @@ func listen(dir, name string, mode os.FileMode) (*net.UnixListener, error) {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close() // FileListener duplicates
 
-	// bind gives the file the socket's own mode less the umask. So it is
-	// bound with too few permissions, never too many, and widened after.
 	perm := uint32(mode.Perm())
-	if err := unix.Fchmod(fd, perm); err != nil {
-		return nil, os.NewSyscallError("fchmod", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: addr}); err != nil {
-		return nil, os.NewSyscallError("bind", err)
+	if err := bindMode(fd, addr, perm); err != nil {
+		return nil, err
 	}
 	undo := func(err error) error {
 		unix.Unlinkat(d, name, 0)
@@ -75,6 +70,15 @@ func listen(dir, name string, mode os.FileMode) (*net.UnixListener, error) {
 	}
 	ln.SetUnlinkOnClose(false)
 	return ln, nil
+}
+
+// bindMode binds with at most the permissions perm: bind gives the file the
+// socket's own mode, less the umask. A chmod then adds what the umask took.
+func bindMode(fd int, addr string, perm uint32) error {
+	if err := unix.Fchmod(fd, perm); err != nil {
+		return os.NewSyscallError("fchmod", err)
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: addr}))
 }
 
 // socketAddr returns an address for dir/name that is short enough, and the

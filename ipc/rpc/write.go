@@ -128,7 +128,9 @@ func (l *Link) send(b []byte, fds []int) error {
 		return errGone
 	}
 	if !l.draining {
-		if err := l.write(b, fds, false); err != unix.EAGAIN {
+		err := l.write(b, fds, false)
+		l.wclosed = err == errGone
+		if err != unix.EAGAIN {
 			return err
 		}
 	}
@@ -162,15 +164,15 @@ func (l *Link) drain() {
 		p := l.queue[0]
 		l.wmu.Unlock()
 		err := l.writeWait(p)
-		if err == errGone {
-			// The reader sees it. What is left is dropped at the end.
-			return
-		}
-		closeAll(p.files)
-		if err != nil {
+		if err != nil && err != errGone {
 			l.refused(p.b, err)
 		}
 		l.wmu.Lock()
+		if err == errGone {
+			l.wclosed = true // what is left is dropped at the end
+			break
+		}
+		closeAll(p.files)
 		l.queue[0] = queued{}
 		l.queue = l.queue[1:]
 		l.qbytes -= len(p.b)

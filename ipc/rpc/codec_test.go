@@ -1,0 +1,280 @@
+package rpc
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"net/netip"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"o7s/core"
+)
+
+// custom encodes itself, as hot messages may.
+type custom struct{ a, b uint32 }
+
+func (c *custom) EncodeMsgpack(e *msgpack.Encoder) error {
+	if err := e.EncodeArrayLen(2); err != nil {
+		return err
+	}
+	if err := e.EncodeUint(uint64(c.a)); err != nil {
+		return err
+	}
+	return e.EncodeUint(uint64(c.b))
+}
+
+func (c *custom) DecodeMsgpack(d *msgpack.Decoder) (err error) {
+	if n, err := d.DecodeArrayLen(); err != nil || n != 2 {
+		return errors.New("not two numbers")
+	}
+	if c.a, err = d.DecodeUint32(); err != nil {
+		return err
+	}
+	c.b, err = d.DecodeUint32()
+	return err
+}
+
+type inner struct {
+	Name string
+	N    uint16
+}
+
+// sink has a field of every kind that a message may have.
+type sink struct {
+	Bool    bool
+	I8      int8
+	I64     int64
+	U8      uint8
+	U32     core.FlowID
+	U64     uint64
+	F32     float32
+	F64     float64
+	Str     string
+	Hash    core.Hash
+	Bytes   []byte
+	Raw     [4]byte
+	Strs    []string
+	Inners  []inner
+	Ints    []int32
+	Nested  [][]uint16
+	Arr     [2]int16
+	Ptr     *inner
+	Deep    *sink
+	Map     map[string]int
+	IntMap  map[int16]inner
+	D       time.Duration
+	QoS     core.QoS
+	Custom  custom
+	Customs []*custom
+	Addr    netip.Addr
+	ignored int
+	Skipped any `msgpack:"-"`
+}
+
+func fullSink() *sink {
+	return &sink{
+		Bool: true, I8: -128, I64: math.MinInt64, U8: 255, U32: 7, U64: math.MaxUint64,
+		F32: 1.5, F64: math.Pi, Str: strings.Repeat("s", 300), Hash: "\xff\x00", Bytes: make([]byte, 300),
+		Raw: [4]byte{1, 2, 3, 4}, Strs: []string{"", "a"}, Inners: []inner{{"x", 65535}, {}}, Ints: make([]int32, 70),
+		Nested: [][]uint16{nil, {1}, {}}, Arr: [2]int16{-1, 300}, Ptr: &inner{"p", 1}, Deep: &sink{Str: "deep"},
+		Map: map[string]int{"k": -1}, IntMap: map[int16]inner{-5: {"m", 2}}, D: time.Hour, QoS: core.QoSVideo,
+		Custom: custom{1, math.MaxUint32}, Customs: []*custom{{3, 4}, nil}, Addr: netip.MustParseAddr("10.1.2.3"),
+	}
+}
+
+func encoded(t testing.TB, v any) []byte {
+	t.Helper()
+	f := newFrame(kindReply)
+	n := len(f.b)
+	if err := f.body(v); err != nil {
+		t.Fatal(err)
+	}
+	return append([]byte(nil), f.b[n:]...)
+}
+
+func TestEveryKindOfFieldSurvives(t *testing.T) {
+	for _, want := range []*sink{fullSink(), {}} {
+		var got sink
+		if err := decode(encoded(t, want), &got); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(&got, want) {
+			t.Errorf("got  %+v\nwant %+v", &got, want)
+		}
+	}
+	c := custom{5, 6}
+	var got custom
+	if err := decode(encoded(t, &c), &got); err != nil || got != c {
+		t.Error(got, err)
+	}
+}
+
+func TestTypesThatNoMessageMayHave(t *testing.T) {
+	type valueReceiver struct{ V badUnmarshaler }
+	tests := map[string]reflect.Type{
+		"an interface":         reflect.TypeFor[struct{ V any }](),
+		"an error":             reflect.TypeFor[struct{ V error }](),
+		"a channel":            reflect.TypeFor[struct{ V chan int }](),
+		"a function":           reflect.TypeFor[struct{ V func() }](),
+		"time.Time":            reflect.TypeFor[struct{ V time.Time }](),
+		"time.Time in a slice": reflect.TypeFor[struct{ V []time.Time }](),
+		"*time.Time":           reflect.TypeFor[struct{ V *time.Time }](),
+		"an embedded field":    reflect.TypeFor[struct{ inner }](),
+		"an embedded pointer":  reflect.TypeFor[struct{ *sink }](),
+		"an option": reflect.TypeFor[struct {
+			V string `msgpack:",intern"`
+		}](),
+		"a map of interfaces":       reflect.TypeFor[struct{ V map[string]any }](),
+		"a map with interface keys": reflect.TypeFor[struct{ V map[any]int }](),
+		"a decoder by value":        reflect.TypeFor[valueReceiver](),
+		"complex":                   reflect.TypeFor[struct{ V complex128 }](),
+	}
+	for name, typ := range tests {
+		if _, err := shapeOf(typ); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	defer func() {
+		if r := recover(); r == nil || !strings.Contains(r.(string), "time.Time") {
+			t.Errorf("Handle: %v", r)
+		}
+	}()
+	Handle(NewMux(), Method[struct{ T time.Time }, Empty]{Name: "x"}, nil)
+}
+
+type badUnmarshaler struct{}
+
+func (badUnmarshaler) UnmarshalText([]byte) error { return nil }
+
+func TestMuxRefusesWhatCannotWork(t *testing.T) {
+	panics := func(name string, f func()) {
+		t.Helper()
+		defer func() {
+			if recover() == nil {
+				t.Errorf("%s: no panic", name)
+			}
+		}()
+		f()
+	}
+	h := func(*Call[Empty], *Empty) {}
+	m := NewMux()
+	Handle(m, hang, h)
+	panics("a second handler", func() { Handle(m, hang, h) })
+	panics("no name", func() { Handle(m, Method[Empty, Empty]{}, h) })
+	panics("a long name", func() { Handle(m, Method[Empty, Empty]{Name: strings.Repeat("n", 256)}, h) })
+	links(t, Config{Mux: m}, Config{})
+	panics("a Mux in use", func() { Handle(m, open, h) })
+}
+
+// tests of values that the msgpack package alone would accept, cut or die of.
+func TestBytesThatDoNotFitTheirType(t *testing.T) {
+	huge := []byte{0xff, 0xff, 0xff, 0xff}
+	deep := bytes.Repeat([]byte{0x91}, 60000)
+	tests := []struct {
+		name string
+		err  error
+	}{
+		{"uint8 300", decode([]byte{0x91, 0xcd, 1, 0x2c}, new(struct{ V uint8 }))},
+		{"uint8 -1", decode([]byte{0x91, 0xff}, new(struct{ V uint8 }))},
+		{"uint64 of a negative int64", decode(append([]byte{0x91, 0xd3}, huge[0], 0, 0, 0, 0, 0, 0, 0), new(struct{ V uint64 }))},
+		{"int8 128", decode([]byte{0x91, 0xcc, 128}, new(struct{ V int8 }))},
+		{"int8 -129", decode([]byte{0x91, 0xd1, 0xff, 0x7f}, new(struct{ V int8 }))},
+		{"int64 2^63", decode([]byte{0x91, 0xcf, 0x80, 0, 0, 0, 0, 0, 0, 0}, new(struct{ V int64 }))},
+		{"nil for a bool", decode([]byte{0x91, 0xc0}, new(struct{ V bool }))},
+		{"nil for a string", decode([]byte{0x91, 0xc0}, new(struct{ V string }))},
+		{"nil for a struct", decode([]byte{0x91, 0xc0}, new(struct{ V inner }))},
+		{"an integer for a float", decode([]byte{0x91, 1}, new(struct{ V float64 }))},
+		{"a double for a float32", decode([]byte{0x91, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0}, new(struct{ V float32 }))},
+		{"bytes for a string", decode([]byte{0x91, 0xc4, 1, 'x'}, new(struct{ V string }))},
+		{"a string for bytes", decode([]byte{0x91, 0xa1, 'x'}, new(struct{ V []byte }))},
+		{"three bytes for four", decode([]byte{0x91, 0xc4, 3, 1, 2, 3}, new(struct{ V [4]byte }))},
+		{"one element for two", decode([]byte{0x91, 0x91, 1}, new(struct{ V [2]int }))},
+		{"a struct as a map", decode([]byte{0x91, 0x81, 0xa1, 'N', 1}, new(struct{ V inner }))},
+		{"an empty struct of two", decode([]byte{0x91, 0x90}, new(struct{ V inner }))},
+		{"huge bytes", decode(append([]byte{0x91, 0xc6}, huge...), new(struct{ V []byte }))},
+		{"a huge string", decode(append([]byte{0x91, 0xdb}, huge...), new(struct{ V string }))},
+		{"a huge slice", decode(append([]byte{0x91, 0xdd}, huge...), new(struct{ V []inner }))},
+		{"many huge slices", decode(append(bytes.Repeat([]byte{0x91}, 20), append([]byte{0xdd}, huge...)...), new(struct{ V [][][]int }))},
+		{"a huge slice of strings", decode(append([]byte{0x91, 0xdd}, huge...), new(struct{ V []string }))},
+		{"a huge map", decode(append([]byte{0x91, 0xdf}, huge...), new(struct{ V map[string]string }))},
+		{"a huge map behind an extension", decode(append([]byte{0x91, 0xd4, 0x01, 0xdf}, huge...), new(struct{ V map[string]string }))},
+		{"a huge map for a decoder of its own", decode(append([]byte{0xdf}, huge...), new(custom))},
+		{"nothing for a decoder of its own", decode(nil, new(custom))},
+		{"nil for a decoder of its own", decode([]byte{0xc0}, new(custom))},
+		{"more than a decoder of its own reads", decode([]byte{0x93, 1, 2, 3}, new(custom))},
+		{"deep for a decoder of its own", decode(deep, new(custom))},
+		{"deep for a type that contains itself", decode(deep, new(recursive))},
+		{"an invalid address", decode([]byte{0x91, 0xc4, 1, 1}, new(struct{ V netip.Addr }))},
+		{"the code that is never used", decode([]byte{0xc1}, new(custom))},
+	}
+	for _, tt := range tests {
+		if !errors.Is(tt.err, core.ErrMessage) {
+			t.Errorf("%s: %v", tt.name, tt.err)
+		}
+	}
+}
+
+type recursive struct{ V []recursive }
+
+func TestHostileLengthsAllocateLittle(t *testing.T) {
+	type message struct {
+		B  []byte
+		S  string
+		I  []inner
+		SS []string
+		M  map[string]string
+	}
+	bodies := [][]byte{
+		{0x95, 0xc6, 0xff, 0xff, 0xff, 0xff},
+		{0x95, 0xc0, 0xdb, 0x7f, 0xff, 0xff, 0xff},
+		{0x95, 0xc0, 0xa0, 0xdd, 0x7f, 0xff, 0xff, 0xff},
+		{0x95, 0xc0, 0xa0, 0xc0, 0xdd, 0x7f, 0xff, 0xff, 0xff},
+		{0x95, 0xc0, 0xa0, 0xc0, 0xc0, 0xdf, 0x7f, 0xff, 0xff, 0xff},
+		// As many elements as there are bytes is the most that can be claimed.
+		append([]byte{0x95, 0xc0, 0xa0, 0xdc, 0xff, 0x00}, make([]byte, 0xff00)...),
+		append([]byte{0x95, 0xc0, 0xa0, 0xc0, 0xdc, 0xff, 0x00}, bytes.Repeat([]byte{0xa0}, 0xff00)...),
+	}
+	var before, after runtime.MemStats
+	for i, body := range bodies {
+		decode(body, new(message)) // the type's shape, once
+		runtime.ReadMemStats(&before)
+		decode(body, new(message))
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 100*MaxMessage {
+			t.Errorf("body %d: %d bytes allocated", i, n)
+		}
+	}
+}
+
+func TestDecodingLeavesNoGoroutine(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for range 10 {
+		var s sink
+		if err := decode(encoded(t, fullSink()), &s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := runtime.NumGoroutine(); n > before {
+		t.Errorf("%d goroutines, there were %d", n, before)
+	}
+}
+
+func TestDecodedMessageKeepsNothingOfThePacket(t *testing.T) {
+	body := encoded(t, fullSink())
+	var s sink
+	if err := decode(body, &s); err != nil {
+		t.Fatal(err)
+	}
+	for i := range body {
+		body[i] = 0xff
+	}
+	if want := fullSink(); !reflect.DeepEqual(&s, want) {
+		t.Errorf("changed with the packet: %+v", s)
+	}
+}
