@@ -1,0 +1,142 @@
+// Package ipcp says what an IPC process is: what a layer type implements
+// (Type, Ops), what it is given (Host), and the lifecycle, call order and log
+// lines around it (Process). It knows no layer type and no socket.
+//
+// A flow call answers through a function, once, which the caller of the call
+// gives it: an allocation is a chain of calls through several processes, and
+// none of them keeps a goroutine waiting. The administrator's calls are rare
+// and simply block.
+package ipcp
+
+import (
+	"context"
+
+	"o7s/core"
+	"o7s/core/hash"
+	"o7s/core/logs"
+)
+
+// Type is a layer type: local, unicast, udp4.
+type Type struct {
+	// Name is the word of the command line, and after "ipcpd-" the name of
+	// the process and of its log component.
+	Name string
+
+	// Rank orders the layers of one system: a name that several know is
+	// reached through the lowest.
+	Rank int
+
+	// New makes an IPCP of this type, in no layer yet.
+	New func(host Host, log *logs.Logger) Ops
+}
+
+// Config is what bootstrap gives the first member of a layer.
+type Config struct {
+	Layer string
+	Hash  hash.Algorithm // of the layer's directory
+}
+
+// AllocRequest asks the layer for a flow from Flow, this system's end, to the
+// process that the layer knows under Dst.
+type AllocRequest struct {
+	Flow core.FlowID
+	Dst  core.Hash
+	QoS  core.QoS
+}
+
+// AllocResponse is this system's answer to a request that arrived: Flow is
+// the end that Host.FlowReqArr gave it, Code is 0 where a process accepts.
+type AllocResponse struct {
+	Flow core.FlowID
+	Code core.Errno
+}
+
+// Control is what the IRMd asks of an IPCP. Process implements it over a
+// layer type's Ops, a link to another process passes it on.
+//
+// The done of a flow call is called exactly once, with nil or the reason of
+// failure, on any goroutine, possibly before the call returns; it must not
+// block. The caller holds no lock that done takes.
+type Control interface {
+	// Bootstrap makes the IPCP the first member of a layer.
+	Bootstrap(ctx context.Context, cfg Config) error
+
+	// Register makes the layer's directory know h as reachable here;
+	// Unregister takes it back. Both are idempotent.
+	Register(ctx context.Context, h core.Hash) error
+	Unregister(ctx context.Context, h core.Hash) error
+
+	// Query returns nil if the layer knows h, else core.ErrName.
+	Query(ctx context.Context, h core.Hash) error
+
+	// FlowAlloc starts an allocation. It is done when the layer has taken
+	// the request; the answer comes by Host.FlowAllocReply, now or seconds
+	// later.
+	FlowAlloc(req AllocRequest, done func(error))
+
+	// FlowAllocResp answers a request that arrived. It may come as soon as
+	// Host.FlowReqArr has given its answer.
+	FlowAllocResp(resp AllocResponse, done func(error))
+
+	// FlowDealloc says that the process has given up the end id. The layer
+	// lets go of it too, says so by Host.FlowDealloc, and is done.
+	FlowDealloc(id core.FlowID, done func(error))
+}
+
+// Ops is what a layer type implements. Process calls it only in the states
+// that allow it: Bootstrap once and first.
+type Ops interface {
+	Control
+
+	// Run does the layer's own work until ctx ends, and returns when none
+	// of its goroutines is left.
+	Run(ctx context.Context) error
+}
+
+// Host is what a layer type is given: its way to the IRMd and to the memory
+// of the flows it provides. The functions passed to it are called exactly
+// once and must not block; calls and answers keep their order.
+type Host interface {
+	// FlowReqArr announces a request for a flow to dst. got gets the id of
+	// this system's new end, or why there is none; a process's answer comes
+	// by FlowAllocResp.
+	FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error))
+
+	// FlowAllocReply brings the answer to FlowAlloc: code is 0 where the
+	// other end has accepted.
+	FlowAllocReply(id core.FlowID, code core.Errno, done func(error))
+
+	// FlowDealloc says that the layer has let go of the end id, after
+	// FlowDealloc of Control or because the flow ended in the layer.
+	FlowDealloc(id core.FlowID, done func(error))
+
+	// Splice joins the two ends of a flow on this system: both processes
+	// then share one memory, and the layer sees no packet. It comes before
+	// FlowAllocReply.
+	Splice(a, b core.FlowID) error
+
+	// Attach gives the layer its own end of the memory of id, to carry the
+	// packets itself. It comes before FlowAllocReply or the done of
+	// FlowAllocResp; the layer must Close what it got.
+	Attach(id core.FlowID, got func(Flow, error))
+}
+
+// Flow is the layer's end of the memory of a flow it provides. One goroutine
+// may read while another writes.
+type Flow interface {
+	// ReadPacket reads one packet that the process wrote; io.EOF after its
+	// last one, core.ErrFlowDown where it died. p holds core.MaxPacket.
+	ReadPacket(p []byte) (int, error)
+
+	// WritePacket writes one packet for the process to read.
+	WritePacket(p []byte) error
+
+	// CloseWrite says that no more packets come: the process reads io.EOF.
+	CloseWrite() error
+
+	// Abort closes as a death does: the process gets core.ErrFlowDown.
+	Abort() error
+
+	// Close closes both directions.
+	Close() error
+}

@@ -1,0 +1,194 @@
+package ipcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"o7s/core"
+	"o7s/core/logs"
+)
+
+// State is where an IPCP is in its life:
+//
+//	Boot --Bootstrap--> Operational --end of Run--> Shutdown
+//	  \----------------- end of Run ----------------^
+type State int
+
+const (
+	Boot State = iota
+	Operational
+	Shutdown
+)
+
+func (s State) String() string {
+	return [...]string{"boot", "operational", "shutdown"}[s]
+}
+
+var next = map[State][]State{
+	Boot:        {Operational, Shutdown},
+	Operational: {Shutdown},
+}
+
+// Process is an IPCP: the lifecycle and the log lines around a layer type. It
+// is safe for concurrent use.
+type Process struct {
+	ops Ops
+	log *logs.Logger
+
+	boot sync.Mutex // one Bootstrap at a time
+
+	mu    sync.Mutex // guards state; never held across a call of ops
+	state State
+}
+
+var _ Control = (*Process)(nil)
+
+// NewProcess returns an IPCP of type typ, in no layer yet. The lines of the
+// layer type bear the component ipcpd-TYPE, those of Process ipcpd/ipcp.
+func NewProcess(typ Type, host Host, log *logs.Logger) *Process {
+	return &Process{
+		ops: typ.New(host, log.With("ipcpd-"+typ.Name)),
+		log: log.With("ipcpd/ipcp"),
+	}
+}
+
+// Run does the layer's work until ctx ends.
+func (p *Process) Run(ctx context.Context) error {
+	defer p.setState(Shutdown)
+	return p.ops.Run(ctx)
+}
+
+// State returns the state.
+func (p *Process) State() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
+func (p *Process) setState(to State) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range next[p.state] {
+		if s == to {
+			p.state = to
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, p.state)
+}
+
+func (p *Process) operational() error {
+	if s := p.State(); s != Operational {
+		return fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, s)
+	}
+	return nil
+}
+
+// Bootstrap implements Control.
+func (p *Process) Bootstrap(ctx context.Context, cfg Config) error {
+	p.boot.Lock()
+	defer p.boot.Unlock()
+	p.log.Infof("Bootstrapping...")
+	err := p.bootstrap(ctx, cfg)
+	p.log.Infof("Finished bootstrapping:  %d.", code(err))
+	return err
+}
+
+func (p *Process) bootstrap(ctx context.Context, cfg Config) error {
+	if s := p.State(); s != Boot {
+		return fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, s)
+	}
+	if !cfg.Hash.Valid() {
+		return fmt.Errorf("%w: hash algorithm %d", core.ErrUsage, cfg.Hash)
+	}
+	if err := p.ops.Bootstrap(ctx, cfg); err != nil {
+		return err
+	}
+	return p.setState(Operational)
+}
+
+// Register implements Control.
+func (p *Process) Register(ctx context.Context, h core.Hash) error {
+	p.log.Infof("Registering %v...", h)
+	err := p.operational()
+	if err == nil {
+		err = p.ops.Register(ctx, h)
+	}
+	p.log.Infof("Finished registering %v : %d.", h, code(err))
+	return err
+}
+
+// Unregister implements Control.
+func (p *Process) Unregister(ctx context.Context, h core.Hash) error {
+	p.log.Infof("Unregistering %v...", h)
+	err := p.operational()
+	if err == nil {
+		err = p.ops.Unregister(ctx, h)
+	}
+	p.log.Infof("Finished unregistering %v : %d.", h, code(err))
+	return err
+}
+
+// Query implements Control.
+func (p *Process) Query(ctx context.Context, h core.Hash) error {
+	if err := p.operational(); err != nil {
+		return err
+	}
+	return p.ops.Query(ctx, h)
+}
+
+// FlowAlloc implements Control.
+func (p *Process) FlowAlloc(req AllocRequest, done func(error)) {
+	p.log.Infof("Allocating flow %d to %v.", req.Flow, req.Dst)
+	finish := func(err error) {
+		p.log.Infof("Finished allocating flow %d to %v: %d.", req.Flow, req.Dst, code(err))
+		done(err)
+	}
+	if err := p.operational(); err != nil {
+		finish(err)
+		return
+	}
+	p.ops.FlowAlloc(req, finish)
+}
+
+// FlowAllocResp implements Control.
+func (p *Process) FlowAllocResp(resp AllocResponse, done func(error)) {
+	p.log.Infof("Responding %d to alloc on flow_id %d.", -int(resp.Code), resp.Flow)
+	finish := func(err error) {
+		p.log.Infof("Finished responding to allocation request: %d", code(err))
+		done(err)
+	}
+	if err := p.operational(); err != nil {
+		finish(err)
+		return
+	}
+	p.ops.FlowAllocResp(resp, finish)
+}
+
+// FlowDealloc implements Control.
+func (p *Process) FlowDealloc(id core.FlowID, done func(error)) {
+	p.log.Infof("Deallocating flow %d.", id)
+	finish := func(err error) {
+		p.log.Infof("Finished deallocating flow %d: %d.", id, code(err))
+		done(err)
+	}
+	if err := p.operational(); err != nil {
+		finish(err)
+		return
+	}
+	p.ops.FlowDealloc(id, finish)
+}
+
+// code returns the number that a log line ends with: 0, or the sentinel's,
+// negative.
+func code(err error) int {
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[core.Errno](err); ok {
+		return -int(e)
+	}
+	return -int(core.ErrInternal)
+}

@@ -1,0 +1,282 @@
+package irm
+
+import (
+	"fmt"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/core/registry"
+)
+
+// FlowReqArr is the word of the IPCP i that somebody asks for a flow to dst.
+// got gets the id of this system's end; a process's answer follows it by
+// FlowAllocResp. A name to which no process is bound refuses at once; where
+// one is bound but does not accept at the moment, the request waits.
+func (m *Manager) FlowReqArr(i *registry.IPCP, dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
+	m.log.Debugf("Flow req arrived from IPCP %d for %v.", i.PID, dst)
+	m.mu.Lock()
+	name, ok := i.NameOf(dst)
+	m.mu.Unlock()
+	if !ok {
+		got(0, fmt.Errorf("%w: %v is not registered with IPCP %q", core.ErrName, dst, i.Name))
+		return
+	}
+	m.log.Infof("Flow request arrived for %s.", name)
+	m.mu.Lock()
+	if len(m.reg.Binding(name).Processes()) == 0 {
+		m.mu.Unlock()
+		got(0, noProcess(name))
+		return
+	}
+	f := m.reg.NewFlow(nil, i, name, qos)
+	l := m.reg.Offer(name)
+	if l != nil {
+		f.Listener = l
+		m.reg.Assign(f, l.Process)
+	}
+	m.mu.Unlock()
+
+	// The IPCP knows the id before any answer for it can follow.
+	got(f.ID, nil)
+	if l != nil {
+		m.respond(f)
+		return
+	}
+	m.mu.Lock()
+	waits := f.State() == registry.ReqArrived && len(m.reg.Binding(name).Processes()) > 0
+	if waits {
+		m.reg.Wait(f, name)
+	}
+	m.mu.Unlock()
+	if waits {
+		m.match(name)
+	} else {
+		m.refuse(f)
+	}
+}
+
+func noProcess(name string) error {
+	return fmt.Errorf("%w: no process is bound to %q; bind one that listens: irm bind process PID name %s", core.ErrNotAllocated, name, name)
+}
+
+// match gives the flows that wait for name to processes that accept now.
+func (m *Manager) match(name string) {
+	for {
+		m.mu.Lock()
+		f, l := m.reg.Match(name)
+		if f != nil {
+			f.Listener = l
+			m.reg.Assign(f, l.Process)
+		}
+		m.mu.Unlock()
+		if f == nil {
+			return
+		}
+		m.respond(f)
+	}
+}
+
+// strand refuses the flows that wait for a name to which no process is bound
+// any more.
+func (m *Manager) strand(name string) {
+	m.mu.Lock()
+	flows := m.reg.Stranded(name)
+	m.mu.Unlock()
+	for _, f := range flows {
+		m.refuse(f)
+	}
+}
+
+// refuse answers a request that arrived with no.
+func (m *Manager) refuse(f *registry.Flow) {
+	m.mu.Lock()
+	pending := f.State() == registry.ReqArrived
+	m.mu.Unlock()
+	if !pending {
+		return
+	}
+	f.Provider.Control.FlowAllocResp(ipcp.AllocResponse{Flow: f.ID, Code: core.ErrNotAllocated}, func(error) {
+		m.mu.Lock()
+		finish := m.removeLocked(f)
+		m.mu.Unlock()
+		finish()
+	})
+}
+
+// respond tells the IPCP that a process accepts f, and then gives it to that
+// process.
+func (m *Manager) respond(f *registry.Flow) {
+	f.Provider.Control.FlowAllocResp(ipcp.AllocResponse{Flow: f.ID}, func(err error) { m.responded(f, err) })
+}
+
+// responded is the IPCP's word that the flow f, which a process accepts, is
+// allocated.
+func (m *Manager) responded(f *registry.Flow, err error) {
+	m.mu.Lock()
+	peer := f.Peer
+	if f.State() != registry.ReqArrived {
+		// The request was withdrawn, or the process has died: f is being
+		// deallocated already.
+		waiting := m.allocs[peer]
+		m.mu.Unlock()
+		m.credit(f)
+		if waiting != nil {
+			waiting.giveUp(wentAway(f.Name))
+		}
+		return
+	}
+	if err != nil {
+		finish := m.removeLocked(f)
+		m.mu.Unlock()
+		finish()
+		m.credit(f)
+		return
+	}
+	_ = f.SetState(registry.Allocated) // from ReqArrived: always
+	m.mu.Unlock()
+	m.log.Infof("Flow on flow_id %d allocated.", f.ID)
+	if peer != nil {
+		m.join(peer, f)
+		return
+	}
+	m.mu.Lock()
+	end := f.End
+	f.End = nil
+	m.mu.Unlock()
+	_ = m.deliver(f, end) // the process that asked is another system's
+}
+
+func wentAway(name string) error {
+	return fmt.Errorf("%w: the process that accepted the flow to %q has ended", core.ErrNotAllocated, name)
+}
+
+// join makes the memory of a flow that the layer has spliced and hands it to
+// both processes: server accepts, client asked.
+func (m *Manager) join(client, server *registry.Flow) {
+	m.mu.Lock()
+	waiting := m.allocs[client]
+	m.mu.Unlock()
+	if waiting == nil { // the client has given up in the meantime
+		m.userLeft(server, core.ErrFlowDown, func(error) {})
+		m.credit(server)
+		return
+	}
+	a, b, err := m.cfg.Memory.NewFlow()
+	if err != nil {
+		waiting.giveUp(err)
+		m.userLeft(server, core.ErrLimit, func(error) {})
+		m.credit(server)
+		return
+	}
+	m.mu.Lock()
+	client.End = a
+	m.mu.Unlock()
+	if err := m.deliver(server, b); err != nil {
+		waiting.giveUp(err)
+		return
+	}
+	m.answer(client)
+}
+
+// deliver hands f to the process that accepts it.
+func (m *Manager) deliver(f *registry.Flow, end registry.End) error {
+	if end == nil {
+		// The other end has gone since; or the IPCP forgot the memory.
+		m.userLeft(f, core.ErrFlowDown, func(error) {})
+		m.credit(f)
+		return fmt.Errorf("%w: the other end of the flow to %q has gone", core.ErrNotAllocated, f.Name)
+	}
+	err := f.User.User.FlowArrived(f.Listener, f, end)
+	end.Close()
+	if err != nil {
+		m.userLeft(f, core.ErrFlowDown, func(error) {})
+		return wentAway(f.Name)
+	}
+	m.tellDown(f)
+	return nil
+}
+
+// tellDown tells the process that has just got f if its IPCP ended meanwhile.
+func (m *Manager) tellDown(f *registry.Flow) {
+	m.mu.Lock()
+	down := f.State() == registry.ProviderGone
+	m.mu.Unlock()
+	if down {
+		f.User.User.FlowDown(f.ID, core.ErrFlowDown)
+	}
+}
+
+// credit gives a listener back what a flow that never reached it had taken.
+func (m *Manager) credit(f *registry.Flow) {
+	m.mu.Lock()
+	l := f.Listener
+	alive := l != nil && l.Process.Listener(l.ID) == l
+	var names []string
+	if alive {
+		l.Credit++
+		names = l.Serves()
+	}
+	m.mu.Unlock()
+	for _, n := range names {
+		m.match(n)
+	}
+}
+
+// Splice joins the two ends of a flow that the IPCP i provides.
+func (m *Manager) Splice(i *registry.IPCP, a, b core.FlowID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fa, fb := m.reg.Flow(a), m.reg.Flow(b)
+	if fa == nil || fb == nil || fa == fb || fa.Provider != i || fb.Provider != i {
+		return fmt.Errorf("%w: flows %d and %d", core.ErrNotFound, a, b)
+	}
+	// The process at b may have died since it accepted: the end of the
+	// allocation at a waits for that news.
+	bOK := fb.State() == registry.ReqArrived || fb.State() == registry.UserGone
+	if fa.State() != registry.AllocPending || !bOK || fa.Peer != nil || fb.Peer != nil || fa.End != nil || fb.End != nil {
+		return fmt.Errorf("%w: flow %d is %v, flow %d is %v", core.ErrState, a, fa.State(), b, fb.State())
+	}
+	m.reg.Splice(fa, fb)
+	return nil
+}
+
+// Attach makes the memory of a flow whose packets the IPCP i carries itself
+// and returns the IPCP's end.
+func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error) {
+	if err := m.mayAttach(i, id); err != nil {
+		return nil, err
+	}
+	ours, theirs, err := m.cfg.Memory.NewFlow()
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	err = m.mayAttachLocked(i, id)
+	if err == nil {
+		m.reg.Flow(id).End = ours
+	}
+	m.mu.Unlock()
+	if err != nil {
+		ours.Close()
+		theirs.Close()
+		return nil, err
+	}
+	return theirs, nil
+}
+
+func (m *Manager) mayAttach(i *registry.IPCP, id core.FlowID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mayAttachLocked(i, id)
+}
+
+func (m *Manager) mayAttachLocked(i *registry.IPCP, id core.FlowID) error {
+	f := m.reg.Flow(id)
+	if f == nil || f.Provider != i {
+		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+	}
+	if s := f.State(); f.Peer != nil || f.End != nil || s != registry.AllocPending && s != registry.ReqArrived {
+		return fmt.Errorf("%w: flow %d is %v", core.ErrState, id, s)
+	}
+	return nil
+}

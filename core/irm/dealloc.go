@@ -1,0 +1,148 @@
+package irm
+
+import (
+	"fmt"
+
+	"o7s/core"
+	"o7s/core/registry"
+)
+
+// Deallocation has two phases at each end: the process that holds it lets go
+// first (partial), then its IPCP (complete), and only then is the id free. An
+// IPCP that ends, or whose layer ends the flow, comes first itself.
+
+// FlowDealloc gives up p's end id. done is called when the IPCP has let go of
+// it too.
+func (m *Manager) FlowDealloc(p *registry.Process, id core.FlowID, done func(error)) {
+	m.mu.Lock()
+	f := m.reg.Flow(id)
+	if f == nil || f.User != p || f.State() == registry.UserGone {
+		m.mu.Unlock()
+		done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id))
+		return
+	}
+	m.mu.Unlock()
+	m.userLeft(f, core.ErrCanceled, done)
+}
+
+// userLeft lets go of f from its process's side: the process did, or has
+// died, or never got it. An allocation still under way is answered with code.
+func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) {
+	m.mu.Lock()
+	if m.stopping || f.State() == registry.Deallocated {
+		m.mu.Unlock()
+		done(nil)
+		return
+	}
+	var answer func(*registry.Flow, registry.End, error)
+	if a := m.allocs[f]; a != nil {
+		answer = a.takeLocked()
+	}
+	was, pid := f.State(), 0
+	if f.User != nil {
+		pid = f.User.PID
+	}
+	var finish func()
+	var err error
+	if was == registry.ProviderGone {
+		finish = m.removeLocked(f)
+	} else {
+		err = f.SetState(registry.UserGone)
+		if err == nil && f.User != nil {
+			f.User.Leaving++
+		}
+	}
+	m.mu.Unlock()
+	if answer != nil {
+		answer(nil, nil, code)
+	}
+	if err != nil {
+		done(err)
+		return
+	}
+	m.log.Debugf("Deallocating flow %d for process %d.", f.ID, pid)
+	if was == registry.ProviderGone {
+		m.log.Infof("Completed deallocation of flow_id %d by process %d.", f.ID, pid)
+		finish()
+		m.bury(f.User)
+		done(nil)
+		return
+	}
+	m.log.Debugf("Partial deallocation of flow_id %d by process %d.", f.ID, pid)
+	f.Provider.Control.FlowDealloc(f.ID, func(error) {
+		// An IPCP that knows nothing of f has let go of it all the same.
+		m.mu.Lock()
+		finish := m.removeLocked(f)
+		if f.User != nil {
+			f.User.Leaving--
+		}
+		m.mu.Unlock()
+		finish()
+		m.bury(f.User)
+		done(nil)
+	})
+}
+
+// ProviderDealloc is the word of the IPCP i that it has let go of the end id.
+func (m *Manager) ProviderDealloc(i *registry.IPCP, id core.FlowID) error {
+	m.mu.Lock()
+	f := m.reg.Flow(id)
+	ok := f != nil && f.Provider == i && f.State() != registry.ProviderGone
+	m.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+	}
+	m.log.Debugf("Deallocating flow %d for process %d.", id, i.PID)
+	m.providerLeft(f, fmt.Errorf("%w: the layer has ended the flow", core.ErrFlowDown))
+	return nil
+}
+
+// providerLeft lets go of f from its IPCP's side. A process that still holds
+// it is told, one that still waits for it gets err.
+func (m *Manager) providerLeft(f *registry.Flow, err error) {
+	m.mu.Lock()
+	state := f.State()
+	if m.stopping || state == registry.Deallocated || state == registry.ProviderGone {
+		m.mu.Unlock()
+		return
+	}
+	var answer func(*registry.Flow, registry.End, error)
+	if a := m.allocs[f]; a != nil {
+		answer = a.takeLocked()
+	}
+	// A process that has its flow in hand has to let go of it first.
+	held := state == registry.Allocated && answer == nil
+	var finish func()
+	if held {
+		_ = f.SetState(registry.ProviderGone) // from Allocated: always
+	} else {
+		finish = m.removeLocked(f)
+	}
+	p := f.User
+	m.mu.Unlock()
+	if held {
+		m.log.Debugf("Partial deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
+		p.User.FlowDown(f.ID, core.ErrFlowDown)
+		return
+	}
+	m.log.Infof("Completed deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
+	finish()
+	if answer != nil {
+		answer(nil, nil, err)
+	}
+}
+
+// removeLocked ends f. What it returns is called once m.mu is free.
+func (m *Manager) removeLocked(f *registry.Flow) (finish func()) {
+	end, waiting := f.End, m.allocs[f.Peer]
+	f.End = nil
+	m.reg.RemoveFlow(f)
+	return func() {
+		if end != nil {
+			end.Close()
+		}
+		if waiting != nil {
+			waiting.giveUp(wentAway(f.Name))
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/core/registry"
+)
+
+// allocation is a process's wish for a flow, from its call to its answer:
+//
+//	FlowAlloc    process -> IRM     an IPCP that knows the name is found
+//	start        IRM -> IPCP        FlowAlloc of the process's end
+//	FlowReqArr   IPCP -> IRM        the other end, on this system (arrive.go)
+//	respond      IRM -> IPCP        FlowAllocResp of that end
+//	replied      IPCP -> IRM        FlowAllocReply
+//	answer       IRM -> process     the flow
+//
+// Where the layer is a local one both halves happen here; else one half does.
+type allocation struct {
+	m    *Manager
+	p    *registry.Process
+	name string
+	qos  core.QoS
+
+	// Guarded by m.mu.
+	timer   *time.Timer
+	flow    *registry.Flow // nil until an IPCP is asked
+	done    func(*registry.Flow, registry.End, error)
+	replied bool // the IPCP has brought the other end's yes
+}
+
+// FlowAlloc allocates a flow from p to name. done gets the flow and p's end
+// of its memory, lent for the call, or the reason why there is none; once,
+// within timeout (0: core.AllocTimeout). cancel gives up before that.
+func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, timeout time.Duration, done func(*registry.Flow, registry.End, error)) (cancel func()) {
+	a := &allocation{m: m, p: p, name: name, qos: qos, done: done}
+	if err := core.CheckName(name); err != nil {
+		a.fail(err)
+		return func() {}
+	}
+	m.log.Infof("Allocating flow for %d to %s.", p.PID, name)
+	if timeout <= 0 {
+		timeout = core.AllocTimeout
+	}
+	m.mu.Lock()
+	a.timer = time.AfterFunc(timeout, func() {
+		a.giveUp(fmt.Errorf("%w: no process accepted the flow to %q within %v", core.ErrTimeout, name, timeout))
+	})
+	up := m.reg.Layers()
+	direct := len(up) > 0 && up[0].Knows(name)
+	if !direct && !m.stopping {
+		m.wg.Go(func() { a.search(up) })
+	}
+	m.mu.Unlock()
+	if direct {
+		a.start(up[0])
+	}
+	return a.cancel
+}
+
+func (a *allocation) cancel() {
+	a.giveUp(fmt.Errorf("%w: the flow to %q is not wanted any more", core.ErrCanceled, a.name))
+}
+
+// queryTimeout bounds the search for a name in one layer.
+const queryTimeout = 2 * time.Second
+
+// search asks the layers in turn. One that this system has registered the
+// name with needs no asking.
+func (a *allocation) search(up []*registry.IPCP) {
+	for _, i := range up {
+		a.m.mu.Lock()
+		known, alive := i.Knows(a.name), a.done != nil
+		a.m.mu.Unlock()
+		if !alive {
+			return
+		}
+		if !known {
+			ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+			known = i.Control.Query(ctx, i.Hash.Sum(a.name)) == nil
+			cancel()
+		}
+		if known {
+			a.start(i)
+			return
+		}
+	}
+	a.m.mu.Lock()
+	created := a.m.reg.Name(a.name) != nil
+	a.m.mu.Unlock()
+	switch {
+	case len(up) == 0:
+		a.fail(fmt.Errorf("%w: there is no layer yet; make one: irm ipcp bootstrap type local name IPCP layer LAYER", core.ErrIPCP))
+	case !created:
+		a.fail(fmt.Errorf("%w: no layer here knows %q; register it: irm name register %s layer LAYER", core.ErrName, a.name, a.name))
+	default:
+		a.fail(fmt.Errorf("%w: %q is registered in none; register it: irm name register %s layer LAYER", core.ErrIPCP, a.name, a.name))
+	}
+}
+
+// start asks the IPCP i for the flow.
+func (a *allocation) start(i *registry.IPCP) {
+	m := a.m
+	m.mu.Lock()
+	if a.done == nil || a.p.Gone || m.stopping {
+		m.mu.Unlock()
+		return
+	}
+	f := m.reg.NewFlow(a.p, i, a.name, a.qos)
+	a.flow = f
+	m.allocs[f] = a
+	m.mu.Unlock()
+	i.Control.FlowAlloc(ipcp.AllocRequest{Flow: f.ID, Dst: i.Hash.Sum(a.name), QoS: a.qos}, func(err error) {
+		if err != nil {
+			m.refused(f, err)
+		}
+	})
+}
+
+// takeLocked ends a: it returns the function to call with the outcome, nil if
+// another call has it already.
+func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
+	done := a.done
+	a.done = nil
+	if a.flow != nil {
+		delete(a.m.allocs, a.flow)
+	}
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	return done
+}
+
+// fail answers the process with err; there is no flow, or none any more.
+func (a *allocation) fail(err error) {
+	a.m.mu.Lock()
+	done := a.takeLocked()
+	a.m.mu.Unlock()
+	if done != nil {
+		done(nil, nil, err)
+	}
+}
+
+// giveUp ends an allocation that is still under way, from the process's side.
+func (a *allocation) giveUp(err error) {
+	a.m.mu.Lock()
+	done, f := a.takeLocked(), a.flow
+	a.m.mu.Unlock()
+	if done == nil {
+		return
+	}
+	if f != nil {
+		a.m.userLeft(f, core.ErrCanceled, func(error) {})
+	}
+	done(nil, nil, err)
+}
+
+// refused says that the layer does not give f to the process that asked.
+func (m *Manager) refused(f *registry.Flow, err error) {
+	m.mu.Lock()
+	a := m.allocs[f]
+	if a == nil || f.State() != registry.AllocPending {
+		m.mu.Unlock()
+		return
+	}
+	done := a.takeLocked()
+	finish := m.removeLocked(f)
+	m.mu.Unlock()
+	finish()
+	done(nil, nil, err)
+}
+
+// FlowAllocReply is the word of the IPCP i that the other end of the flow id
+// has answered.
+func (m *Manager) FlowAllocReply(i *registry.IPCP, id core.FlowID, code core.Errno) error {
+	m.mu.Lock()
+	f := m.reg.Flow(id)
+	if f == nil || f.Provider != i {
+		m.mu.Unlock()
+		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+	}
+	a := m.allocs[f]
+	if a == nil || a.replied {
+		m.mu.Unlock()
+		return fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, id)
+	}
+	if code == 0 {
+		if err := f.SetState(registry.Allocated); err != nil {
+			m.mu.Unlock()
+			return err
+		}
+	}
+	spliced := f.Peer != nil
+	m.mu.Unlock()
+	if code != 0 {
+		m.refused(f, fmt.Errorf("%w: the other end refused the flow to %q", code, a.name))
+		return nil
+	}
+	m.log.Infof("Flow on flow_id %d allocated.", id)
+	m.mu.Lock()
+	a.replied = true
+	m.mu.Unlock()
+	if !spliced { // else the answer waits until the IPCP has finished
+		m.answer(f)
+	}
+	return nil
+}
+
+// answer hands the process that asked for f its end of the memory.
+func (m *Manager) answer(f *registry.Flow) {
+	m.mu.Lock()
+	a, end := m.allocs[f], f.End
+	if a == nil {
+		m.mu.Unlock()
+		return
+	}
+	done := a.takeLocked()
+	f.End = nil
+	m.mu.Unlock()
+	if end == nil {
+		m.userLeft(f, core.ErrInternal, func(error) {})
+		done(nil, nil, fmt.Errorf("%w: the other end of the flow to %q went before it was complete", core.ErrNotAllocated, f.Name))
+		return
+	}
+	done(f, end, nil)
+	end.Close()
+	m.tellDown(f)
+}

@@ -1,0 +1,237 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"o7s/core"
+	"o7s/core/hash"
+	"o7s/core/ipcp"
+	"o7s/core/registry"
+)
+
+// CreateIPCP starts an IPCP of the type called typ, in no layer yet, and
+// returns its pid.
+func (m *Manager) CreateIPCP(ctx context.Context, c Caller, name, typ string) (pid int, err error) {
+	if err := m.mayAdmin(c); err != nil {
+		return 0, err
+	}
+	if err := core.CheckName(name); err != nil {
+		return 0, err
+	}
+	t, err := m.typeCalled(func(t ipcp.Type) bool { return t.Name == typ }, typ)
+	if err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	i, err := m.addIPCPLocked(name, t)
+	m.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if err := m.spawn(ctx, i); err != nil {
+		return 0, err
+	}
+	m.release(i)
+	return i.PID, nil
+}
+
+// BootstrapIPCP makes the IPCP called name the first member of layer and
+// returns its pid. One that does not exist is created; typ may be a prefix of
+// its type's name then, and is optional otherwise.
+func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ, layer string, alg hash.Algorithm) (pid int, err error) {
+	if err := m.mayAdmin(c); err != nil {
+		return 0, err
+	}
+	if err := core.CheckName(name); err != nil {
+		return 0, err
+	}
+	if err := core.CheckName(layer); err != nil {
+		return 0, fmt.Errorf("layer: %w", err)
+	}
+	if !alg.Valid() {
+		return 0, fmt.Errorf("%w: hash algorithm %d", core.ErrUsage, alg)
+	}
+	var t ipcp.Type
+	if typ != "" {
+		if t, err = m.typeCalled(func(t ipcp.Type) bool { return strings.HasPrefix(t.Name, typ) }, typ); err != nil {
+			return 0, err
+		}
+	}
+	i, created, err := m.takeForBootstrap(name, t)
+	if err != nil {
+		return 0, err
+	}
+	if created {
+		if err := m.spawn(ctx, i); err != nil {
+			return 0, err
+		}
+	}
+	defer m.release(i)
+	if err := i.Control.Bootstrap(ctx, ipcp.Config{Layer: layer, Hash: alg}); err != nil {
+		if created {
+			m.stopChild(i)
+		}
+		return 0, err
+	}
+	m.mu.Lock()
+	i.Layer, i.Hash = layer, alg
+	m.mu.Unlock()
+	m.log.Infof("Bootstrapped IPCP %d in layer %s.", i.PID, layer)
+	return i.PID, nil
+}
+
+// takeForBootstrap returns the IPCP called name, busy; a new one of type t,
+// not started yet, if there is none.
+func (m *Manager) takeForBootstrap(name string, t ipcp.Type) (i *registry.IPCP, created bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i = m.reg.IPCP(name)
+	switch {
+	case i == nil && t.Name == "":
+		return nil, false, fmt.Errorf("%w: no IPCP is called %q; give a type to create it", core.ErrNotFound, name)
+	case i == nil:
+		i, err = m.addIPCPLocked(name, t)
+		return i, true, err
+	case t.Name != "" && t.Name != i.Type.Name:
+		return nil, false, fmt.Errorf("%w: IPCP %q is of type %s, not %s", core.ErrIPCPType, name, i.Type.Name, t.Name)
+	case i.Operational():
+		return nil, false, fmt.Errorf("%w: IPCP %q is a member of layer %q already", core.ErrState, name, i.Layer)
+	case i.Busy:
+		return nil, false, fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
+	}
+	i.Busy = true
+	return i, false, nil
+}
+
+// addIPCPLocked takes the name for a new IPCP, which is busy until release.
+func (m *Manager) addIPCPLocked(name string, t ipcp.Type) (*registry.IPCP, error) {
+	if m.stopping {
+		return nil, fmt.Errorf("%w: the IRMd is shutting down", core.ErrState)
+	}
+	i, err := m.reg.AddIPCP(name, t)
+	if err != nil {
+		return nil, err
+	}
+	i.Busy = true
+	return i, nil
+}
+
+func (m *Manager) release(i *registry.IPCP) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i.Busy = false
+}
+
+// typeCalled returns the first layer type that match accepts.
+func (m *Manager) typeCalled(match func(ipcp.Type) bool, word string) (ipcp.Type, error) {
+	if i := slices.IndexFunc(m.cfg.Types, match); i >= 0 && word != "" {
+		return m.cfg.Types[i], nil
+	}
+	names := make([]string, len(m.cfg.Types))
+	for i, t := range m.cfg.Types {
+		names[i] = t.Name
+	}
+	return ipcp.Type{}, fmt.Errorf("%w %q: the types are %s", core.ErrIPCPType, word, strings.Join(names, ", "))
+}
+
+// spawn starts the process of i, whose name is taken.
+func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
+	child, err := m.cfg.Spawner.Spawn(ctx, i.Type, func(c Child, err error) { m.childDied(i, c, err) })
+	if err != nil {
+		m.mu.Lock()
+		m.reg.RemoveIPCP(i)
+		m.mu.Unlock()
+		return fmt.Errorf("start an IPCP of type %s: %w", i.Type.Name, err)
+	}
+	m.mu.Lock()
+	i.PID, i.Control = child.PID(), child
+	m.children[i] = child
+	stopping := m.stopping
+	m.mu.Unlock()
+	if stopping { // Stop has not seen this one
+		child.Stop()
+		return fmt.Errorf("%w: the IRMd is shutting down", core.ErrState)
+	}
+	m.log.Infof("Created IPCP %d.", i.PID)
+	return nil
+}
+
+// DestroyIPCP ends the IPCP called name, and so the flows that it provides.
+func (m *Manager) DestroyIPCP(c Caller, name string) error {
+	if err := m.mayAdmin(c); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	i := m.reg.IPCP(name)
+	switch {
+	case i == nil:
+		m.mu.Unlock()
+		return fmt.Errorf("%w: no IPCP is called %q", core.ErrNotFound, name)
+	case i.Busy:
+		m.mu.Unlock()
+		return fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
+	}
+	i.Busy = true
+	m.mu.Unlock()
+	m.stopChild(i)
+	m.log.Infof("Destroyed IPCP %d.", i.PID)
+	return nil
+}
+
+// stopChild ends the process of i on purpose: nobody is told that it died.
+func (m *Manager) stopChild(i *registry.IPCP) {
+	m.mu.Lock()
+	child := m.children[i]
+	delete(m.children, i)
+	m.mu.Unlock()
+	if child != nil { // else it died in the meantime, and is cleaned up
+		child.Stop()
+		m.forget(i)
+	}
+}
+
+// childDied is the Spawner's word that the process of i has ended.
+func (m *Manager) childDied(i *registry.IPCP, c Child, err error) {
+	m.mu.Lock()
+	unasked := m.children[i] == c && !m.stopping
+	delete(m.children, i)
+	m.mu.Unlock()
+	if unasked {
+		m.log.Errorf("IPCP %d (%s) died: %v.", c.PID(), i.Name, err)
+		m.forget(i)
+	}
+}
+
+// forget takes i, whose process has ended, out of the tables, and ends its
+// flows.
+func (m *Manager) forget(i *registry.IPCP) {
+	m.mu.Lock()
+	m.reg.RemoveIPCP(i)
+	flows := i.FlowsOf()
+	m.mu.Unlock()
+	for _, f := range flows {
+		m.providerLeft(f, fmt.Errorf("%w: the IPCP %q of the flow has ended", core.ErrFlowDown, i.Name))
+	}
+}
+
+// IPCPInfo describes an IPCP. Layer is empty before bootstrap.
+type IPCPInfo struct {
+	PID               int
+	Name, Type, Layer string
+}
+
+// IPCPs returns all IPCPs that run, by name.
+func (m *Manager) IPCPs() []IPCPInfo {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []IPCPInfo
+	for _, i := range m.reg.IPCPs() {
+		if i.PID != 0 {
+			all = append(all, IPCPInfo{i.PID, i.Name, i.Type.Name, i.Layer})
+		}
+	}
+	return all
+}

@@ -1,0 +1,144 @@
+// Package irm takes the IRM's decisions: who may do what, which IPCP and
+// which process a flow goes to, in which order the calls of an allocation
+// follow each other, and what is logged when. It opens no socket, starts no
+// process and maps no memory: it does so through the interfaces it is given,
+// so that a whole system runs in one test.
+//
+// Locking: Manager.mu guards the registry and is never held across a call of
+// a Spawner, a Child, a User, a Memory, an answer function or the log. A
+// function that takes it re-checks what it found before. Each log line is
+// written before the message that follows from it is sent: that alone gives
+// the lines their order.
+package irm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/core/logs"
+	"o7s/core/registry"
+)
+
+// Caller is who calls, by the kernel's word.
+type Caller struct {
+	PID, UID int
+	Groups   []int
+}
+
+// Spawner starts IPC processes.
+type Spawner interface {
+	// Spawn starts one of type typ. died is called once, when it has ended
+	// and is reaped, however that came.
+	Spawn(ctx context.Context, typ ipcp.Type, died func(c Child, err error)) (Child, error)
+}
+
+// Child is an IPC process that a Spawner has started.
+type Child interface {
+	ipcp.Control
+	PID() int
+	// Stop ends it and returns when it is reaped.
+	Stop()
+}
+
+// Memory makes the memory of flows.
+type Memory interface {
+	// NewFlow makes one and returns its two ends. Its error is core.ErrLimit
+	// where descriptors or memory have run out.
+	NewFlow() (a, b registry.End, err error)
+}
+
+// Config is what a Manager is given.
+type Config struct {
+	Log     *logs.Logger
+	Types   []ipcp.Type
+	Spawner Spawner
+	Memory  Memory
+
+	UID      int   // this IRMd's own: an administrator
+	Admins   []int // the uids of further administrators
+	AdminGID int   // the group of administrators; -1: none
+}
+
+// Manager is the IRM of one system. It is safe for concurrent use.
+type Manager struct {
+	cfg Config
+	log *logs.Logger
+
+	mu       sync.Mutex // guards the fields below
+	reg      *registry.Registry
+	allocs   map[*registry.Flow]*allocation // not answered yet
+	children map[*registry.IPCP]Child
+	stopping bool
+
+	wg sync.WaitGroup // the goroutines of slow name look-ups
+}
+
+// New returns a Manager of an empty system.
+func New(cfg Config) *Manager {
+	return &Manager{
+		cfg: cfg, log: cfg.Log,
+		reg:      registry.New(),
+		allocs:   make(map[*registry.Flow]*allocation),
+		children: make(map[*registry.IPCP]Child),
+	}
+}
+
+// Stop ends all IPCPs and returns when they are reaped. Nothing that happens
+// from then on is logged or told to anyone: the flows of this system's
+// processes that need no IPCP go on.
+func (m *Manager) Stop() {
+	m.mu.Lock()
+	m.stopping = true
+	children := make([]Child, 0, len(m.children))
+	for _, c := range m.children {
+		children = append(children, c)
+	}
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, c := range children {
+		wg.Go(c.Stop)
+	}
+	wg.Wait()
+	m.wg.Wait() // a look-up ends with its IPCP
+}
+
+// mayAdmin returns core.ErrPermission unless c may do what an administrator
+// does.
+func (m *Manager) mayAdmin(c Caller) error {
+	switch {
+	case c.UID == 0, c.UID == m.cfg.UID, slices.Contains(m.cfg.Admins, c.UID):
+		return nil
+	case m.cfg.AdminGID >= 0 && slices.Contains(c.Groups, m.cfg.AdminGID):
+		return nil
+	}
+	who := "root"
+	for _, uid := range append([]int{m.cfg.UID}, m.cfg.Admins...) {
+		if uid != 0 {
+			who += ", uid " + strconv.Itoa(uid)
+		}
+	}
+	if m.cfg.AdminGID >= 0 {
+		who += " and members of group ouroboros"
+	}
+	return fmt.Errorf("%w for uid %d: this is for %s", core.ErrPermission, c.UID, who)
+}
+
+// mayBind returns core.ErrPermission unless c may bind p to name: its own
+// process, to a name that nobody else holds; an administrator may always.
+func (m *Manager) mayBindLocked(c Caller, p *registry.Process, name string) error {
+	if m.mayAdmin(c) == nil {
+		return nil
+	}
+	if p.UID != c.UID {
+		return fmt.Errorf("%w for uid %d: process %d is of uid %d, so that uid or an administrator may do this", core.ErrPermission, c.UID, p.PID, p.UID)
+	}
+	if b := m.reg.Binding(name); b != nil && len(b.Processes()) > 0 && b.UID != c.UID {
+		return fmt.Errorf("%w for uid %d: uid %d holds the name %q, so that uid or an administrator may do this", core.ErrPermission, c.UID, b.UID, name)
+	}
+	return nil
+}

@@ -1,0 +1,307 @@
+package irm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"o7s/core"
+	"o7s/core/hash"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/local"
+	"o7s/core/logs"
+	"o7s/core/registry"
+)
+
+// node is a whole system in one process: the IRM, real IPCPs of real layer
+// types, and processes. Only what needs an operating system is fake.
+type node struct {
+	t *testing.T
+	m *Manager
+
+	mu   sync.Mutex
+	log  []string
+	ends map[*fakeEnd]bool // of memory, not closed yet
+	kids []*kid
+	pid  int
+
+	noMemory error        // what NewFlow fails with
+	noSpawn  error        // what Spawn fails with
+	cut      func(string) // sees each line as it is written
+}
+
+const irmdPID = 1
+
+func newNode(t *testing.T) *node {
+	n := &node{t: t, ends: make(map[*fakeEnd]bool), pid: 100}
+	n.m = New(Config{
+		Log: n.logger(irmdPID).With("irmd"), Types: []ipcp.Type{local.Type},
+		Spawner: n, Memory: n, UID: 1000, Admins: []int{1001}, AdminGID: 50,
+	})
+	t.Cleanup(func() {
+		n.m.Stop()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if len(n.ends) > 0 {
+			t.Errorf("%d ends of memory left open", len(n.ends))
+		}
+	})
+	return n
+}
+
+var admin = Caller{PID: 2, UID: 0}
+
+// logger returns a Logger whose lines bear pid, as they would if each process
+// were one.
+func (n *node) logger(pid int) *logs.Logger {
+	return logs.NewHandler(lineHandler{n: n, pid: pid})
+}
+
+// lineHandler holds no lock as it calls n.cut, which logs too.
+type lineHandler struct {
+	slog.Handler // for the methods that nobody calls
+	n            *node
+	pid          int
+	component    string
+}
+
+func (h lineHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.component = attrs[0].Value.String()
+	return h
+}
+
+func (h lineHandler) Handle(_ context.Context, r slog.Record) error {
+	line := fmt.Sprintf("==%d== %s(%s): %s", h.pid, h.component, logs.Level(r.Level), r.Message)
+	h.n.mu.Lock()
+	h.n.log = append(h.n.log, line)
+	h.n.mu.Unlock()
+	if h.n.cut != nil {
+		h.n.cut(line)
+	}
+	return nil
+}
+
+// lines returns the log so far and empties it.
+func (n *node) lines() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.log
+	n.log = nil
+	return l
+}
+
+func (n *node) nextPID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pid++
+	return n.pid
+}
+
+// kid is an IPC process: a real ipcp.Process whose host calls the Manager.
+type kid struct {
+	*ipcp.Process
+	pid    int
+	n      *node
+	died   func(Child, error)
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func (n *node) Spawn(_ context.Context, typ ipcp.Type, died func(Child, error)) (Child, error) {
+	if n.noSpawn != nil {
+		return nil, n.noSpawn
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &kid{pid: n.nextPID(), n: n, died: died, cancel: cancel, done: make(chan struct{})}
+	k.Process = ipcp.NewProcess(typ, host{n, k}, n.logger(k.pid))
+	go func() {
+		k.Run(ctx)
+		close(k.done)
+	}()
+	n.mu.Lock()
+	n.kids = append(n.kids, k)
+	n.mu.Unlock()
+	return k, nil
+}
+
+func (k *kid) PID() int { return k.pid }
+func (k *kid) Stop()    { k.cancel(); <-k.done }
+
+// kill ends k as a crash does.
+func (k *kid) kill() {
+	k.Stop()
+	k.died(k, errors.New("signal: killed"))
+}
+
+// host is ipcp.Host, straight to the Manager.
+type host struct {
+	n *node
+	k *kid
+}
+
+func (h host) ipcp() *registry.IPCP {
+	h.n.m.mu.Lock()
+	defer h.n.m.mu.Unlock()
+	for i, c := range h.n.m.children {
+		if c == Child(h.k) {
+			return i
+		}
+	}
+	return &registry.IPCP{}
+}
+
+func (h host) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
+	h.n.m.FlowReqArr(h.ipcp(), dst, qos, got)
+}
+
+func (h host) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
+	done(h.n.m.FlowAllocReply(h.ipcp(), id, code))
+}
+
+func (h host) FlowDealloc(id core.FlowID, done func(error)) {
+	done(h.n.m.ProviderDealloc(h.ipcp(), id))
+}
+
+func (h host) Splice(a, b core.FlowID) error { return h.n.m.Splice(h.ipcp(), a, b) }
+
+func (h host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
+	got(nil, core.ErrNotSupported)
+}
+
+// fakeEnd is an end of memory that carries nothing.
+type fakeEnd struct{ n *node }
+
+func (n *node) NewFlow() (a, b registry.End, err error) {
+	if n.noMemory != nil {
+		return nil, nil, n.noMemory
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	x, y := &fakeEnd{n}, &fakeEnd{n}
+	n.ends[x], n.ends[y] = true, true
+	return x, y, nil
+}
+
+func (e *fakeEnd) Close() error {
+	e.n.mu.Lock()
+	defer e.n.mu.Unlock()
+	if !e.n.ends[e] {
+		e.n.t.Error("an end of memory closed twice")
+	}
+	delete(e.n.ends, e)
+	return nil
+}
+
+// proc is a process that uses flows.
+type proc struct {
+	n *node
+	*registry.Process
+
+	arrived []core.FlowID
+	down    []core.FlowID
+	onFlow  func(*registry.Flow) // called as a flow arrives
+	dead    bool                 // its socket takes nothing any more
+}
+
+func (n *node) process(uid int, program string) *proc {
+	p := &proc{n: n}
+	p.Process = n.m.Announce(Caller{PID: n.nextPID(), UID: uid}, program, "/bin/"+program, p)
+	return p
+}
+
+func (p *proc) FlowArrived(_ *registry.Listener, f *registry.Flow, _ registry.End) error {
+	if p.dead {
+		return errors.New("broken pipe")
+	}
+	p.arrived = append(p.arrived, f.ID)
+	if p.onFlow != nil {
+		p.onFlow(f)
+	}
+	return nil
+}
+
+func (p *proc) FlowDown(id core.FlowID, _ core.Errno) { p.down = append(p.down, id) }
+
+// listen makes listener 1 of p with credit.
+func (p *proc) listen(name string, credit int) {
+	p.n.t.Helper()
+	if err := p.n.m.Listen(context.Background(), Caller{PID: p.PID, UID: p.UID}, p.Process, 1, name, nil, credit); err != nil {
+		p.n.t.Fatalf("listen for %q: %v", name, err)
+	}
+}
+
+// outcome is what became of an allocation.
+type outcome struct {
+	id     core.FlowID
+	err    error
+	done   bool
+	cancel func()
+}
+
+func (p *proc) alloc(name string) *outcome {
+	o := &outcome{}
+	got := make(chan struct{})
+	o.cancel = p.n.m.FlowAlloc(p.Process, name, core.QoSRaw, 0, func(f *registry.Flow, _ registry.End, err error) {
+		if o.done {
+			p.n.t.Errorf("allocation to %q answered twice", name)
+			return
+		}
+		o.done, o.err = true, err
+		if f != nil {
+			o.id = f.ID
+		}
+		close(got)
+	})
+	p.n.m.wg.Wait() // for a slow look-up
+	return o
+}
+
+// mustAlloc is an allocation that succeeds at once.
+func (p *proc) mustAlloc(name string) core.FlowID {
+	p.n.t.Helper()
+	o := p.alloc(name)
+	if !o.done || o.err != nil {
+		p.n.t.Fatalf("allocate a flow to %q: answered %v, %v", name, o.done, o.err)
+	}
+	return o.id
+}
+
+func (p *proc) dealloc(id core.FlowID) error {
+	err := errors.New("not answered")
+	p.n.m.FlowDealloc(p.Process, id, func(e error) { err = e })
+	return err
+}
+
+// layer makes local-ipcp in local-layer.
+func (n *node) layer() *kid {
+	n.t.Helper()
+	if _, err := n.m.BootstrapIPCP(context.Background(), admin, "local-ipcp", "local", "local-layer", hash.SHA3_256); err != nil {
+		n.t.Fatal(err)
+	}
+	return n.kids[len(n.kids)-1]
+}
+
+func (n *node) register(name string) {
+	n.t.Helper()
+	if err := n.m.RegisterName(context.Background(), admin, name, []string{"local-layer"}, nil); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// empty checks that no flow is left.
+func (n *node) empty() {
+	n.t.Helper()
+	n.m.mu.Lock()
+	defer n.m.mu.Unlock()
+	if f := n.m.reg.Flows(); len(f) > 0 {
+		n.t.Errorf("%d flows left, the first %d in state %v", len(f), f[0].ID, f[0].State())
+	}
+	if len(n.m.allocs) > 0 {
+		n.t.Errorf("%d allocations left", len(n.m.allocs))
+	}
+}

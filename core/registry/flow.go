@@ -1,0 +1,122 @@
+package registry
+
+import (
+	"fmt"
+	"slices"
+
+	"o7s/core"
+)
+
+// FlowState is where one end of a flow is in its life. A process and an IPCP
+// hold each end; both must let go of it before its id is free.
+//
+//	AllocPending --reply--> Allocated <--response-- ReqArrived
+//	     |    \              /     \                 /   |
+//	     |  process      process   IPCP           IPCP   |
+//	     |      \          /         \             /     |
+//	   refused   UserGone            ProviderGone      refused
+//	     |          |  IPCP              |  process      |
+//	     +----------+---> Deallocated <--+---------------+
+type FlowState int
+
+const (
+	AllocPending FlowState = iota // the process asked, the IPCP has not answered
+	ReqArrived                    // the IPCP asked, the process has not answered
+	Allocated
+	UserGone     // the process has let go: partly deallocated
+	ProviderGone // the IPCP has let go: partly deallocated
+	Deallocated  // the id is free
+)
+
+func (s FlowState) String() string {
+	return [...]string{"alloc-pending", "req-arrived", "allocated", "user-gone", "provider-gone", "deallocated"}[s]
+}
+
+var nextFlowState = map[FlowState][]FlowState{
+	AllocPending: {Allocated, UserGone, ProviderGone, Deallocated},
+	ReqArrived:   {Allocated, UserGone, ProviderGone, Deallocated},
+	Allocated:    {UserGone, ProviderGone},
+	UserGone:     {Deallocated},
+	ProviderGone: {Deallocated},
+}
+
+// Flow is one end of a flow.
+type Flow struct {
+	ID       core.FlowID
+	Name     string // that it was asked under
+	QoS      core.QoS
+	User     *Process // nil while no process has accepted
+	Provider *IPCP
+	Listener *Listener // that accepts it; nil at the end that asked
+
+	// Peer is the other end where the layer has spliced the two.
+	Peer *Flow
+	// End is the process's end of the memory where the layer has attached
+	// itself, until the process gets it.
+	End End
+
+	state FlowState
+}
+
+// State returns the state.
+func (f *Flow) State() FlowState { return f.state }
+
+// SetState moves f to another state, or is core.ErrState if there is no such
+// move: then nothing has changed.
+func (f *Flow) SetState(to FlowState) error {
+	if !slices.Contains(nextFlowState[f.state], to) {
+		return fmt.Errorf("%w: flow %d is %v and does not become %v", core.ErrState, f.ID, f.state, to)
+	}
+	f.state = to
+	return nil
+}
+
+// NewFlow makes an end with the lowest free id: AllocPending for user, or
+// ReqArrived where that is nil.
+func (r *Registry) NewFlow(user *Process, provider *IPCP, name string, qos core.QoS) *Flow {
+	f := &Flow{ID: core.FlowID(r.ids.Take()), Name: name, QoS: qos, Provider: provider, state: ReqArrived}
+	if user != nil {
+		f.state = AllocPending
+		r.Assign(f, user)
+	}
+	r.flows[f.ID] = f
+	provider.flows[f.ID] = f
+	return f
+}
+
+// Assign gives f to the process p.
+func (r *Registry) Assign(f *Flow, p *Process) {
+	f.User = p
+	p.flows[f.ID] = f
+}
+
+// Splice notes that a and b are the two ends of one flow.
+func (r *Registry) Splice(a, b *Flow) { a.Peer, b.Peer = b, a }
+
+// Flow returns the end with that id, or nil.
+func (r *Registry) Flow(id core.FlowID) *Flow { return r.flows[id] }
+
+// Flows returns all ends, by id.
+func (r *Registry) Flows() []*Flow { return sortedFlows(r.flows) }
+
+// RemoveFlow ends f, whatever its state, and frees its id. The caller closes
+// f.End. A flow that is removed already is left alone.
+func (r *Registry) RemoveFlow(f *Flow) {
+	if f.state == Deallocated {
+		return
+	}
+	if f.state == ReqArrived {
+		r.unwait(f)
+	}
+	f.state = Deallocated
+	delete(r.flows, f.ID)
+	delete(f.Provider.flows, f.ID)
+	if f.User != nil {
+		delete(f.User.flows, f.ID)
+	}
+	if f.Peer != nil {
+		f.Peer.Peer = nil
+		f.Peer = nil
+	}
+	r.ids.Release(int(f.ID))
+}

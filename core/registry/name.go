@@ -1,0 +1,238 @@
+package registry
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"o7s/core"
+)
+
+// Policy says which of the processes bound to a name gets the next flow.
+type Policy uint8
+
+const (
+	// RoundRobin gives it to the one that has waited longest.
+	RoundRobin Policy = iota
+	// Spillover gives it to the one that came last, as long as it accepts.
+	Spillover
+)
+
+func (p Policy) String() string {
+	if p == Spillover {
+		return "spillover"
+	}
+	return "round-robin"
+}
+
+// ParsePolicy returns the policy called s.
+func ParsePolicy(s string) (Policy, error) {
+	switch s {
+	case "round-robin":
+		return RoundRobin, nil
+	case "spillover", "spill":
+		return Spillover, nil
+	}
+	return 0, fmt.Errorf("%w: load-balance policy %q is neither round-robin nor spillover", core.ErrUsage, s)
+}
+
+// Name is a name that exists on this system.
+type Name struct {
+	Name   string
+	Policy Policy
+}
+
+// CreateName makes a name. It succeeds if the name has that policy already;
+// with another it is core.ErrExists.
+func (r *Registry) CreateName(name string, policy Policy) (created bool, err error) {
+	if n, ok := r.names[name]; ok {
+		if n.Policy != policy {
+			return false, fmt.Errorf("%w: name %q has the policy %v; destroy it first to change that", core.ErrExists, name, n.Policy)
+		}
+		return false, nil
+	}
+	r.names[name] = &Name{Name: name, Policy: policy}
+	return true, nil
+}
+
+// Name returns the name, or nil.
+func (r *Registry) Name(name string) *Name { return r.names[name] }
+
+// DestroyName forgets the name. Its bindings stay, and wait for a name.
+func (r *Registry) DestroyName(name string) { delete(r.names, name) }
+
+// Names returns all names, sorted.
+func (r *Registry) Names() []*Name {
+	all := make([]*Name, 0, len(r.names))
+	for _, k := range slices.Sorted(maps.Keys(r.names)) {
+		all = append(all, r.names[k])
+	}
+	return all
+}
+
+// Binding is who may accept for a name, whether the name exists or not. UID
+// holds the name: that of its first binding, until its last binding goes.
+type Binding struct {
+	Name string
+	UID  int
+
+	procs   []*Process // in the order in which they are offered a flow
+	waiting []*Flow    // that no process has accepted yet, oldest first
+}
+
+// Binding returns the binding of name, or nil.
+func (r *Registry) Binding(name string) *Binding { return r.bindings[name] }
+
+// Processes returns the bound processes in the order in which they are
+// offered a flow.
+func (b *Binding) Processes() []*Process {
+	if b == nil {
+		return nil
+	}
+	return b.procs
+}
+
+// Bind lets p accept for name: for the life of a listener, or until Unbind.
+// Both may hold at once. It reports whether p was not bound before.
+func (r *Registry) Bind(name string, p *Process, listener bool) (bound bool) {
+	b := r.bindings[name]
+	if b == nil {
+		b = &Binding{Name: name, UID: p.UID}
+		r.bindings[name] = b
+	}
+	why := p.bound[name]
+	if why == nil {
+		why = &reasons{}
+		p.bound[name] = why
+		b.procs = append(b.procs, p)
+		bound = true
+	}
+	if listener {
+		why.listeners++
+	} else {
+		why.asked = true
+	}
+	return bound
+}
+
+// reasons is why a process is bound to a name.
+type reasons struct {
+	listeners int  // of its own, for that name
+	asked     bool // by bind
+}
+
+// Unbind takes back what Bind did. It reports whether p is bound no more.
+func (r *Registry) Unbind(name string, p *Process, listener bool) (unbound bool) {
+	why := p.bound[name]
+	if why == nil {
+		return false
+	}
+	if listener {
+		why.listeners--
+	} else {
+		why.asked = false
+	}
+	if why.asked || why.listeners > 0 {
+		return false
+	}
+	r.drop(name, p)
+	return true
+}
+
+// drop ends the binding of p to name, whatever its reasons.
+func (r *Registry) drop(name string, p *Process) {
+	delete(p.bound, name)
+	b := r.bindings[name]
+	b.procs = slices.DeleteFunc(b.procs, func(q *Process) bool { return q == p })
+	if len(b.procs) == 0 && len(b.waiting) == 0 {
+		delete(r.bindings, name)
+	}
+}
+
+// Enter puts p, which accepts again, where the policies of its names want it.
+func (r *Registry) Enter(p *Process) {
+	for name := range p.bound {
+		if n := r.names[name]; n != nil && n.Policy == Spillover {
+			b := r.bindings[name]
+			move(b.procs, p, 0)
+		}
+	}
+}
+
+// Offer returns a listener that takes the next flow to name and takes the
+// flow off its credit; nil where no bound process accepts at the moment.
+func (r *Registry) Offer(name string) *Listener {
+	b := r.bindings[name]
+	if b == nil {
+		return nil
+	}
+	for _, p := range b.procs {
+		l := p.listenerFor(name)
+		if l == nil || l.Credit == 0 {
+			continue
+		}
+		l.Credit--
+		if n := r.names[name]; n == nil || n.Policy == RoundRobin {
+			move(b.procs, p, len(b.procs)-1)
+		}
+		return l
+	}
+	return nil
+}
+
+// move puts p at place i of s.
+func move(s []*Process, p *Process, i int) {
+	at := slices.Index(s, p)
+	if at < i {
+		copy(s[at:i], s[at+1:i+1])
+	} else {
+		copy(s[i+1:at+1], s[i:at])
+	}
+	s[i] = p
+}
+
+// Wait queues f until a process accepts for name. A process must be bound.
+func (r *Registry) Wait(f *Flow, name string) {
+	b := r.bindings[name]
+	b.waiting = append(b.waiting, f)
+}
+
+// Match takes the oldest flow that waits for name together with a listener
+// that takes it; nil where there is none.
+func (r *Registry) Match(name string) (*Flow, *Listener) {
+	b := r.bindings[name]
+	if b == nil || len(b.waiting) == 0 {
+		return nil, nil
+	}
+	l := r.Offer(name)
+	if l == nil {
+		return nil, nil
+	}
+	f := b.waiting[0]
+	b.waiting = b.waiting[1:]
+	return f, l
+}
+
+// Stranded takes the flows that wait for a name to which no process is bound
+// any more.
+func (r *Registry) Stranded(name string) []*Flow {
+	b := r.bindings[name]
+	if b == nil || len(b.procs) > 0 {
+		return nil
+	}
+	w := b.waiting
+	delete(r.bindings, name)
+	return w
+}
+
+// unwait takes f out of the queue of its name.
+func (r *Registry) unwait(f *Flow) {
+	b := r.bindings[f.Name]
+	if b == nil {
+		return
+	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(g *Flow) bool { return g == f })
+	if len(b.procs) == 0 && len(b.waiting) == 0 {
+		delete(r.bindings, b.Name)
+	}
+}

@@ -1,0 +1,145 @@
+package registry
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"o7s/core"
+)
+
+// Process is a process that uses flows. PID and UID are the kernel's word.
+type Process struct {
+	PID, UID int
+	Program  string // for the logs: oping
+	Path     string // of the program, as it was invoked
+	User     User   // the IRM's way to it; not called from here
+
+	// Gone is set when its connection has ended: it gets no flow any more,
+	// and leaves the table with its last one.
+	Gone bool
+
+	// Leaving counts the ends that it has let go of and an IPCP has not
+	// finished with yet.
+	Leaving int
+
+	bound     map[string]*reasons
+	listeners map[uint32]*Listener
+	flows     map[core.FlowID]*Flow
+}
+
+// User is the way to a process.
+type User interface {
+	// FlowArrived hands a listener a flow; end is lent for the call.
+	FlowArrived(l *Listener, f *Flow, end End) error
+	// FlowDown says that a flow has ended, and why.
+	FlowDown(id core.FlowID, code core.Errno)
+}
+
+// End is one end of the memory of a flow, until it is given to a process.
+type End interface{ Close() error }
+
+// Listener is where a process accepts: for Name, or for all the names bound
+// to the process where that is "". Each flow takes one of Credit.
+type Listener struct {
+	ID      uint32
+	Name    string
+	Process *Process
+	Credit  int
+}
+
+// AddProcess puts a process into the table. The pid must not be in it.
+func (r *Registry) AddProcess(p *Process) {
+	p.bound = make(map[string]*reasons)
+	p.listeners = make(map[uint32]*Listener)
+	p.flows = make(map[core.FlowID]*Flow)
+	r.procs[p.PID] = p
+}
+
+// Process returns the process with that pid, or nil.
+func (r *Registry) Process(pid int) *Process { return r.procs[pid] }
+
+// RemoveProcess forgets p, which has no flow and no binding any more.
+func (r *Registry) RemoveProcess(p *Process) {
+	if r.procs[p.PID] == p {
+		delete(r.procs, p.PID)
+	}
+}
+
+// Leave ends all that p accepts for and returns the names it was bound to.
+func (r *Registry) Leave(p *Process) []string {
+	p.Gone = true
+	names := p.Names()
+	for _, n := range names {
+		r.drop(n, p)
+	}
+	clear(p.listeners)
+	return names
+}
+
+// Names returns the names that p is bound to, sorted.
+func (p *Process) Names() []string { return slices.Sorted(maps.Keys(p.bound)) }
+
+// Bound reports whether p is bound to name.
+func (p *Process) Bound(name string) bool { return p.bound[name] != nil }
+
+// BoundByHand reports whether p was bound to name by bind.
+func (p *Process) BoundByHand(name string) bool {
+	why := p.bound[name]
+	return why != nil && why.asked
+}
+
+// Flows returns the ends that p holds, by id.
+func (p *Process) Flows() []*Flow { return sortedFlows(p.flows) }
+
+// AddListener gives p a listener with no credit. Its id is core.ErrExists if
+// p has it already.
+func (p *Process) AddListener(id uint32, name string) (*Listener, error) {
+	if p.listeners[id] != nil {
+		return nil, fmt.Errorf("%w: listener %d", core.ErrExists, id)
+	}
+	l := &Listener{ID: id, Name: name, Process: p}
+	p.listeners[id] = l
+	return l, nil
+}
+
+// Listener returns the listener of that id, or nil.
+func (p *Process) Listener(id uint32) *Listener { return p.listeners[id] }
+
+// RemoveListener forgets l.
+func (p *Process) RemoveListener(l *Listener) { delete(p.listeners, l.ID) }
+
+// listenerFor returns where a flow to name arrives: one of p's listeners for
+// just that name, with credit if there is one, else one for all names.
+func (p *Process) listenerFor(name string) *Listener {
+	var own, all *Listener
+	for _, l := range p.listeners {
+		switch {
+		case l.Name == name:
+			own = better(own, l)
+		case l.Name == "":
+			all = better(all, l)
+		}
+	}
+	if own != nil {
+		return own
+	}
+	return all
+}
+
+// better returns the one with credit, or the older one.
+func better(a, b *Listener) *Listener {
+	if a == nil || (a.Credit == 0) != (b.Credit == 0) && a.Credit == 0 ||
+		(a.Credit == 0) == (b.Credit == 0) && b.ID < a.ID {
+		return b
+	}
+	return a
+}
+
+// Serves returns the names that l accepts for, sorted.
+func (l *Listener) Serves() []string {
+	if l.Name != "" {
+		return []string{l.Name}
+	}
+	return l.Process.Names()
+}

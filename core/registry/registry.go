@@ -1,0 +1,127 @@
+// Package registry holds the tables of one system: names and their bindings,
+// processes and their listeners, IPCPs and their registrations, flows; and the
+// state machine of each. It calls nobody and logs nothing: package core/irm
+// decides, under its lock. Nothing here is safe for concurrent use.
+package registry
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"o7s/core"
+	"o7s/core/hash"
+	"o7s/core/ipcp"
+)
+
+// Registry is the tables of one system.
+type Registry struct {
+	procs    map[int]*Process
+	ipcps    map[string]*IPCP
+	names    map[string]*Name
+	bindings map[string]*Binding
+	flows    map[core.FlowID]*Flow
+	ids      core.IDSet
+}
+
+// New returns an empty Registry.
+func New() *Registry {
+	return &Registry{
+		procs:    make(map[int]*Process),
+		ipcps:    make(map[string]*IPCP),
+		names:    make(map[string]*Name),
+		bindings: make(map[string]*Binding),
+		flows:    make(map[core.FlowID]*Flow),
+	}
+}
+
+// IPCP is an IPC process of this system. Its name is taken from its creation
+// on, while PID is still 0.
+type IPCP struct {
+	PID     int
+	Name    string
+	Type    ipcp.Type
+	Layer   string // empty before bootstrap
+	Hash    hash.Algorithm
+	Control ipcp.Control // the IRM's way to it; not called from here
+
+	// Busy is set while an administrator's call works on it.
+	Busy bool
+
+	regs  map[core.Hash]string // names registered with it
+	flows map[core.FlowID]*Flow
+}
+
+// Operational reports whether i is a member of a layer.
+func (i *IPCP) Operational() bool { return i.Layer != "" }
+
+// NameOf returns the name that is registered with i as h.
+func (i *IPCP) NameOf(h core.Hash) (string, bool) {
+	n, ok := i.regs[h]
+	return n, ok
+}
+
+// Knows reports whether name is registered with i.
+func (i *IPCP) Knows(name string) bool {
+	if len(i.regs) == 0 {
+		return false
+	}
+	_, ok := i.regs[i.Hash.Sum(name)]
+	return ok
+}
+
+// Register notes that name is registered with i, Unregister that it is not.
+func (i *IPCP) Register(name string) { i.regs[i.Hash.Sum(name)] = name }
+
+// Unregister implements the other direction of Register.
+func (i *IPCP) Unregister(name string) { delete(i.regs, i.Hash.Sum(name)) }
+
+// AddIPCP takes the name for a new IPCP. An IPCP of that name is
+// core.ErrExists.
+func (r *Registry) AddIPCP(name string, typ ipcp.Type) (*IPCP, error) {
+	if i, ok := r.ipcps[name]; ok {
+		return nil, fmt.Errorf("%w: an IPCP %q of type %s", core.ErrExists, name, i.Type.Name)
+	}
+	i := &IPCP{Name: name, Type: typ, regs: make(map[core.Hash]string), flows: make(map[core.FlowID]*Flow)}
+	r.ipcps[name] = i
+	return i, nil
+}
+
+// RemoveIPCP forgets i and its registrations; its flows stay until they are
+// removed.
+func (r *Registry) RemoveIPCP(i *IPCP) {
+	if r.ipcps[i.Name] == i {
+		delete(r.ipcps, i.Name)
+	}
+}
+
+// IPCP returns the IPCP of that name, or nil.
+func (r *Registry) IPCP(name string) *IPCP { return r.ipcps[name] }
+
+// IPCPs returns all IPCPs, by name.
+func (r *Registry) IPCPs() []*IPCP {
+	return slices.SortedFunc(maps.Values(r.ipcps), func(a, b *IPCP) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Layers returns the members of layers that provide flows, in the order in
+// which they are asked for a name: by rank, then by name.
+func (r *Registry) Layers() []*IPCP {
+	up := make([]*IPCP, 0, len(r.ipcps))
+	for _, i := range r.ipcps {
+		if i.Operational() {
+			up = append(up, i)
+		}
+	}
+	slices.SortFunc(up, func(a, b *IPCP) int {
+		return cmp.Or(cmp.Compare(a.Type.Rank, b.Type.Rank), cmp.Compare(a.Name, b.Name))
+	})
+	return up
+}
+
+// FlowsOf returns the flows that i provides, by id.
+func (i *IPCP) FlowsOf() []*Flow { return sortedFlows(i.flows) }
+
+func sortedFlows(m map[core.FlowID]*Flow) []*Flow {
+	return slices.SortedFunc(maps.Values(m), func(a, b *Flow) int { return cmp.Compare(a.ID, b.ID) })
+}
