@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,8 +24,11 @@ type bell struct {
 	file   *os.File   // owns fd, once it is in the poller
 	rc     syscall.RawConn
 	kicked int          // directions in which nobody may sleep any more
+	pokes  int          // directions in which a sleeper must look again
 	until  [2]time.Time // deadlines: reader's, writer's
 	broken error        // the first violation by the peer
+
+	looks atomic.Uint32 // at the memory, by those about to sleep
 }
 
 const (
@@ -44,6 +48,25 @@ func (b *bell) kick(dir int) {
 	b.apply(dir)
 }
 
+// poke makes those who sleep in the direction dir look at the memory again. It
+// lasts until they have: a deadline that is put back at once wakes nobody.
+func (b *bell) poke(dir int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pokes |= dir
+	b.apply(dir)
+}
+
+// poked ends a poke of the direction dir, if there was one.
+func (b *bell) poked(dir int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pokes&dir != 0 {
+		b.pokes &^= dir
+		b.apply(dir)
+	}
+}
+
 // apply gives the poller the deadlines of the directions dir.
 func (b *bell) apply(dir int) error {
 	if b.file == nil {
@@ -52,14 +75,14 @@ func (b *bell) apply(dir int) error {
 	var err error
 	if dir&kickRead != 0 {
 		t := b.until[0]
-		if b.kicked&kickRead != 0 {
+		if (b.kicked|b.pokes)&kickRead != 0 {
 			t = past
 		}
 		err = b.file.SetReadDeadline(t)
 	}
 	if dir&kickWrite != 0 {
 		t := b.until[1]
-		if b.kicked&kickWrite != 0 {
+		if (b.kicked|b.pokes)&kickWrite != 0 {
 			t = past
 		}
 		err = errors.Join(err, b.file.SetWriteDeadline(t))

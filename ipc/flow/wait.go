@@ -74,6 +74,9 @@ func (e *End) park(h *half, start int64, packets, bytes uint64, dir int) error {
 	}
 	h.asleep.Store(false)
 	h.spin.slept(start)
+	if err != nil {
+		e.bell.poked(dir)
+	}
 	// A deadline is judged by the caller, by our own clock: it may have been
 	// moved, or be a kick.
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -88,40 +91,51 @@ const attEnd = attClosed | attPeer | attFailed | attDead | attShut
 // bell stirs; true ends the wait.
 //
 // The order matters. A ring of the bell after the look at the memory is a new
-// edge in the poller, so it is not lost; one before it is drained here. The
-// flag is raised anew each time, since whoever rings takes it down.
+// edge in the poller, so it is not lost. The flag is raised anew each time,
+// since whoever rings takes it down.
 func (e *End) pollRead(fd uintptr) bool {
-	e.r.ring.Sleep()
-	if !e.r.ring.Empty() || e.r.ring.Ended() || e.r.att.Load()&attEnd != 0 {
-		return true
-	}
-	return e.stirred(fd)
+	return e.lookRead() || e.stirred(fd, &e.w.half, kickWrite) && e.lookRead()
 }
 
-// pollWrite is pollRead for the writer. It drains the bell as well: while only
-// writers wait nobody else would, and once the queue is full the peer's rings
-// make no new edge.
+func (e *End) lookRead() bool {
+	e.r.ring.Sleep()
+	return !e.r.ring.Empty() || e.r.ring.Ended() || e.r.att.Load()&attEnd != 0
+}
+
+// pollWrite is pollRead for the writer.
 func (e *End) pollWrite(fd uintptr) bool {
+	return e.lookWrite() || e.stirred(fd, &e.r.half, kickRead) && e.lookWrite()
+}
+
+func (e *End) lookWrite() bool {
 	e.w.ring.Sleep()
 	ok, err := e.w.ring.Room(e.w.need, true)
-	if ok || err != nil || e.w.ring.Gone() || e.w.att.Load()&attEnd != 0 {
-		return true
-	}
-	return e.stirred(fd)
+	return ok || err != nil || e.w.ring.Gone() || e.w.att.Load()&attEnd != 0
 }
 
-// stirred empties the bell and reports whether the wait must end. It is called
-// by both directions, since the poller tells of the peer's end only once.
-func (e *End) stirred(fd uintptr) bool {
-	switch shm.Drain(int(fd)) {
-	case shm.Dead:
+// drainEvery is how many looks there may be between two drains. Each look makes
+// the peer ring at most once. Its socket, and so its writer, is told nothing
+// any more when a quarter of the queue is taken, which is 69 rings by default,
+// fewer where an administrator made buffers smaller.
+const drainEvery = 8
+
+// stirred looks at the bell itself, and reports whether the memory must be
+// looked at again. Both directions call it: the poller tells of the peer's end
+// only once, and while only writers wait nobody else drains.
+//
+// other is the other direction. If it sleeps too, the byte that is drained here
+// may have been for it, and the poller, which looks only later, finds nothing
+// to wake it for.
+func (e *End) stirred(fd uintptr, other *half, dir int) bool {
+	if shm.Dead(int(fd)) {
 		e.raise(attDead)
 		return true
-	case shm.Busy:
-		// A hostile peer rings without end. Sleeping now could miss its
-		// death, so go round, but let others run.
-		runtime.Gosched()
-		return true
 	}
-	return false
+	if e.bell.looks.Add(1)%drainEvery != 0 || !shm.Drain(int(fd)) {
+		return false
+	}
+	if other.asleep.Load() {
+		e.bell.poke(dir)
+	}
+	return true
 }

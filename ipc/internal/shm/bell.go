@@ -44,8 +44,8 @@ func CheckBell(fd int) error {
 			return fmt.Errorf("%w: bell: socket %s %d, want %d", core.ErrUsage, o.name, got, o.want)
 		}
 	}
-	// ENOTCONN also when the other end has closed by now; then it is not said
-	// here but found by Drain, since what it wrote is still to be read.
+	// That the other end may have closed by now is not said here but found by
+	// Dead, since what it wrote is still to be read.
 	if acc, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || acc != 0 {
 		return fmt.Errorf("%w: bell: a listening socket", core.ErrUsage)
 	}
@@ -58,40 +58,43 @@ func CheckBell(fd int) error {
 	return nil
 }
 
-// State is what a look at a bell found.
-type State int
-
-const (
-	Quiet State = iota // alive, nothing more to read
-	Busy               // alive, and the peer rang more often than one look reads
-	Dead               // the other end is closed, by its owner or by the kernel
-)
+// Dead reports whether the other end of the bell is closed or shut down, by its
+// owner or by the kernel. It takes no bytes, so it also sees an end that is
+// hidden behind some, and never waits.
+func Dead(fd int) bool {
+	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+	var zero unix.Timespec
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0)
+	return errno == 0 && n > 0 && p.Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
 
 const (
 	drainBytes = 512
 	drainCalls = 8 // bounds one Drain, however fast a hostile peer rings
 )
 
-// Drain reads and forgets what the peer rang. It never waits: MSG_DONTWAIT,
-// whatever the descriptor's flags are.
+// Drain reads and forgets what the peer rang, up to a few KiB, and reports
+// whether there was anything. It never waits: MSG_DONTWAIT, whatever the
+// descriptor's flags are.
 //
-// It has to read on until there is nothing more: the poller reports the peer's
-// end once, and it may hide behind unread bytes. A dead peer that left bytes
-// unread gives ECONNRESET, not an end of file.
-func Drain(fd int) State {
+// Who drains takes the ring of the bell from everybody who sleeps on it: the
+// poller reports only what is still to be read. They have to be woken, or to
+// look at the memory once more.
+func Drain(fd int) bool {
 	var b [drainBytes]byte
+	some := false
 	for range drainCalls {
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), uintptr(len(b)),
 			unix.MSG_DONTWAIT, 0, 0)
-		switch {
-		case errno == unix.EAGAIN:
-			return Quiet
-		case errno == unix.EINTR, errno == unix.ENOMEM, errno == unix.ENOBUFS:
-		case errno != 0, n == 0:
-			return Dead
+		if errno == unix.EINTR {
+			continue
 		}
+		if errno != 0 || n == 0 {
+			break // empty, or dead, which Dead says
+		}
+		some = true
 	}
-	return Busy
+	return some
 }
 
 var ding = [1]byte{1}

@@ -1,0 +1,236 @@
+package flow
+
+import (
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+	"o7s/ipc/internal/shm"
+)
+
+// neverSpin makes every wait of this process a sleep until the test's end.
+func neverSpin(t testing.TB) {
+	noSpinTill.Store(1<<63 - 1)
+	t.Cleanup(func() { noSpinTill.Store(0) })
+}
+
+// A ring of the bell must not be lost between the last look at the memory and
+// the sleep, nor when the other direction drains it.
+func TestNoWakeIsLost(t *testing.T) {
+	neverSpin(t)
+	trips := 20000
+	if testing.Short() {
+		trips = 2000
+	}
+	t.Run("one at a time", func(t *testing.T) {
+		a, b := pair(t, MinRing)
+		go func() {
+			io.Copy(b, b)
+			b.Close()
+		}()
+		p := make([]byte, 1500)
+		for range trips {
+			a.Write(p)
+			if _, err := io.ReadFull(a, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("both directions full at once", func(t *testing.T) {
+		a, b := pair(t, MinRing)
+		var wg sync.WaitGroup
+		for _, e := range []*End{a, b} {
+			wg.Go(func() {
+				p := make([]byte, 40000)
+				for range trips {
+					if err := e.WritePacket(p); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				e.CloseWrite()
+			})
+			wg.Go(func() {
+				buf := make([]byte, core.MaxPacket)
+				n := 0
+				for {
+					if _, err := e.ReadPacket(buf); err != nil {
+						break
+					}
+					n++
+				}
+				if n != trips {
+					t.Errorf("%d packets, want %d", n, trips)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// Hazard: only writers wait, so only they can empty the bell. If nobody did,
+// the queue would fill up and the peer's rings make no new edge.
+func TestBellIsDrainedByAWriterToo(t *testing.T) {
+	neverSpin(t)
+	a, b := pair(t, MinRing)
+	const packets = 4000
+	go func() {
+		buf := make([]byte, core.MaxPacket)
+		for {
+			if _, err := b.ReadPacket(buf); err != nil {
+				return
+			}
+		}
+	}()
+	p := make([]byte, core.MaxPacket)
+	for range packets { // each second or third one sleeps
+		if err := a.WritePacket(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := unread(t, a); n > 2*drainEvery {
+		t.Errorf("%d rings left unread after %d looks", n, a.bell.looks.Load())
+	}
+	if n := a.bell.looks.Load(); n < 300 {
+		t.Errorf("only %d looks: the writer did not sleep", n)
+	}
+}
+
+// unread returns how many bytes wait in e's bell.
+func unread(t testing.TB, e *End) int {
+	t.Helper()
+	n, err := unix.IoctlGetInt(e.bell.fd, unix.SIOCINQ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Hazard: a dead peer that left bytes unread gives ECONNRESET, not an end of
+// file, and an end that is hidden behind unread bytes gives no edge.
+func TestPeerThatDiesIsNoticedByBothDirections(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		mine, their int // rings left unread at each end
+	}{
+		{"nothing unread", 0, 0},
+		{"unread at this end", 5, 0},
+		{"unread at the dead end", 0, 5},
+		{"unread at both", 3000, 3000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := pair(t, MinRing)
+			fill(t, a)
+			for range tt.mine {
+				shm.Ring(b.bell.fd)
+			}
+			for range tt.their {
+				shm.Ring(a.bell.fd)
+			}
+			done := make(chan error)
+			go func() { _, err := a.Read(make([]byte, 1)); done <- err }()
+			go func() { done <- a.WritePacket(make([]byte, 5000)) }()
+			asleep(t, &a.r.half)
+			asleep(t, &a.w.half)
+			start := time.Now()
+			die(b)
+			wantErr(t, "first", <-done, core.ErrFlowDown)
+			wantErr(t, "second", <-done, core.ErrFlowDown)
+			t.Logf("noticed after %v", time.Since(start))
+		})
+	}
+	t.Run("before anybody waits", func(t *testing.T) {
+		a, b := pair(t, MinRing)
+		fill(t, a)
+		b.Write([]byte("last"))
+		// Both have slept before, so that the poller has seen the edge.
+		a.SetDeadline(time.Now().Add(20 * time.Millisecond))
+		a.Read(make([]byte, 10))
+		_, err := a.Read(make([]byte, 10))
+		wantErr(t, "Read", err, core.ErrTimeout)
+		wantErr(t, "Write", a.WritePacket(make([]byte, 5000)), core.ErrTimeout)
+		b.Write([]byte("last"))
+		die(b)
+		a.SetDeadline(time.Time{})
+		if n, err := a.Read(make([]byte, 10)); n != 4 || err != nil {
+			t.Errorf("what it wrote before: %d bytes, %v", n, err)
+		}
+		wantErr(t, "Write", a.WritePacket(make([]byte, 5000)), core.ErrFlowDown)
+		_, err = a.Read(make([]byte, 10))
+		wantErr(t, "Read", err, core.ErrFlowDown)
+	})
+}
+
+// die closes e's bell as the kernel does for a process that was killed: nothing
+// is said in the memory.
+func die(e *End) {
+	e.bell.mu.Lock()
+	defer e.bell.mu.Unlock()
+	if e.bell.file != nil {
+		e.bell.file.Close()
+	} else {
+		unix.Close(e.bell.fd)
+	}
+	// A descriptor that the later Close may close.
+	p, err := shm.Bell()
+	if err != nil {
+		panic(err)
+	}
+	unix.Close(p[1])
+	e.bell.fd, e.bell.file, e.bell.rc = p[0], nil, nil
+}
+
+// A killed process must be noticed in well under 50 ms, by who reads and by who
+// writes.
+func TestKilledProcessIsNoticed(t *testing.T) {
+	c, cmd := remote(t, "flow", "hold")
+	a := c.(*End)
+	if _, err := a.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, a)
+	done := make(chan error)
+	go func() { _, err := a.Read(make([]byte, 1)); done <- err }()
+	go func() { done <- a.WritePacket(make([]byte, 5000)) }()
+	asleep(t, &a.r.half)
+	asleep(t, &a.w.half)
+	start := time.Now()
+	cmd.Process.Kill()
+	wantErr(t, "first", <-done, core.ErrFlowDown)
+	wantErr(t, "second", <-done, core.ErrFlowDown)
+	t.Logf("noticed after %v", time.Since(start))
+}
+
+// MSG_NOSIGNAL: a ring for a peer that is gone must not kill the process by
+// SIGPIPE. MSG_DONTWAIT: it must not block either, even where somebody cleared
+// the descriptor's flag.
+func TestRingNeverBlocksAndRaisesNoSignal(t *testing.T) {
+	p, err := shm.Bell()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	if err := unix.SetNonblock(p[0], false); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 { // more than the queue takes
+		if err := shm.Ring(p[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if shm.Drain(p[0]) {
+		t.Error("drained what nobody rang")
+	}
+	if shm.Dead(p[0]) {
+		t.Error("dead while open")
+	}
+	unix.Close(p[1])
+	if !shm.Dead(p[0]) {
+		t.Error("alive while closed")
+	}
+	wantErr(t, "Ring", shm.Ring(p[0]), shm.ErrDead)
+}
