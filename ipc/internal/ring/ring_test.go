@@ -1,0 +1,316 @@
+package ring
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"o7s/core"
+)
+
+// link returns both sides of direction 0 of fresh rings, and their memory.
+func link(t testing.TB, size int) (*Producer, *Consumer, []byte) {
+	t.Helper()
+	mem := make([]byte, Bytes(size))
+	p, err := NewProducer(mem, size, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewConsumer(mem, size, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &p, &c, mem
+}
+
+// put puts a packet of n bytes that depend on seed, and fails the test unless
+// there is room.
+func put(t testing.TB, p *Producer, n, seed int) {
+	t.Helper()
+	if ok, err := p.Put(packet(n, seed)); !ok || err != nil {
+		t.Fatalf("Put of %d bytes: %v, %v", n, ok, err)
+	}
+	p.Publish()
+}
+
+// get takes the packet at the head and fails the test unless it is
+// packet(n, seed).
+func get(t testing.TB, c *Consumer, n, seed int) {
+	t.Helper()
+	if m, err := c.Next(); m != n || err != nil {
+		t.Fatalf("Next: %d, %v, want %d", m, err, n)
+	}
+	if !bytes.Equal(c.Head(), packet(n, seed)) {
+		t.Fatalf("packet of %d bytes differs", n)
+	}
+	c.Take(n)
+}
+
+func packet(n, seed int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(seed + i*13)
+	}
+	return b
+}
+
+func TestSizesAreChecked(t *testing.T) {
+	for _, bad := range []int{-1, 0, 1, MinSize / 2, MinSize + 8, 3 * MinSize, 2 * MaxSize} {
+		if err := CheckSize(bad); !errors.Is(err, core.ErrUsage) {
+			t.Errorf("CheckSize(%d): %v", bad, err)
+		}
+	}
+	mem := make([]byte, Bytes(MinSize)+8)
+	for name, f := range map[string]func() error{
+		"memory too long":  func() error { _, err := NewProducer(mem, MinSize, 0); return err },
+		"memory too short": func() error { _, err := NewConsumer(mem[:100], MinSize, 0); return err },
+		"direction 2":      func() error { _, err := NewProducer(mem[:Bytes(MinSize)], MinSize, 2); return err },
+		"odd address":      func() error { _, err := NewProducer(mem[1:][:Bytes(MinSize)], MinSize, 0); return err },
+		"odd size":         func() error { _, err := NewProducer(mem, MinSize+4, 0); return err },
+	} {
+		if err := f(); !errors.Is(err, core.ErrUsage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAllSizesPassWhereverTheProducerStands(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	type one struct{ n, seed int }
+	var queue []one
+	sizes := []int{1, 7, 8, 9, 63, 64, 65, 1500, 9000, 40000, core.MaxPacket - 1, core.MaxPacket}
+	taken := 0
+	for i := range 20000 {
+		n := sizes[rnd.IntN(len(sizes))]
+		if rnd.IntN(3) == 0 {
+			n = 1 + rnd.IntN(3000)
+		}
+		ok, err := p.Put(packet(n, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			p.Publish()
+			queue = append(queue, one{n, i})
+		} else if len(queue) == 0 {
+			t.Fatalf("packet %d of %d bytes does not fit an empty ring", i, n)
+		}
+		for len(queue) > 0 && (!ok || rnd.IntN(2) == 0) {
+			get(t, c, queue[0].n, queue[0].seed)
+			queue = queue[1:]
+			taken++
+			if rnd.IntN(4) == 0 {
+				c.Publish()
+				break
+			}
+		}
+		if len(queue) == 0 {
+			if n, err := c.Next(); n != 0 || err != nil {
+				t.Fatalf("Next of an empty ring: %d, %v", n, err)
+			}
+			c.Publish()
+		}
+	}
+	if p.Packets != uint64(taken+len(queue)) || c.Packets != uint64(taken) {
+		t.Errorf("counted %d in, %d out; it was %d, %d", p.Packets, c.Packets, taken+len(queue), taken)
+	}
+}
+
+func TestTwoGoroutinesPassEverythingInOrder(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	const packets = 30000
+	size := func(i int) int { return 1 + (i*31)%5000 }
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; i < packets; {
+			ok, err := p.Put(packet(size(i), i))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if ok {
+				p.Publish()
+				i++
+			}
+		}
+	})
+	for i := 0; i < packets; {
+		n, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			c.Publish()
+			continue
+		}
+		get(t, c, size(i), i)
+		i++
+	}
+	wg.Wait()
+}
+
+func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	for i := range 3 {
+		p.Put(packet(10, i))
+	}
+	if n, err := c.Next(); n != 0 || err != nil {
+		t.Fatalf("before Publish: %d, %v", n, err)
+	}
+	p.Publish()
+	for i := range 3 {
+		get(t, c, 10, i)
+	}
+}
+
+func TestTakeInPiecesKeepsThePlaceUntilTheLast(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	put(t, p, 10, 3)
+	c.Next()
+	c.Take(4)
+	if n, _ := c.Next(); n != 6 || !bytes.Equal(c.Head(), packet(10, 3)[4:]) || c.Packets != 0 {
+		t.Errorf("after 4 of 10 bytes: %d left, %d packets", n, c.Packets)
+	}
+	c.Take(6)
+	if n, _ := c.Next(); n != 0 || c.Packets != 1 || c.Bytes != 10 {
+		t.Errorf("after all: %d left, %d packets of %d bytes", n, c.Packets, c.Bytes)
+	}
+}
+
+func TestReserveLendsTheRingAndCommitMayShorten(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	b, err := p.Reserve(100)
+	if err != nil || len(b) != 100 || cap(b) != 100 {
+		t.Fatalf("Reserve: %d, %d, %v", len(b), cap(b), err)
+	}
+	copy(b, packet(100, 1))
+	p.Reserve(200) // replaces it
+	b, _ = p.Reserve(100)
+	copy(b, packet(100, 1))
+	p.Commit(60)
+	p.Publish()
+	get(t, c, 60, 1)
+	if n, _ := c.Next(); n != 0 {
+		t.Errorf("another packet of %d", n)
+	}
+}
+
+// An idle flow must stay in few pages: the ring starts again when it is empty.
+func TestEmptyRingStartsAgainAtItsBeginning(t *testing.T) {
+	for _, size := range []int{MinSize, 1 << 20, 4 << 20} {
+		p, c, _ := link(t, size)
+		limit := min(rewindMax, size/2) + 1508
+		for i := range 3 * size / 1500 {
+			put(t, p, 1500, i)
+			get(t, c, 1500, i)
+			c.Publish()
+			if off := int(p.pos & p.mask); off > limit {
+				t.Fatalf("ring of %d: offset %d with one packet under way", size, off)
+			}
+		}
+	}
+}
+
+func TestConsumerWakesTheProducerAtHalf(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	n := 0
+	for ; ; n++ {
+		if ok, _ := p.Put(packet(1000, n)); !ok {
+			break
+		}
+		p.Publish()
+	}
+	p.Sleep()
+	if ok, _ := p.Room(1000, true); ok {
+		t.Fatal("room in a full ring")
+	}
+	for i := range n {
+		c.Next()
+		wake := c.Take(1000)
+		used := p.pos - c.pos
+		if want := used <= MinSize/2; wake != want {
+			t.Fatalf("packet %d, %d bytes used: wake %v", i, used, wake)
+		}
+		if wake {
+			break
+		}
+	}
+	if ok, err := p.Room(core.MaxPacket, true); !ok || err != nil {
+		t.Errorf("Room at half: %v, %v", ok, err)
+	}
+	if c.Publish() {
+		t.Error("woken twice")
+	}
+}
+
+func TestProducerWakesTheConsumerOnce(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	p.Put([]byte("a"))
+	if p.Publish() {
+		t.Error("woken without Sleep")
+	}
+	c.Sleep()
+	if !p.Publish() || p.Publish() {
+		t.Error("not woken exactly once")
+	}
+	c.Sleep()
+	c.Awake()
+	if p.Publish() {
+		t.Error("woken after Awake")
+	}
+	c.Sleep()
+	if !p.End() || !c.Ended() {
+		t.Error("End does not wake or is not seen")
+	}
+	p.Sleep()
+	if !c.Leave() || !p.Gone() {
+		t.Error("Leave does not wake or is not seen")
+	}
+}
+
+// What the consumer has read must not stay unknown to the producer for long,
+// and not at all once the ring is empty or the producer sleeps.
+func TestReadPositionIsPublishedInTime(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	for i := range 100 {
+		put(t, p, 1000, i)
+	}
+	lag := func() uint64 { return c.pos - c.w.rpos.Load() }
+	for i := range 50 {
+		get(t, c, 1000, i)
+		if lag() >= MinSize/8 {
+			t.Fatalf("%d bytes unpublished", lag())
+		}
+	}
+	if lag() == 0 {
+		t.Fatal("published each packet: the line bounces")
+	}
+	p.Sleep()
+	get(t, c, 1000, 50)
+	if lag() != 0 {
+		t.Errorf("%d bytes unpublished while the producer sleeps", lag())
+	}
+}
+
+func TestDirectionsAreApart(t *testing.T) {
+	mem := make([]byte, Bytes(MinSize))
+	for dir := range 2 {
+		p, _ := NewProducer(mem, MinSize, dir)
+		c, _ := NewConsumer(mem, MinSize, dir)
+		p.SetWho(uint64(dir) + 7)
+		put(t, &p, core.MaxPacket, dir)
+		other, _ := NewConsumer(mem, MinSize, 1-dir)
+		if dir == 0 {
+			if n, _ := other.Next(); n != 0 || other.Who() != 0 {
+				t.Errorf("direction 1 sees direction 0")
+			}
+		}
+		get(t, &c, core.MaxPacket, dir)
+		if c.Who() != uint64(dir)+7 {
+			t.Errorf("Who: %d", c.Who())
+		}
+	}
+}
