@@ -11,7 +11,14 @@ import (
 // first does anything.
 //
 // Memory that Peek or Reserve lent stays mapped until it is given back.
-func (e *End) Close() error {
+func (e *End) Close() error { return e.close(true) }
+
+// Abort ends the flow as the death of this process would: the peer reads what
+// was written before, then its calls return core.ErrFlowDown. In all else it is
+// Close.
+func (e *End) Abort() error { return e.close(false) }
+
+func (e *End) close(clean bool) error {
 	if e.r.att.Or(attClosed)&attClosed != 0 {
 		return nil
 	}
@@ -20,12 +27,14 @@ func (e *End) Close() error {
 	// Those who hold the locks were told to leave: now nobody is inside.
 	e.r.mu.Lock()
 	e.w.mu.Lock()
-	// What a batch or a reservation left unpublished stays so.
-	wake := e.w.ring.End()
-	if e.r.ring.Leave() || wake {
-		// Closing the bell wakes the peer too, but only when no copy of it
-		// is open elsewhere.
-		e.bell.ring()
+	if clean {
+		// What a batch or a reservation left unpublished stays so.
+		wake := e.w.ring.End()
+		if e.r.ring.Leave() || wake {
+			// Closing the bell wakes the peer too, but only when no copy of it
+			// is open elsewhere.
+			e.bell.ring()
+		}
 	}
 	e.bell.close()
 	e.w.mu.Unlock()
