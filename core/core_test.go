@@ -90,3 +90,21 @@ func TestQoSByName(t *testing.T) {
 		t.Error("unknown QoS found")
 	}
 }
+
+func TestMatch(t *testing.T) {
+	tests := []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"", "", true}, {"", "a", false}, {"a", "a", true}, {"a", "ab", false}, {"b", "ab", false},
+		{"*", "", true}, {"*", "abc", true}, {"**", "a", true}, {"a*", "a", true}, {"a*", "ba", false},
+		{"*a", "ba", true}, {"*a", "ab", false}, {"a*a", "a", false}, {"a*a", "aa", true},
+		{"a*b*c", "a-b-c", true}, {"a*b*c", "a-c-b", false}, {"a*x*c", "abc", false}, {"*ab*", "aab", true}, {"*aab", "aaab", true},
+		{"*ab*ab", "ab", false}, {"*ab*ab", "abab", true}, {"?", "a", false}, {"[a]", "a", false},
+	}
+	for _, tt := range tests {
+		if got := Match(tt.pattern, tt.s); got != tt.want {
+			t.Errorf("Match(%q, %q): got %v", tt.pattern, tt.s, got)
+		}
+	}
+}

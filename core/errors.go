@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -92,3 +93,11 @@ func (e Errno) Timeout() bool { return e == ErrTimeout }
 // Temporary implements net.Error: an IRMd may come back, so a server's accept
 // loop goes on.
 func (e Errno) Temporary() bool { return e == ErrTimeout || e == ErrIRMd }
+
+// ContextError returns the sentinel for the error of a context that is done.
+func ContextError(err error) Errno {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return ErrTimeout
+	}
+	return ErrCanceled
+}

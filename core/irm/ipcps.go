@@ -139,7 +139,7 @@ func (m *Manager) typeCalled(match func(ipcp.Type) bool, word string) (ipcp.Type
 
 // spawn starts the process of i, whose name is taken.
 func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
-	child, err := m.cfg.Spawner.Spawn(ctx, i.Type, func(c Child, err error) { m.childDied(i, c, err) })
+	child, err := m.cfg.Spawner.Spawn(ctx, i, func(c Child, err error) { m.childDied(i, c, err) })
 	if err != nil {
 		m.mu.Lock()
 		m.reg.RemoveIPCP(i)

@@ -32,9 +32,10 @@ type Caller struct {
 
 // Spawner starts IPC processes.
 type Spawner interface {
-	// Spawn starts one of type typ. died is called once, when it has ended
-	// and is reaped, however that came.
-	Spawn(ctx context.Context, typ ipcp.Type, died func(c Child, err error)) (Child, error)
+	// Spawn starts the process of i, whose calls the Manager gets as i's.
+	// died is called once, when it has ended and is reaped, however that
+	// came.
+	Spawn(ctx context.Context, i *registry.IPCP, died func(c Child, err error)) (Child, error)
 }
 
 // Child is an IPC process that a Spawner has started.

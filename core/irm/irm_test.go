@@ -566,17 +566,3 @@ func TestForeignIDsAreHarmless(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestMatch(t *testing.T) {
-	for _, tt := range []struct {
-		pattern, s string
-		want       bool
-	}{
-		{"a", "a", true}, {"a", "ab", false}, {"*", "", true}, {"*", "x", true}, {"a*", "abc", true}, {"a*", "ba", false},
-		{"*c", "abc", true}, {"a*c", "abc", true}, {"a*c", "ac", true}, {"a*b*c", "axbyc", true}, {"a*b*c", "acb", false}, {"**", "x", true}, {"a*a", "a", false},
-	} {
-		if got := Match(tt.pattern, tt.s); got != tt.want {
-			t.Errorf("Match(%q, %q): %v", tt.pattern, tt.s, got)
-		}
-	}
-}

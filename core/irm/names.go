@@ -185,12 +185,12 @@ func (m *Manager) matchLocked(layers, ipcps []string) ([]*registry.IPCP, error) 
 	up := m.reg.Layers()
 	taken := make(map[*registry.IPCP]bool)
 	for _, l := range layers {
-		if !take(taken, up, func(i *registry.IPCP) bool { return Match(l, i.Layer) }) {
+		if !take(taken, up, func(i *registry.IPCP) bool { return core.Match(l, i.Layer) }) {
 			return nil, fmt.Errorf("%w: no layer here matches %q; %s", core.ErrNotFound, l, listed("layers", up, func(i *registry.IPCP) string { return i.Layer }))
 		}
 	}
 	for _, n := range ipcps {
-		if !take(taken, up, func(i *registry.IPCP) bool { return Match(n, i.Name) }) {
+		if !take(taken, up, func(i *registry.IPCP) bool { return core.Match(n, i.Name) }) {
 			return nil, fmt.Errorf("%w: no IPCP in a layer matches %q; %s", core.ErrNotFound, n, listed("IPCPs", up, func(i *registry.IPCP) string { return i.Name }))
 		}
 	}
@@ -219,29 +219,6 @@ func listed(what string, up []*registry.IPCP, of func(*registry.IPCP) string) st
 		}
 	}
 	return fmt.Sprintf("the %s are %s", what, strings.Join(names, ", "))
-}
-
-// Match reports whether s matches pattern, in which * stands for any bytes.
-func Match(pattern, s string) bool {
-	head, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == s
-	}
-	if !strings.HasPrefix(s, head) {
-		return false
-	}
-	s = s[len(head):]
-	for {
-		part, more, star := strings.Cut(rest, "*")
-		if !star {
-			return strings.HasSuffix(s, part)
-		}
-		i := strings.Index(s, part)
-		if i < 0 {
-			return false
-		}
-		s, rest = s[i+len(part):], more
-	}
 }
 
 // BindProcess lets process pid accept for name, which need not exist yet.

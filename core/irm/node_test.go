@@ -112,13 +112,13 @@ type kid struct {
 	done   chan struct{}
 }
 
-func (n *node) Spawn(_ context.Context, typ ipcp.Type, died func(Child, error)) (Child, error) {
+func (n *node) Spawn(_ context.Context, i *registry.IPCP, died func(Child, error)) (Child, error) {
 	if n.noSpawn != nil {
 		return nil, n.noSpawn
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &kid{pid: n.nextPID(), n: n, died: died, cancel: cancel, done: make(chan struct{})}
-	k.Process = ipcp.NewProcess(typ, host{n, k}, n.logger(k.pid))
+	k.Process = ipcp.NewProcess(i.Type, host{n, i}, n.logger(k.pid))
 	go func() {
 		k.Run(ctx)
 		close(k.done)
@@ -141,33 +141,22 @@ func (k *kid) kill() {
 // host is ipcp.Host, straight to the Manager.
 type host struct {
 	n *node
-	k *kid
-}
-
-func (h host) ipcp() *registry.IPCP {
-	h.n.m.mu.Lock()
-	defer h.n.m.mu.Unlock()
-	for i, c := range h.n.m.children {
-		if c == Child(h.k) {
-			return i
-		}
-	}
-	return &registry.IPCP{}
+	i *registry.IPCP
 }
 
 func (h host) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
-	h.n.m.FlowReqArr(h.ipcp(), dst, qos, got)
+	h.n.m.FlowReqArr(h.i, dst, qos, got)
 }
 
 func (h host) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
-	done(h.n.m.FlowAllocReply(h.ipcp(), id, code))
+	done(h.n.m.FlowAllocReply(h.i, id, code))
 }
 
 func (h host) FlowDealloc(id core.FlowID, done func(error)) {
-	done(h.n.m.ProviderDealloc(h.ipcp(), id))
+	done(h.n.m.ProviderDealloc(h.i, id))
 }
 
-func (h host) Splice(a, b core.FlowID) error { return h.n.m.Splice(h.ipcp(), a, b) }
+func (h host) Splice(a, b core.FlowID) error { return h.n.m.Splice(h.i, a, b) }
 
 func (h host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 	got(nil, core.ErrNotSupported)
