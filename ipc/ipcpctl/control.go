@@ -1,0 +1,96 @@
+package ipcpctl
+
+import (
+	"context"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/ipc/rpc"
+)
+
+// Client is ipcp.Control of an IPCP at the other end of a link. Its flow
+// calls answer on the link's reader.
+type Client struct{ Link *rpc.Link }
+
+var _ ipcp.Control = Client{}
+
+// Bootstrap implements ipcp.Control.
+func (c Client) Bootstrap(ctx context.Context, cfg ipcp.Config) error {
+	_, err := rpc.Do(ctx, c.Link, Bootstrap, &BootstrapReq{cfg.Layer, cfg.Hash}, nil)
+	return err
+}
+
+// Register implements ipcp.Control.
+func (c Client) Register(ctx context.Context, h core.Hash) error {
+	_, err := rpc.Do(ctx, c.Link, Register, &HashReq{h}, nil)
+	return err
+}
+
+// Unregister implements ipcp.Control.
+func (c Client) Unregister(ctx context.Context, h core.Hash) error {
+	_, err := rpc.Do(ctx, c.Link, Unregister, &HashReq{h}, nil)
+	return err
+}
+
+// Query implements ipcp.Control.
+func (c Client) Query(ctx context.Context, h core.Hash) error {
+	_, err := rpc.Do(ctx, c.Link, Query, &HashReq{h}, nil)
+	return err
+}
+
+// FlowAlloc implements ipcp.Control.
+func (c Client) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
+	rpc.Go(c.Link, FlowAlloc, &AllocReq{req.Flow, req.Dst, req.QoS}, outcome(done))
+}
+
+// FlowAllocResp implements ipcp.Control.
+func (c Client) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
+	rpc.Go(c.Link, FlowAllocResp, &AnswerReq{resp.Flow, resp.Code}, outcome(done))
+}
+
+// FlowDealloc implements ipcp.Control.
+func (c Client) FlowDealloc(id core.FlowID, done func(error)) {
+	rpc.Go(c.Link, FlowDealloc, &FlowReq{id}, outcome(done))
+}
+
+func outcome(done func(error)) func(*rpc.Reply[rpc.Empty], error) {
+	return func(_ *rpc.Reply[rpc.Empty], err error) { done(err) }
+}
+
+// answer returns the function that ends call with what became of it.
+func answer(call *rpc.Call[rpc.Empty]) func(error) {
+	return func(err error) {
+		if err != nil {
+			call.Fail(err)
+		} else {
+			// Whoever does not get the answer sees the link end.
+			_ = call.Reply(nil)
+		}
+	}
+}
+
+// HandleControl registers the methods of ipcp.Control, done by c, with m: the
+// IPCP's side.
+func HandleControl(m *rpc.Mux, c ipcp.Control) {
+	rpc.HandleBlocking(m, Bootstrap, func(ctx context.Context, _ *rpc.Link, r *BootstrapReq) (*rpc.Empty, error) {
+		return nil, c.Bootstrap(ctx, ipcp.Config{Layer: r.Layer, Hash: r.Hash})
+	})
+	rpc.HandleBlocking(m, Register, func(ctx context.Context, _ *rpc.Link, r *HashReq) (*rpc.Empty, error) {
+		return nil, c.Register(ctx, r.Hash)
+	})
+	rpc.HandleBlocking(m, Unregister, func(ctx context.Context, _ *rpc.Link, r *HashReq) (*rpc.Empty, error) {
+		return nil, c.Unregister(ctx, r.Hash)
+	})
+	rpc.HandleBlocking(m, Query, func(ctx context.Context, _ *rpc.Link, r *HashReq) (*rpc.Empty, error) {
+		return nil, c.Query(ctx, r.Hash)
+	})
+	rpc.Handle(m, FlowAlloc, func(call *rpc.Call[rpc.Empty], r *AllocReq) {
+		c.FlowAlloc(ipcp.AllocRequest{Flow: r.Flow, Dst: r.Dst, QoS: r.QoS}, answer(call))
+	})
+	rpc.Handle(m, FlowAllocResp, func(call *rpc.Call[rpc.Empty], r *AnswerReq) {
+		c.FlowAllocResp(ipcp.AllocResponse{Flow: r.Flow, Code: r.Code}, answer(call))
+	})
+	rpc.Handle(m, FlowDealloc, func(call *rpc.Call[rpc.Empty], r *FlowReq) {
+		c.FlowDealloc(r.Flow, answer(call))
+	})
+}

@@ -1,0 +1,186 @@
+package irmctl
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"o7s/core"
+	"o7s/ipc/rpc"
+)
+
+// RuntimeDir returns where an IRMd of this user keeps its socket:
+// $O7S_RUNTIME_DIR, else /run/o7s for root, else $XDG_RUNTIME_DIR/o7s, else a
+// directory named for the uid under the temporary directory.
+func RuntimeDir() string {
+	if d := os.Getenv("O7S_RUNTIME_DIR"); d != "" {
+		return d
+	}
+	if os.Geteuid() == 0 {
+		return systemDir
+	}
+	if d := os.Getenv("XDG_RUNTIME_DIR"); d != "" {
+		return filepath.Join(d, "o7s")
+	}
+	return filepath.Join(os.TempDir(), "o7s-"+strconv.Itoa(os.Geteuid()))
+}
+
+const systemDir = "/run/o7s"
+
+// Connect returns a link to the IRMd: to the one of $O7S_RUNTIME_DIR where
+// that is set, else to this user's, else to root's. It trusts only an IRMd
+// that runs as root or as this user. The error is core.ErrIRMd, and says how
+// to start one.
+func Connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, error) {
+	dirs := []string{RuntimeDir()}
+	if os.Getenv("O7S_RUNTIME_DIR") == "" && dirs[0] != systemDir {
+		dirs = append(dirs, systemDir)
+	}
+	var first error
+	for _, dir := range dirs {
+		l, err := connect(ctx, dir, cfg)
+		if err == nil {
+			return l, nil
+		}
+		if ctx.Err() != nil {
+			return nil, core.ContextError(ctx.Err())
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+func connect(ctx context.Context, dir string, cfg rpc.Config) (*rpc.Link, error) {
+	conn, err := rpc.Dial(ctx, dir, Socket)
+	if err != nil {
+		return nil, fmt.Errorf("%w on %s: start one with \"irmd\" (%v)", core.ErrIRMd, filepath.Join(dir, Socket), err)
+	}
+	cfg.DownErr = core.ErrIRMd
+	l, err := rpc.New(conn, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if uid := l.Peer().UID; uid != 0 && uid != os.Geteuid() {
+		l.Close()
+		return nil, fmt.Errorf("%w: the one on %s runs as uid %d, which is neither root nor you", core.ErrPermission, filepath.Join(dir, Socket), uid)
+	}
+	return l, nil
+}
+
+// Client asks an IRMd what an administrator asks. Its methods may be called
+// by several goroutines at once.
+type Client struct{ link *rpc.Link }
+
+// Dial connects to the IRMd, as Connect does. The caller must Close the
+// Client.
+func Dial(ctx context.Context) (*Client, error) {
+	l, err := Connect(ctx, rpc.Config{Mux: rpc.NewMux()})
+	if err != nil {
+		return nil, err
+	}
+	return &Client{l}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.link.Close() }
+
+func do[Req, Resp any](ctx context.Context, c *Client, m rpc.Method[Req, Resp], req Req) (Resp, error) {
+	r, err := rpc.Do(ctx, c.link, m, &req, nil)
+	if err != nil {
+		var zero Resp
+		return zero, err
+	}
+	return r.Body, nil
+}
+
+// CreateIPCP starts an IPCP of type typ, in no layer yet, and returns its pid.
+func (c *Client) CreateIPCP(ctx context.Context, name, typ string) (int, error) {
+	r, err := do(ctx, c, CreateIPCP, IPCPReq{name, typ})
+	return r.PID, err
+}
+
+// BootstrapIPCP makes an IPCP the first member of a layer and returns its pid.
+func (c *Client) BootstrapIPCP(ctx context.Context, req BootstrapReq) (int, error) {
+	r, err := do(ctx, c, BootstrapIPCP, req)
+	return r.PID, err
+}
+
+// DestroyIPCP ends an IPCP and waits until it is gone.
+func (c *Client) DestroyIPCP(ctx context.Context, name string) error {
+	_, err := do(ctx, c, DestroyIPCP, IPCPReq{Name: name})
+	return err
+}
+
+// ListIPCPs returns all IPCPs, by name.
+func (c *Client) ListIPCPs(ctx context.Context) ([]IPCP, error) {
+	var all []IPCP
+	for after := ""; ; {
+		p, err := do(ctx, c, ListIPCPs, Page{after})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.List...)
+		if !p.More || len(p.List) == 0 {
+			return all, nil
+		}
+		after = p.List[len(p.List)-1].Name
+	}
+}
+
+// BindProcess lets process pid accept flows for name.
+func (c *Client) BindProcess(ctx context.Context, pid int, name string) error {
+	_, err := do(ctx, c, BindProcess, BindReq{pid, name})
+	return err
+}
+
+// UnbindProcess takes that back; an empty name means all names of pid.
+func (c *Client) UnbindProcess(ctx context.Context, pid int, name string) error {
+	_, err := do(ctx, c, UnbindProcess, BindReq{pid, name})
+	return err
+}
+
+// CreateName makes a name. The policy is round-robin or spillover; "" is
+// round-robin.
+func (c *Client) CreateName(ctx context.Context, name, policy string) error {
+	_, err := do(ctx, c, CreateName, NameReq{name, policy})
+	return err
+}
+
+// DestroyName unregisters a name everywhere and forgets it.
+func (c *Client) DestroyName(ctx context.Context, name string) error {
+	_, err := do(ctx, c, DestroyName, NameReq{Name: name})
+	return err
+}
+
+// RegisterName makes a name known in layers and with IPCPs. A name that does
+// not exist is created, with the policy spillover.
+func (c *Client) RegisterName(ctx context.Context, req RegisterReq) error {
+	_, err := do(ctx, c, RegisterName, req)
+	return err
+}
+
+// UnregisterName takes that back.
+func (c *Client) UnregisterName(ctx context.Context, req RegisterReq) error {
+	_, err := do(ctx, c, UnregisterName, req)
+	return err
+}
+
+// ListNames returns all names, sorted.
+func (c *Client) ListNames(ctx context.Context) ([]Name, error) {
+	var all []Name
+	for after := ""; ; {
+		p, err := do(ctx, c, ListNames, Page{after})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.List...)
+		if !p.More || len(p.List) == 0 {
+			return all, nil
+		}
+		after = p.List[len(p.List)-1].Name
+	}
+}

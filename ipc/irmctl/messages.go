@@ -1,0 +1,173 @@
+// Package irmctl holds the messages that processes and the IRMd exchange, and
+// the client that sends them. It decides nothing: package core/irm does.
+package irmctl
+
+import (
+	"time"
+
+	"o7s/core"
+	"o7s/core/hash"
+	"o7s/ipc/rpc"
+)
+
+// Socket is the name of the IRMd's socket in its runtime directory.
+const Socket = "irmd.sock"
+
+// What an administrator asks of the IRMd. Each call is judged by the uid of
+// its sender; a refusal is core.ErrPermission and says who would be allowed.
+var (
+	CreateIPCP     = rpc.Method[IPCPReq, PID]{Name: "ipcp.create"}
+	BootstrapIPCP  = rpc.Method[BootstrapReq, PID]{Name: "ipcp.bootstrap"}
+	DestroyIPCP    = rpc.Method[IPCPReq, rpc.Empty]{Name: "ipcp.destroy"}
+	ListIPCPs      = rpc.Method[Page, IPCPs]{Name: "ipcp.list"}
+	BindProcess    = rpc.Method[BindReq, rpc.Empty]{Name: "bind.process"}
+	UnbindProcess  = rpc.Method[BindReq, rpc.Empty]{Name: "unbind.process"}
+	CreateName     = rpc.Method[NameReq, rpc.Empty]{Name: "name.create"}
+	DestroyName    = rpc.Method[NameReq, rpc.Empty]{Name: "name.destroy"}
+	RegisterName   = rpc.Method[RegisterReq, rpc.Empty]{Name: "name.register"}
+	UnregisterName = rpc.Method[RegisterReq, rpc.Empty]{Name: "name.unregister"}
+	ListNames      = rpc.Method[Page, Names]{Name: "name.list"}
+)
+
+// What a process asks of the IRMd for its flows.
+var (
+	// Announce puts the process into the IRMd's table, for the life of its
+	// connection. It comes before any other of these calls.
+	Announce = rpc.Method[AnnounceReq, rpc.Empty]{Name: "announce"}
+
+	// Alloc allocates a flow. Two descriptors come with the answer: the
+	// flow's memory, and this end of its bell.
+	Alloc = rpc.Method[AllocReq, Flow]{Name: "flow.alloc"}
+
+	// Listen makes a listener and gives it its first credit; Accept gives it
+	// more. Each flow that arrives takes one.
+	Listen   = rpc.Method[ListenReq, rpc.Empty]{Name: "flow.listen"}
+	Accept   = rpc.Method[AcceptReq, rpc.Empty]{Name: "flow.accept"}
+	Unlisten = rpc.Method[Listener, rpc.Empty]{Name: "flow.unlisten"}
+
+	// Dealloc gives up this process's end of a flow. It is answered when the
+	// IPCP has let go of it too.
+	Dealloc = rpc.Method[FlowRef, rpc.Empty]{Name: "flow.dealloc"}
+)
+
+// What the IRMd tells a process, unasked.
+var (
+	// Arrived hands a listener a flow, with the two descriptors of Alloc.
+	Arrived = rpc.Method[ArrivedMsg, rpc.Empty]{Name: "flow.arrived"}
+
+	// Down says that a flow ends here, and why.
+	Down = rpc.Method[DownMsg, rpc.Empty]{Name: "flow.down"}
+)
+
+type (
+	// PID is the answer to what makes or finds a process.
+	PID struct{ PID int }
+
+	// IPCPReq names an IPCP; Type matters to create alone.
+	IPCPReq struct{ Name, Type string }
+
+	// BootstrapReq makes the IPCP called Name the first member of Layer. An
+	// IPCP that does not exist is created, of Type.
+	BootstrapReq struct {
+		Name, Type, Layer string
+		Hash              hash.Algorithm
+	}
+
+	// Page asks for the part of a sorted list that follows After; "" is the
+	// start.
+	Page struct{ After string }
+
+	// IPCPs is a page of the list of IPCPs, by name.
+	IPCPs struct {
+		List []IPCP
+		More bool
+	}
+
+	// IPCP is one row of that list. Layer is empty before bootstrap.
+	IPCP struct {
+		PID               int
+		Name, Type, Layer string
+	}
+
+	// BindReq ties a process to a name; an empty Name, to unbind, means all.
+	BindReq struct {
+		PID  int
+		Name string
+	}
+
+	// NameReq names a name. Policy is "", round-robin or spillover.
+	NameReq struct{ Name, Policy string }
+
+	// RegisterReq names a name, and the layers and IPCPs to register it
+	// with; each may hold the wildcard *.
+	RegisterReq struct {
+		Name   string
+		Layers []string
+		IPCPs  []string
+	}
+
+	// Names is a page of the list of names, sorted.
+	Names struct {
+		List []Name
+		More bool
+	}
+
+	// Name is one row of that list.
+	Name struct{ Name, Policy string }
+
+	// AnnounceReq says which program the process runs: the path by which it
+	// was invoked, and the applet where the first argument chose one.
+	AnnounceReq struct{ Path, Applet string }
+
+	// AllocReq asks for a flow to Name. A Timeout of 0 is core.AllocTimeout.
+	AllocReq struct {
+		Name    string
+		QoS     core.QoS
+		Timeout time.Duration
+	}
+
+	// Flow is one end of a flow: its memory has a ring of Ring bytes in each
+	// direction, of which Side, 0 or 1, says which this end writes.
+	Flow struct {
+		ID   core.FlowID
+		Side int
+		Ring int
+		QoS  core.QoS
+	}
+
+	// ListenReq accepts for Name, or for the names bound to the process
+	// where it is "". ID is the process's own number for the listener.
+	// Credit is how many flows may arrive before the next Accept. The name
+	// is registered in Layers first.
+	ListenReq struct {
+		ID     uint32
+		Name   string
+		Credit int
+		Layers []string
+	}
+
+	// Listener is a listener of the process that asks.
+	Listener struct{ ID uint32 }
+
+	// AcceptReq lets Credit more flows arrive.
+	AcceptReq struct {
+		Listener uint32
+		Credit   int
+	}
+
+	// FlowRef names a flow of the process that asks.
+	FlowRef struct{ ID core.FlowID }
+
+	// ArrivedMsg is a flow for a listener, and the name it was asked under.
+	ArrivedMsg struct {
+		Listener uint32
+		Name     string
+		Flow     Flow
+	}
+
+	// DownMsg says why a flow ends.
+	DownMsg struct {
+		ID   core.FlowID
+		Code core.Errno
+	}
+)
