@@ -1,0 +1,158 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"o7s/core"
+	"o7s/ipc/flow"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+// closeTime bounds how long Close waits for the IRMd and the IPCP.
+const closeTime = 5 * time.Second
+
+// Conn is one end of a flow. It is a net.Conn whose packets keep their
+// boundaries: one Write of 1 to MaxPacket bytes is one packet, and Read
+// returns bytes of one packet at a time. What a short buffer leaves, the next
+// Read returns, so a flow also serves as a byte stream.
+//
+// A flow within one system loses nothing and keeps order. Several goroutines
+// may call every method at once. Errors are *net.OpError around the sentinels
+// that each method names; time-outs satisfy os.ErrDeadlineExceeded.
+type Conn struct {
+	end     *flow.End
+	session *session
+	id      core.FlowID
+	fd      int
+	qos     QoS
+
+	local, remote Addr
+
+	close sync.Once
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// Read reads bytes of one packet. It waits for one until the read deadline. It
+// returns io.EOF once the peer has closed the flow and every packet before
+// that is read; core.ErrFlowDown where the peer, or the IPCP, has died;
+// core.ErrFlowPeer where the peer broke the rules of the shared memory.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.end.Read(p)
+	if err != nil {
+		err = c.wrap("read", err)
+	}
+	return n, err
+}
+
+// Write sends p as one packet if it has at most MaxPacket bytes, as several
+// otherwise; an empty p sends nothing. It waits while the ring is full, until
+// the write deadline, and returns how many bytes were sent in whole packets.
+// After the peer has closed or died the error wraps core.ErrFlowDown.
+func (c *Conn) Write(p []byte) (int, error) {
+	n, err := c.end.Write(p)
+	if err != nil {
+		err = c.wrap("write", err)
+	}
+	return n, err
+}
+
+// ReadPacket reads one packet whole. Where p is too short the error wraps
+// io.ErrShortBuffer and the packet stays; a p of MaxPacket bytes is always
+// long enough. In all else it is Read.
+func (c *Conn) ReadPacket(p []byte) (int, error) {
+	n, err := c.end.ReadPacket(p)
+	if err != nil {
+		err = c.wrap("read", err)
+	}
+	return n, err
+}
+
+// WritePacket sends p as one packet. More than MaxPacket bytes are refused
+// with core.ErrUsage. In all else it is Write.
+func (c *Conn) WritePacket(p []byte) error {
+	if err := c.end.WritePacket(p); err != nil {
+		return c.wrap("write", err)
+	}
+	return nil
+}
+
+// CloseWrite says that no more packets come: the peer reads io.EOF after the
+// last one. Reading goes on.
+func (c *Conn) CloseWrite() error {
+	if err := c.end.CloseWrite(); err != nil {
+		return c.wrap("close", err)
+	}
+	return nil
+}
+
+// Close deallocates this end of the flow: the peer reads what was written
+// before, then io.EOF. Blocked calls return net.ErrClosed. It waits until the
+// IPCP has let go of the end too; where the flow's IRMd has gone there is
+// nobody to wait for. A second Close returns an error that wraps net.ErrClosed.
+func (c *Conn) Close() error {
+	err := c.wrap("close", core.ErrClosed)
+	c.close.Do(func() {
+		err = nil
+		c.end.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		// This end is closed, whatever the IRMd says, and it knows what is
+		// left to do for a process that has gone.
+		_, _ = rpc.Do(ctx, c.session.link, irmctl.Dealloc, &irmctl.FlowRef{ID: c.id}, nil)
+		c.session.drop(c)
+		c.session.n.releaseFD(c.fd)
+	})
+	return err
+}
+
+// FD returns the flow descriptor: this process's number for its end, from 64,
+// lowest free first. It is no file descriptor of the system's.
+func (c *Conn) FD() int { return c.fd }
+
+// ID returns the flow id: the system's number for this end.
+func (c *Conn) ID() core.FlowID { return c.id }
+
+// QoS returns what the flow was asked to give.
+func (c *Conn) QoS() QoS { return c.qos }
+
+// Counters returns what has passed this end so far.
+func (c *Conn) Counters() flow.Counters { return c.end.Counters() }
+
+// LocalAddr returns the name that the flow was accepted under, or "flow N" at
+// the end that asked for it.
+func (c *Conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr returns the name that the flow was allocated to, or "flow N" at
+// the end that accepted it.
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline sets the read and the write deadline, as net.Conn says.
+func (c *Conn) SetDeadline(t time.Time) error { return c.deadline(c.end.SetDeadline(t)) }
+
+// SetReadDeadline sets the deadline of Read and ReadPacket.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.deadline(c.end.SetReadDeadline(t)) }
+
+// SetWriteDeadline sets the deadline of Write and WritePacket.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.deadline(c.end.SetWriteDeadline(t)) }
+
+func (c *Conn) deadline(err error) error {
+	if err != nil {
+		return c.wrap("set deadline", err)
+	}
+	return nil
+}
+
+// wrap makes err, which is not nil, the public error of op.
+func (c *Conn) wrap(op string, err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	return &net.OpError{Op: op, Net: "o7s", Source: c.local, Addr: c.remote, Err: err}
+}

@@ -1,0 +1,227 @@
+package ipc
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"o7s/core"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+// backlog is how many flows may arrive at a listener before the next Accept.
+const backlog = 8
+
+// creditTime bounds how long AcceptFlow waits until the IRMd has heard that
+// one more flow may arrive.
+const creditTime = time.Second
+
+// Listener accepts flows. Several goroutines may call its methods at once.
+type Listener struct {
+	n    *node
+	id   uint32
+	name string
+	o    options
+
+	queue  chan *Conn // flows that arrived; never closed
+	news   chan error // what AcceptFlow returns next, instead of a flow
+	closed chan struct{}
+
+	session *session // guarded by n.mu; nil while the IRMd has gone
+
+	mu     sync.Mutex // guards shut
+	shut   bool       // no more into queue
+	failed error      // an IRMd does not let it listen
+}
+
+var _ net.Listener = (*Listener)(nil)
+
+// Listen accepts flows to name: it binds the calling process to name for the
+// listener's life. It does not register the name: an administrator does, with
+// "irm name register", or the option WithLayer. Where name is "" it accepts
+// for the names that "irm bind process" binds to this process, now or later.
+//
+// ctx bounds the call, not the listener's life. The error is a *net.OpError
+// that wraps core.ErrIRMd, core.ErrPermission (another uid holds the name),
+// core.ErrUsage, or the error of ctx.
+//
+// The caller must Close the Listener.
+func Listen(ctx context.Context, name string, opts ...Option) (*Listener, error) {
+	l, err := process.listen(ctx, name, apply(opts))
+	if err != nil {
+		return nil, opError("listen", Addr(name), err)
+	}
+	return l, nil
+}
+
+func (n *node) listen(ctx context.Context, name string, o options) (*Listener, error) {
+	if name != "" {
+		if err := core.CheckName(name); err != nil {
+			return nil, err
+		}
+	}
+	s, err := n.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	n.lastID++
+	l := &Listener{
+		n: n, id: n.lastID, name: name, o: o,
+		// A lost session's flows may still be here as the next one's arrive.
+		queue: make(chan *Conn, 2*backlog), news: make(chan error, 1), closed: make(chan struct{}),
+	}
+	n.listeners[l.id] = l // before the IRMd knows it: a flow may arrive at once
+	n.mu.Unlock()
+	if err := l.listen(ctx, s); err != nil {
+		l.forget()
+		return nil, err
+	}
+	return l, nil
+}
+
+// listen makes l known to the IRMd of s.
+func (l *Listener) listen(ctx context.Context, s *session) error {
+	req := irmctl.ListenReq{ID: l.id, Name: l.name, Credit: backlog, Layers: l.o.layers}
+	if _, err := rpc.Do(ctx, s.link, irmctl.Listen, &req, nil); err != nil {
+		return err
+	}
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	if s.link.Err() != nil { // and s.ended has not seen l
+		return core.ErrIRMd
+	}
+	l.session = s
+	return nil
+}
+
+// lost notes that the IRMd has gone; n.mu is held.
+func (l *Listener) lost() {
+	l.session = nil
+	select {
+	case l.news <- core.ErrIRMd:
+	default: // it has not been read yet since the last time
+	}
+}
+
+// fail ends l for good.
+func (l *Listener) fail(err error) {
+	l.mu.Lock()
+	if l.failed == nil {
+		l.failed = err
+	}
+	l.mu.Unlock()
+	l.Close()
+}
+
+// offer queues a flow that arrived; false where l takes none.
+func (l *Listener) offer(c *Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shut {
+		return false
+	}
+	select {
+	case l.queue <- c:
+		return true
+	default: // more than the credit: not from an IRMd that counts
+		return false
+	}
+}
+
+// Accept implements net.Listener; the net.Conn is a *Conn.
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.AcceptFlow()
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// AcceptFlow waits for the next flow and returns it. When the IRMd goes, one
+// call returns an error that wraps core.ErrIRMd and is temporary: calls after
+// that wait until an IRMd is back, and a flow arrives there. After Close the
+// error wraps net.ErrClosed.
+func (l *Listener) AcceptFlow() (*Conn, error) {
+	select {
+	case c := <-l.queue:
+		l.credit()
+		return c, nil
+	case err := <-l.news:
+		return nil, opError("accept", l.Addr(), err)
+	case <-l.closed:
+		l.mu.Lock()
+		err := l.failed
+		l.mu.Unlock()
+		if err == nil {
+			err = core.ErrClosed
+		}
+		return nil, opError("accept", l.Addr(), err)
+	}
+}
+
+// credit tells the IRMd that one more flow may arrive, and waits until it has
+// heard: whoever serves the flow that was just accepted, and is seen to serve
+// it, accepts again already.
+func (l *Listener) credit() {
+	l.n.mu.Lock()
+	s := l.session
+	l.n.mu.Unlock()
+	if s == nil {
+		return
+	}
+	heard := make(chan struct{})
+	rpc.Go(s.link, irmctl.Accept, &irmctl.AcceptReq{Listener: l.id, Credit: 1}, func(*rpc.Reply[rpc.Empty], error) {
+		close(heard)
+	})
+	t := time.NewTimer(creditTime)
+	defer t.Stop()
+	select {
+	case <-heard:
+	case <-l.closed:
+	case <-t.C: // it will hear in its own time
+	}
+}
+
+// Addr returns the name.
+func (l *Listener) Addr() net.Addr { return Addr(l.name) }
+
+// Close ends the listener; a blocked Accept returns. Flows that arrived and
+// were not accepted are deallocated, those that were go on. The error wraps
+// net.ErrClosed if it was closed before.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	if l.shut {
+		l.mu.Unlock()
+		return opError("close", l.Addr(), core.ErrClosed)
+	}
+	l.shut = true
+	l.mu.Unlock()
+	close(l.closed)
+	s := l.forget()
+	if s != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		// A listener that the IRMd does not know, or an IRMd that has gone,
+		// is closed all the same.
+		_, _ = rpc.Do(ctx, s.link, irmctl.Unlisten, &irmctl.Listener{ID: l.id}, nil)
+	}
+	for {
+		select {
+		case c := <-l.queue:
+			c.Close()
+		default:
+			return nil
+		}
+	}
+}
+
+// forget takes l out of the node and returns the session it was in.
+func (l *Listener) forget() *session {
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	delete(l.n.listeners, l.id)
+	return l.session
+}

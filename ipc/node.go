@@ -1,0 +1,228 @@
+package ipc
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"o7s/core"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+// node is this process as the IRMd knows it: at most one session at a time.
+type node struct {
+	connecting chan struct{} // holds a token while nobody connects
+
+	mu        sync.Mutex // guards the fields below
+	current   *session
+	listeners map[uint32]*Listener
+	lastID    uint32     // of a listener
+	fds       core.IDSet // from core.FirstFD
+	returning bool       // a goroutine brings the listeners back
+}
+
+// process is the node of this process. There is one, because the kernel knows
+// one: what a process may do hangs on its pid.
+var process = newNode()
+
+func newNode() *node {
+	n := &node{connecting: make(chan struct{}, 1), listeners: make(map[uint32]*Listener)}
+	n.connecting <- struct{}{}
+	return n
+}
+
+// session is one connection to one IRMd. A flow belongs to the session it was
+// allocated in: after a restart of the IRMd its number is somebody else's.
+type session struct {
+	n    *node
+	link *rpc.Link
+
+	mu    sync.Mutex // guards conns
+	conns map[core.FlowID]*Conn
+}
+
+// session returns the session, a new one if there is none that lives.
+func (n *node) session(ctx context.Context) (*session, error) {
+	if s := n.live(); s != nil {
+		return s, nil
+	}
+	select {
+	case <-n.connecting:
+		defer func() { n.connecting <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, core.ContextError(ctx.Err())
+	}
+	if s := n.live(); s != nil { // another goroutine was faster
+		return s, nil
+	}
+	s := &session{n: n, conns: make(map[core.FlowID]*Conn)}
+	mux := rpc.NewMux()
+	rpc.Handle(mux, irmctl.Arrived, s.arrived)
+	rpc.Handle(mux, irmctl.Down, s.down)
+	link, err := irmctl.Connect(ctx, rpc.Config{Mux: mux, OnEnd: func(*rpc.Link, error) { s.ended() }})
+	if err != nil {
+		return nil, err
+	}
+	s.link = link
+	program := irmctl.ThisProgram()
+	if _, err := rpc.Do(ctx, link, irmctl.Announce, &program, nil); err != nil {
+		link.Close()
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.current = s
+	return s, nil
+}
+
+// live returns the session if there is one and its IRMd has not gone.
+func (n *node) live() *session {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current != nil && n.current.link.Err() != nil {
+		n.current = nil
+	}
+	return n.current
+}
+
+// takeFD returns the lowest free flow descriptor.
+func (n *node) takeFD() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return core.FirstFD + n.fds.Take()
+}
+
+func (n *node) releaseFD(fd int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fds.Release(fd - core.FirstFD)
+}
+
+// add makes the Conn of a flow of this session.
+func (s *session) add(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c.id] = c
+}
+
+// drop forgets the flow id. It reports whether it was there.
+func (s *session) drop(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns[c.id] == c {
+		delete(s.conns, c.id)
+	}
+}
+
+// dealloc gives up a flow that has no Conn, without waiting.
+func (s *session) dealloc(id core.FlowID) {
+	rpc.Go(s.link, irmctl.Dealloc, &irmctl.FlowRef{ID: id}, func(*rpc.Reply[rpc.Empty], error) {})
+}
+
+// arrived is the IRMd's word that a listener has a flow.
+func (s *session) arrived(call *rpc.Call[rpc.Empty], msg *irmctl.ArrivedMsg) {
+	c, err := s.open(&msg.Flow, call.TakeFiles())
+	if err != nil { // the IRMd's mistake, or no memory to map it
+		s.dealloc(msg.Flow.ID)
+		return
+	}
+	c.local, c.remote = Addr(msg.Name), flowAddr(msg.Flow.ID)
+	s.n.mu.Lock()
+	l := s.n.listeners[msg.Listener]
+	s.n.mu.Unlock()
+	if l == nil || !l.offer(c) {
+		c.end.Close()
+		s.drop(c)
+		s.n.releaseFD(c.fd)
+		s.dealloc(c.id)
+	}
+}
+
+// down is the IRMd's word that a flow has ended.
+func (s *session) down(_ *rpc.Call[rpc.Empty], msg *irmctl.DownMsg) {
+	s.mu.Lock()
+	c := s.conns[msg.ID]
+	s.mu.Unlock()
+	if c != nil {
+		c.end.Fail(msg.Code)
+	}
+}
+
+// ended is called when the IRMd has gone. The flows go on; the listeners are
+// told, and come back as soon as an IRMd does.
+func (s *session) ended() {
+	n := s.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current == s {
+		n.current = nil
+	}
+	waiting := false
+	for _, l := range n.listeners {
+		if l.session == s {
+			l.lost()
+			waiting = true
+		}
+	}
+	if waiting && !n.returning {
+		n.returning = true
+		go n.comeBack()
+	}
+}
+
+// The pauses between attempts to reach an IRMd again.
+const (
+	firstPause = 20 * time.Millisecond
+	maxPause   = time.Second
+)
+
+// comeBack brings the listeners to the next IRMd. It ends when each is there
+// or closed.
+func (n *node) comeBack() {
+	pause := firstPause
+	for {
+		n.mu.Lock()
+		var lost []*Listener
+		for _, l := range n.listeners {
+			if l.session == nil {
+				lost = append(lost, l)
+			}
+		}
+		if len(lost) == 0 {
+			n.returning = false
+			n.mu.Unlock()
+			return
+		}
+		n.mu.Unlock()
+		if n.bring(lost) {
+			pause = firstPause
+			continue
+		}
+		select {
+		case <-lost[0].closed:
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// bring makes the lost listeners known to an IRMd. It reports false where
+// there is none.
+func (n *node) bring(lost []*Listener) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), core.AllocTimeout)
+	defer cancel()
+	s, err := n.session(ctx)
+	if err != nil {
+		return false
+	}
+	for _, l := range lost {
+		if err := l.listen(ctx, s); err != nil {
+			if s.link.Err() != nil {
+				return false
+			}
+			l.fail(err) // this IRMd does not let it listen
+		}
+	}
+	return true
+}
