@@ -1,0 +1,156 @@
+// Package applets is the multitool around the applets: it picks one by
+// argv[0] or by the first argument, gives it the one signal context and turns
+// its error into an exit status. What an applet does is its own package's.
+package applets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"o7s/core/logs"
+	"o7s/ipc/irmctl"
+)
+
+// Version is the version of every applet.
+const Version = "0.1.0"
+
+// Applet is one tool of the multitool.
+type Applet struct {
+	Name    string // argv[0], or the first argument
+	Summary string // one line for the list of applets
+	Hidden  bool   // not for people: left out of that list and of install
+
+	// Run does the applet's work until it is done or ctx ends, which it does
+	// at the first SIGINT, SIGTERM or SIGHUP. Its error is printed on
+	// stderr; Usagef and Exit choose the status, which is 1 otherwise.
+	Run func(ctx context.Context, env *Env) error
+}
+
+// Env is what an applet has of the world outside.
+type Env struct {
+	Name           string   // the applet's name
+	Args           []string // the arguments after it
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// The exit statuses of every applet.
+const (
+	StatusDone   = 0
+	StatusFailed = 1
+	StatusUsage  = 2
+)
+
+// statusError is an error with an exit status of its own.
+type statusError struct {
+	status int
+	error
+}
+
+func (e statusError) Unwrap() error { return e.error }
+
+// Usagef returns an error that ends the applet with status 2: it was called
+// the wrong way.
+func Usagef(format string, args ...any) error {
+	return statusError{StatusUsage, fmt.Errorf(format, args...)}
+}
+
+// Exit returns an error that ends the applet with status and prints nothing:
+// what there was to say has been said.
+func Exit(status int) error { return statusError{status, nil} }
+
+// Main runs the applet that args, the process's, ask for and returns the exit
+// status. Two applets of one name are a programmer's error: it panics.
+func Main(args []string, table []Applet) int {
+	byName := make(map[string]Applet, len(table))
+	for _, a := range table {
+		if _, ok := byName[a.Name]; ok {
+			panic("two applets are called " + a.Name)
+		}
+		byName[a.Name] = a
+	}
+	env := &Env{Name: filepath.Base(args[0]), Args: args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	a, ok := byName[env.Name]
+	if !ok {
+		if a, ok = byName[first(env.Args)]; ok {
+			env.Name, env.Args = a.Name, env.Args[1:]
+			irmctl.SetApplet(a.Name)
+		} else {
+			a = multitool(table)
+			env.Name = "o7s"
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal kills, should the first not do
+	return status(env, a.Run(ctx, env))
+}
+
+// status prints err for the user and returns the exit status.
+func status(env *Env, err error) int {
+	if err == nil {
+		return StatusDone
+	}
+	code := StatusFailed
+	if se, ok := errors.AsType[statusError](err); ok {
+		code = se.status
+		if se.error == nil {
+			return code
+		}
+	}
+	fmt.Fprintf(env.Stderr, "%s: %s\n", env.Name, logs.Escape(err.Error()))
+	return code
+}
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// multitool is what runs when no applet was asked for: it lists and installs
+// them.
+func multitool(table []Applet) Applet {
+	return Applet{Name: "o7s", Run: func(_ context.Context, env *Env) error {
+		switch arg := first(env.Args); arg {
+		case "", "help", "--help", "-h":
+			list(env.Stdout, table)
+			return nil
+		case "version", "--version", "-v":
+			fmt.Fprintf(env.Stdout, "o7s %s (%s %s/%s)\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		case "install":
+			if len(env.Args) != 2 {
+				return Usagef("install takes one directory: o7s install DIR")
+			}
+			return install(env.Stdout, env.Args[1], table)
+		default:
+			return Usagef("unknown applet %q: \"o7s --help\" lists them", arg)
+		}
+	}}
+}
+
+func list(w io.Writer, table []Applet) {
+	fmt.Fprint(w, `o7s - the Ouroboros recursive network in one executable
+
+Usage: o7s APPLET [ARGUMENTS]      or, by a symlink: APPLET [ARGUMENTS]
+       o7s install DIR             copy o7s to DIR and make the symlinks there
+       o7s --version
+
+Applets:
+`)
+	for _, a := range table {
+		if !a.Hidden {
+			fmt.Fprintf(w, "  %-10s %s\n", a.Name, a.Summary)
+		}
+	}
+	fmt.Fprint(w, "\n\"o7s APPLET --help\" tells about each. New here? \"o7s tutorial\" shows it all.\n")
+}

@@ -1,0 +1,132 @@
+package applets
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"log/syslog"
+	"os"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"o7s/core/logs"
+)
+
+// CLI runs an applet whose command line is flags: it fills in what all of
+// them share. A flag that is wrong ends it with StatusUsage.
+func CLI(ctx context.Context, env *Env, app *cli.App) error {
+	app.Name = env.Name
+	app.HelpName = env.Name
+	app.Version = Version
+	app.Writer, app.ErrWriter = env.Stdout, env.Stderr
+	app.HideHelpCommand = true
+	app.ExitErrHandler = func(*cli.Context, error) {} // the status is Main's to choose
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
+		return Usagef("%v; \"%s --help\" lists the flags", err, env.Name)
+	}
+	action := app.Action
+	app.Action = func(c *cli.Context) error {
+		if c.NArg() > 0 {
+			return Usagef("unexpected argument %q; \"%s --help\" tells what there is", c.Args().First(), env.Name)
+		}
+		return action(c)
+	}
+	return app.RunContext(ctx, append([]string{env.Name}, env.Args...))
+}
+
+// LogFlags returns the flags of an applet that logs.
+func LogFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "stdout", Usage: "log to stdout, at level debug, instead of to syslog at level info"},
+		&cli.StringFlag{Name: "log-level", Usage: "log lines of this `LEVEL` and above: debug, info, warn or error"},
+		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the lines: text or json"},
+	}
+}
+
+// LogArgs returns the arguments that make another applet log as c's does.
+func LogArgs(c *cli.Context) []string {
+	args := []string{"--log-format", c.String("log-format")}
+	if c.Bool("stdout") {
+		args = append(args, "--stdout")
+	}
+	if l := c.String("log-level"); l != "" {
+		args = append(args, "--log-level", l)
+	}
+	return args
+}
+
+// OpenLog returns the log that the flags of c ask for. Without --stdout it is
+// syslog, or stderr on a system that has none.
+func OpenLog(c *cli.Context, env *Env) (*logs.Logger, error) {
+	level := slog.LevelInfo
+	if c.Bool("stdout") {
+		level = slog.LevelDebug
+	}
+	if s := c.String("log-level"); s != "" {
+		var err error
+		if level, err = logs.ParseLevel(s); err != nil {
+			return nil, Usagef("%v", err)
+		}
+	}
+	o := logs.Options{Level: level, Writer: env.Stderr}
+	switch c.String("log-format") {
+	case "text":
+	case "json":
+		o.JSON = true
+	default:
+		return nil, Usagef("unknown log format %q: it is text or json", c.String("log-format"))
+	}
+	if c.Bool("stdout") {
+		o.Writer = env.Stdout
+	} else if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, env.Name); err == nil {
+		return logs.NewHandler(syslogHandler{level: level, w: w}), nil
+	}
+	o.Color = !o.JSON && Terminal(o.Writer) && os.Getenv("NO_COLOR") == ""
+	return logs.New(o), nil
+}
+
+// Terminal reports whether w is a terminal.
+func Terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// syslogHandler sends sentences to syslog, which adds the pid and the time.
+type syslogHandler struct {
+	slog.Handler // nil: what it has and this has not, nobody calls
+	level        slog.Level
+	w            *syslog.Writer
+	component    string
+}
+
+func (h syslogHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+
+func (h syslogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, a := range attrs {
+		if a.Key == "component" {
+			h.component = a.Value.String()
+		}
+	}
+	return h
+}
+
+func (h syslogHandler) WithGroup(string) slog.Handler { return h }
+
+func (h syslogHandler) Handle(_ context.Context, r slog.Record) error {
+	line := fmt.Sprintf("%s: %s", h.component, logs.Escape(r.Message))
+	switch logs.Level(r.Level) {
+	case "DB":
+		return h.w.Debug(line)
+	case "II":
+		return h.w.Info(line)
+	case "WW":
+		return h.w.Warning(line)
+	}
+	return h.w.Err(line)
+}
