@@ -1,0 +1,34 @@
+package irm
+
+// root is all of irm. The order of each list decides what a shortened word
+// stands for: see command.
+var root = &command{
+	summary: "manage the IPCPs, layers and names of this system",
+	example: ipcpBootstrap.example + "\n" + bindProcess.example + "\n" + nameRegister.example,
+	sub: []*command{
+		{
+			name:    "ipcp",
+			summary: "manage IPCPs and the layers that they are in",
+			example: ipcpBootstrap.example,
+			sub:     []*command{ipcpCreate, ipcpDestroy, ipcpBootstrap, ipcpList},
+		},
+		{
+			name:    "bind",
+			summary: "say who accepts flows for a name",
+			example: bindProcess.example,
+			sub:     []*command{bindProcess},
+		},
+		{
+			name:    "unbind",
+			summary: "take back what bind said",
+			example: unbindProcess.example,
+			sub:     []*command{unbindProcess},
+		},
+		{
+			name:    "name",
+			summary: "manage names and where they are known",
+			example: nameRegister.example,
+			sub:     []*command{nameCreate, nameDestroy, nameRegister, nameUnregister, nameList},
+		},
+	},
+}

@@ -1,0 +1,84 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"o7s/ipc/irmctl"
+)
+
+// fakeIRMd writes down what it is asked and answers err.
+type fakeIRMd struct {
+	asked []string
+	err   error
+	ipcps []irmctl.IPCP
+	names []irmctl.Name
+	wait  bool // for the end of the context, which is then the error
+}
+
+var _ irmd = (*fakeIRMd)(nil)
+
+// dial counts as a question too, so that tests see when irm asks nothing.
+func (f *fakeIRMd) dial(context.Context) (irmd, error) {
+	f.asked = append(f.asked, "dial")
+	return f, nil
+}
+
+func (f *fakeIRMd) ask(ctx context.Context, format string, args ...any) error {
+	f.asked = append(f.asked, fmt.Sprintf(format, args...))
+	if f.wait {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return f.err
+}
+
+func (f *fakeIRMd) Close() error {
+	f.asked = append(f.asked, "close")
+	return nil
+}
+
+func (f *fakeIRMd) CreateIPCP(ctx context.Context, name, typ string) (int, error) {
+	return 1, f.ask(ctx, "create ipcp %q %q", name, typ)
+}
+
+func (f *fakeIRMd) BootstrapIPCP(ctx context.Context, r irmctl.BootstrapReq) (int, error) {
+	return 1, f.ask(ctx, "bootstrap %q %q %q %v", r.Name, r.Type, r.Layer, r.Hash)
+}
+
+func (f *fakeIRMd) DestroyIPCP(ctx context.Context, name string) error {
+	return f.ask(ctx, "destroy ipcp %q", name)
+}
+
+func (f *fakeIRMd) ListIPCPs(ctx context.Context) ([]irmctl.IPCP, error) {
+	return slices.Clone(f.ipcps), f.ask(ctx, "list ipcps")
+}
+
+func (f *fakeIRMd) BindProcess(ctx context.Context, pid int, name string) error {
+	return f.ask(ctx, "bind %d %q", pid, name)
+}
+
+func (f *fakeIRMd) UnbindProcess(ctx context.Context, pid int, name string) error {
+	return f.ask(ctx, "unbind %d %q", pid, name)
+}
+
+func (f *fakeIRMd) CreateName(ctx context.Context, name, policy string) error {
+	return f.ask(ctx, "create name %q %q", name, policy)
+}
+
+func (f *fakeIRMd) DestroyName(ctx context.Context, name string) error {
+	return f.ask(ctx, "destroy name %q", name)
+}
+
+func (f *fakeIRMd) RegisterName(ctx context.Context, r irmctl.RegisterReq) error {
+	return f.ask(ctx, "register %q %q %q", r.Name, r.Layers, r.IPCPs)
+}
+
+func (f *fakeIRMd) UnregisterName(ctx context.Context, r irmctl.RegisterReq) error {
+	return f.ask(ctx, "unregister %q %q %q", r.Name, r.Layers, r.IPCPs)
+}
+
+func (f *fakeIRMd) ListNames(ctx context.Context) ([]irmctl.Name, error) {
+	return slices.Clone(f.names), f.ask(ctx, "list names")
+}

@@ -1,0 +1,197 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// command is a word of the command line: a group of commands, or a command
+// that runs.
+//
+// A command takes its operand first, where it has one, and then its keywords,
+// each followed by a value, in any order. Every word but an operand or a value
+// may be shortened: it means the first entry of its table of which it is a
+// prefix, so the order of each table is part of the user interface.
+type command struct {
+	name    string
+	summary string // for help: what it does
+	example string // for help: lines to type
+
+	sub []*command // of a group; all below is for a command that runs
+
+	operand  operand
+	keywords []keyword
+	notes    string // for help
+
+	limit time.Duration         // for the whole of run
+	tried func(in input) string // what run tries, for its error
+	run   func(ctx context.Context, d irmd, in input, out io.Writer) error
+}
+
+// operand is the value that a command takes without a keyword.
+type operand struct {
+	value    string // what help calls it, "PID"; "" where there is none
+	help     string
+	optional bool
+	check    func(string) error
+}
+
+// keyword is a word that gives the next word its meaning.
+type keyword struct {
+	name  string
+	value string // what help calls the value: "NAME"
+	help  string
+	need  need
+	check func(string) error
+}
+
+// need says how often a keyword is given.
+type need int
+
+const (
+	optional need = iota // at most once
+	required             // once
+	some                 // as often as one likes, and a command's keywords of this need once in all
+)
+
+// input is what the user gives a command. An operand that is not given is "":
+// no operand may be empty.
+type input struct {
+	operand string
+	values  map[string][]string // by keyword, in the order given
+}
+
+// one returns the value of a keyword that is given at most once, or "".
+func (in input) one(keyword string) string {
+	if v := in.values[keyword]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// ask says what a command line asks for.
+type ask int
+
+const (
+	askRun ask = iota
+	askHelp
+	askVersion
+)
+
+// request is a command line that was understood.
+type request struct {
+	ask  ask
+	cmd  *command // what is asked, or asked about
+	path string   // its words, in full: "ipcp create"
+	in   input    // for askRun
+}
+
+// parse returns what args, which follow the word c, ask for. The error says
+// what to do instead.
+func (c *command) parse(args []string) (*request, error) {
+	r := &request{cmd: c}
+	for r.cmd.sub != nil {
+		if len(args) == 0 {
+			return nil, r.usage(fmt.Errorf("a command is missing: it is %s", r.cmd.words()))
+		}
+		if r.ask = option(args[0]); r.ask != askRun {
+			return r, nil
+		}
+		next := r.cmd.find(args[0])
+		if next == nil {
+			if !matches(args[0], helpWord) {
+				return nil, r.usage(fmt.Errorf("unknown command %q: it is %s", args[0], r.cmd.words()))
+			}
+			return r.about(args[1:])
+		}
+		r.down(next)
+		args = args[1:]
+	}
+	var err error
+	if r.in, r.ask, err = r.cmd.input(args); err != nil {
+		return nil, r.usage(err)
+	}
+	return r, nil
+}
+
+// helpWord is the last command of each group.
+const helpWord = "help"
+
+// about returns the request for help on the command, below r's, that words
+// name.
+func (r *request) about(words []string) (*request, error) {
+	r.ask = askHelp
+	for _, w := range words {
+		next := r.cmd.find(w)
+		if next == nil {
+			if r.cmd.sub == nil || w == helpWord || option(w) != askRun {
+				return r, nil
+			}
+			return nil, r.usage(fmt.Errorf("no help on %q: there is some on %s", w, r.cmd.words()))
+		}
+		r.down(next)
+	}
+	return r, nil
+}
+
+// down moves r to c, a command of its group.
+func (r *request) down(c *command) {
+	r.cmd = c
+	r.path = strings.TrimPrefix(r.path+" "+c.name, " ")
+}
+
+// usage completes err, which says what is wrong with the words after r's.
+func (r *request) usage(err error) error {
+	if r.path == "" {
+		return fmt.Errorf("%w: try \"irm --help\"", err)
+	}
+	return fmt.Errorf("%s: %w: try \"irm %s --help\"", r.path, err, r.path)
+}
+
+// option returns what a word asks for that stands in the place of a command,
+// an operand or a keyword.
+func option(arg string) ask {
+	switch arg {
+	case "--help", "-h":
+		return askHelp
+	case "--version", "-v":
+		return askVersion
+	}
+	return askRun
+}
+
+// matches reports whether arg stands for word.
+func matches(arg, word string) bool {
+	return arg != "" && strings.HasPrefix(word, arg)
+}
+
+// find returns the command of group c that arg stands for, or nil.
+func (c *command) find(arg string) *command {
+	for _, s := range c.sub {
+		if matches(arg, s.name) {
+			return s
+		}
+	}
+	return nil
+}
+
+// words lists the commands of group c.
+func (c *command) words() string {
+	var all []string
+	for _, s := range c.sub {
+		all = append(all, s.name)
+	}
+	return alternatives(append(all, helpWord))
+}
+
+// alternatives joins words as in "a, b or c".
+func alternatives(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

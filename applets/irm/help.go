@@ -1,0 +1,91 @@
+package irm
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// help writes what there is to know about c, whose words are path.
+func help(w io.Writer, c *command, path string) {
+	full := strings.TrimSuffix("irm "+path, " ")
+	fmt.Fprintf(w, "%s - %s\n\n", full, c.summary)
+	if c.sub != nil {
+		helpGroup(w, c, full)
+	} else {
+		helpCommand(w, c, full)
+	}
+	fmt.Fprintf(w, "\nExample:\n  %s\n", strings.ReplaceAll(c.example, "\n", "\n  "))
+}
+
+func helpCommand(w io.Writer, c *command, full string) {
+	fmt.Fprintf(w, "Usage: %s\n\n", usage(c, full))
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	if c.operand.value != "" {
+		fmt.Fprintf(tw, "  %s\t%s\n", c.operand.value, c.operand.help)
+	}
+	for _, k := range c.keywords {
+		fmt.Fprintf(tw, "  %s %s\t%s\n", k.name, k.value, k.help)
+	}
+	tw.Flush()
+	if c.notes != "" {
+		fmt.Fprintf(w, "\n%s\n", c.notes)
+	}
+	if len(c.keywords) > 1 {
+		fmt.Fprint(w, "\nThe keywords may come in any order, and be shortened.\n")
+	}
+}
+
+func helpGroup(w io.Writer, c *command, full string) {
+	fmt.Fprintf(w, "Usage: %s COMMAND ...\n\nCommands:\n", full)
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	eachCommand(c, "", func(c *command, path string) { fmt.Fprintf(tw, "  %s\t%s\n", path, c.summary) })
+	fmt.Fprintf(tw, "  %s\t%s\n", helpWord+" [COMMAND]", "explain a command")
+	tw.Flush()
+	fmt.Fprintf(w, `
+"%s COMMAND --help" explains one.
+Commands and keywords may be shortened: "irm i b t local n x l y".
+`, full)
+}
+
+// eachCommand calls f for the commands below c that run. Their words after
+// c's begin with path.
+func eachCommand(c *command, path string, f func(c *command, path string)) {
+	for _, s := range c.sub {
+		p := strings.TrimPrefix(path+" "+s.name, " ")
+		if s.sub == nil {
+			f(s, p)
+		} else {
+			eachCommand(s, p, f)
+		}
+	}
+}
+
+// usage returns how to write the command c.
+func usage(c *command, full string) string {
+	words := []string{full}
+	if v := c.operand.value; v != "" {
+		words = append(words, bracket(v, c.operand.optional))
+	}
+	var any []string
+	for _, k := range c.keywords {
+		word := k.name + " " + k.value
+		if k.need == some {
+			any = append(any, word)
+			continue
+		}
+		words = append(words, bracket(word, k.need == optional))
+	}
+	if len(any) > 0 {
+		words = append(words, "{"+strings.Join(any, " | ")+"}...")
+	}
+	return strings.Join(words, " ")
+}
+
+func bracket(s string, optional bool) string {
+	if optional {
+		return "[" + s + "]"
+	}
+	return s
+}

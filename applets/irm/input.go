@@ -1,0 +1,127 @@
+package irm
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// endOptions is the word after which an operand may look like an option.
+const endOptions = "--"
+
+// input returns what args give the command c, and whether they ask to run it.
+func (c *command) input(args []string) (input, ask, error) {
+	in := input{values: make(map[string][]string)}
+	if c.asksHelp(args) {
+		return in, askHelp, nil
+	}
+	args, what, err := c.takeOperand(&in, args)
+	if err != nil || what != askRun {
+		return in, what, err
+	}
+	for len(args) > 0 {
+		if what := option(args[0]); what != askRun {
+			return in, what, nil
+		}
+		if args, err = c.takeKeyword(&in, args); err != nil {
+			return in, askRun, err
+		}
+	}
+	return in, askRun, c.complete(in)
+}
+
+// asksHelp reports whether args are the word help, where a command without an
+// operand has no other use for it.
+func (c *command) asksHelp(args []string) bool {
+	return c.operand.value == "" && len(args) == 1 && args[0] == helpWord
+}
+
+// takeKeyword puts the first of args, a keyword, and its value into in and
+// returns the words after them.
+func (c *command) takeKeyword(in *input, args []string) ([]string, error) {
+	k, err := c.keyword(args[0])
+	if err != nil {
+		return nil, err
+	}
+	if len(args) == 1 {
+		return nil, fmt.Errorf("the keyword %q needs a value", k.name)
+	}
+	value := args[1]
+	if k.need != some && len(in.values[k.name]) > 0 {
+		return nil, fmt.Errorf("the keyword %q is given twice", k.name)
+	}
+	if err := k.check(value); err != nil {
+		return nil, fmt.Errorf("%s %q: %w", k.name, value, err)
+	}
+	in.values[k.name] = append(in.values[k.name], value)
+	return args[2:], nil
+}
+
+// takeOperand puts c's operand into in and returns the words after it.
+func (c *command) takeOperand(in *input, args []string) ([]string, ask, error) {
+	o := c.operand
+	if o.value == "" {
+		return args, askRun, nil
+	}
+	if len(args) > 0 && args[0] == endOptions {
+		args = args[1:]
+	} else if len(args) > 0 {
+		if what := option(args[0]); what != askRun {
+			return nil, what, nil
+		}
+	}
+	if len(args) == 0 {
+		if o.optional {
+			return nil, askRun, nil
+		}
+		return nil, askRun, fmt.Errorf("the %s is missing", o.value)
+	}
+	if err := o.check(args[0]); err != nil {
+		return nil, askRun, fmt.Errorf("%s %q: %w", o.value, args[0], err)
+	}
+	in.operand = args[0]
+	return args[1:], askRun, nil
+}
+
+// keyword returns the keyword of c that arg stands for.
+func (c *command) keyword(arg string) (keyword, error) {
+	var names []string
+	for _, k := range c.keywords {
+		if matches(arg, k.name) {
+			return k, nil
+		}
+		names = append(names, k.name)
+	}
+	if len(names) == 0 {
+		return keyword{}, fmt.Errorf("%q is one word too many", arg)
+	}
+	return keyword{}, fmt.Errorf("unknown keyword %q: it is %s", arg, alternatives(names))
+}
+
+// complete returns an error that names the keywords that in lacks.
+func (c *command) complete(in input) error {
+	var lacks, any []string
+	given := false
+	for _, k := range c.keywords {
+		n := len(in.values[k.name])
+		switch {
+		case k.need == required && n == 0:
+			lacks = append(lacks, quoted(k.name, k.value))
+		case k.need == some:
+			any = append(any, quoted(k.name, k.value))
+			given = given || n > 0
+		}
+	}
+	if len(any) > 0 && !given {
+		lacks = append(lacks, strings.Join(any, " or "))
+	}
+	switch len(lacks) {
+	case 0:
+		return nil
+	case 1:
+		return errors.New(lacks[0] + " is missing")
+	}
+	return errors.New(strings.Join(lacks, " and ") + " are missing")
+}
+
+func quoted(words ...string) string { return `"` + strings.Join(words, " ") + `"` }

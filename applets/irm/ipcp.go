@@ -1,0 +1,168 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"o7s/core"
+	"o7s/core/hash"
+	"o7s/ipc/irmctl"
+)
+
+// ipcpManager is the part of the IRMd that manages IPCPs.
+type ipcpManager interface {
+	CreateIPCP(ctx context.Context, name, typ string) (int, error)
+	BootstrapIPCP(ctx context.Context, req irmctl.BootstrapReq) (int, error)
+	DestroyIPCP(ctx context.Context, name string) error
+	ListIPCPs(ctx context.Context) ([]irmctl.IPCP, error)
+}
+
+var ipcpCreate = &command{
+	name:    "create",
+	summary: "start an IPCP that is in no layer yet",
+	keywords: []keyword{
+		{name: "type", value: "TYPE", need: required, check: checkType, help: "type of its layer, such as local"},
+		{name: "name", value: "NAME", need: required, check: core.CheckName, help: "what to call the IPCP"},
+	},
+	notes:   `"irm ipcp bootstrap" creates the IPCP too, so this step is usually optional.`,
+	example: "irm ipcp create type local name local-ipcp",
+	limit:   slow,
+	tried: func(in input) string {
+		return fmt.Sprintf("create IPCP %q of type %q", in.one("name"), in.one("type"))
+	},
+	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+		_, err := d.CreateIPCP(ctx, in.one("name"), in.one("type"))
+		return err
+	},
+}
+
+var ipcpDestroy = &command{
+	name:    "destroy",
+	summary: "end an IPCP, and with it its flows",
+	keywords: []keyword{
+		{name: "name", value: "NAME", need: required, check: core.CheckName, help: "the IPCP"},
+	},
+	example: "irm ipcp destroy name local-ipcp",
+	limit:   slow,
+	tried:   func(in input) string { return fmt.Sprintf("destroy IPCP %q", in.one("name")) },
+	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+		return d.DestroyIPCP(ctx, in.one("name"))
+	},
+}
+
+var ipcpBootstrap = &command{
+	name:    "bootstrap",
+	summary: "make an IPCP the first member of a layer",
+	keywords: []keyword{
+		{name: "type", value: "TYPE", check: checkType, help: "type of the layer, such as local; needed to create the IPCP"},
+		{name: "name", value: "NAME", need: required, check: core.CheckName, help: "the IPCP; one that does not exist is created"},
+		{name: "layer", value: "LAYER", need: required, check: core.CheckName, help: "what to call the layer"},
+		{name: "hash", value: "HASH", check: checkHash, help: "directory hash: " + hashes() + "; SHA3_256 if not given"},
+	},
+	example: "irm ipcp bootstrap type local name local-ipcp layer local-layer",
+	limit:   slow,
+	tried: func(in input) string {
+		return fmt.Sprintf("bootstrap IPCP %q in layer %q", in.one("name"), in.one("layer"))
+	},
+	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+		req := irmctl.BootstrapReq{Name: in.one("name"), Type: in.one("type"), Layer: in.one("layer")}
+		if h := in.one("hash"); h != "" {
+			var err error
+			if req.Hash, err = hash.Parse(h); err != nil {
+				return err
+			}
+		}
+		_, err := d.BootstrapIPCP(ctx, req)
+		return err
+	},
+}
+
+var ipcpList = &command{
+	name:    "list",
+	summary: "show the IPCPs of this system",
+	keywords: []keyword{
+		{name: "type", value: "TYPE", check: checkType, help: "only those of this type"},
+		{name: "name", value: "NAME", check: core.CheckName, help: "only those with this name"},
+		{name: "layer", value: "LAYER", check: core.CheckName, help: "only those in this layer"},
+	},
+	notes:   "Each * in a value stands for any number of characters.",
+	example: "irm ipcp list\nirm ipcp list layer 'local*'",
+	limit:   quick,
+	tried:   func(input) string { return "list IPCPs" },
+	run: func(ctx context.Context, d irmd, in input, out io.Writer) error {
+		list, err := d.ListIPCPs(ctx)
+		if err != nil {
+			return err
+		}
+		printIPCPs(out, list, in)
+		return nil
+	},
+}
+
+// printIPCPs writes the table of those IPCPs that in asks for, by type and
+// then by name.
+func printIPCPs(out io.Writer, list []irmctl.IPCP, in input) {
+	if len(list) == 0 {
+		fmt.Fprint(out, "No IPCPs in system.\n\n")
+		return
+	}
+	slices.SortFunc(list, func(a, b irmctl.IPCP) int {
+		if c := strings.Compare(a.Type, b.Type); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	t := table{{title: "pid", width: 7}, {title: "name", width: 20}, {title: "type", width: 10}, {title: "layer", width: 20}}
+	rows := 0
+	for _, i := range list {
+		if !wanted(in, "type", i.Type) || !wanted(in, "name", i.Name) || !wanted(in, "layer", i.Layer) {
+			continue
+		}
+		layer := i.Layer
+		if layer == "" {
+			layer = "Not enrolled."
+		}
+		t.add(strconv.Itoa(i.PID), i.Name, i.Type, layer)
+		rows++
+	}
+	if rows == 0 {
+		fmt.Fprint(out, "No such IPCPs in system.\n\n")
+		return
+	}
+	t.print(out)
+	fmt.Fprintln(out)
+}
+
+// wanted reports whether value, of an IPCP, is what in's keyword asks for, if
+// it is given. An IPCP in no layer has no layer to match.
+func wanted(in input, keyword, value string) bool {
+	pattern := in.one(keyword)
+	return pattern == "" || value != "" && core.Match(pattern, value)
+}
+
+// checkType leaves it to the IRMd which types there are.
+func checkType(s string) error {
+	if s == "" {
+		return fmt.Errorf("%w: a type has at least one character", core.ErrUsage)
+	}
+	return nil
+}
+
+func checkHash(s string) error {
+	if _, err := hash.Parse(s); err != nil {
+		return fmt.Errorf("%w: a hash is %s", core.ErrUsage, hashes())
+	}
+	return nil
+}
+
+func hashes() string {
+	var all []string
+	for _, a := range hash.All() {
+		all = append(all, a.String())
+	}
+	return alternatives(all)
+}

@@ -1,0 +1,100 @@
+// Package irm is the command line of the IRMd: it reads the user's words,
+// asks the IRMd and prints what it answers. It judges only how a command is
+// written; whether it may and can be done is the IRMd's to say.
+package irm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"o7s/applets"
+	"o7s/ipc/irmctl"
+)
+
+// Applet returns the applet irm.
+func Applet() applets.Applet {
+	return applets.Applet{
+		Name:    "irm",
+		Summary: "manage the IPCPs, layers and names of this system",
+		Run: func(ctx context.Context, env *applets.Env) error {
+			return run(ctx, env.Stdout, env.Args, dial)
+		},
+	}
+}
+
+// irmd is what irm asks of an IRMd. It is irmctl's Client.
+type irmd interface {
+	ipcpManager
+	binder
+	nameManager
+	Close() error
+}
+
+var _ irmd = (*irmctl.Client)(nil)
+
+func dial(ctx context.Context) (irmd, error) {
+	c, err := irmctl.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// How long irm waits for an answer: a command that starts, ends or asks an
+// IPCP may take longer than one that the IRMd answers by itself.
+const (
+	quick = 10 * time.Second
+	slow  = 30 * time.Second
+)
+
+// run does what args ask for. It writes data and help to stdout, in one Write
+// once all is well, and nothing else: a command that was done says nothing.
+func run(ctx context.Context, stdout io.Writer, args []string, dial func(context.Context) (irmd, error)) error {
+	req, err := root.parse(args)
+	if err != nil {
+		return applets.Usagef("%w", err)
+	}
+	var out bytes.Buffer
+	switch req.ask {
+	case askHelp:
+		help(&out, req.cmd, req.path)
+	case askVersion:
+		fmt.Fprintf(&out, "irm %s\n", applets.Version)
+	default:
+		if err := req.do(ctx, &out, dial); err != nil {
+			return fmt.Errorf("%s: %w", req.cmd.tried(req.in), err)
+		}
+	}
+	if out.Len() == 0 {
+		return nil
+	}
+	if _, err := stdout.Write(out.Bytes()); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// do asks the IRMd, within the command's time.
+func (r *request) do(ctx context.Context, out io.Writer, dial func(context.Context) (irmd, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cmd.limit)
+	defer cancel()
+	d, err := dial(ctx)
+	if err != nil {
+		return explain(ctx, r.cmd.limit, err)
+	}
+	defer d.Close()
+	return explain(ctx, r.cmd.limit, r.cmd.run(ctx, d, r.in, out))
+}
+
+// explain adds to err what to do about a time that ran out here; of one that
+// ran out elsewhere the IRMd tells.
+func explain(ctx context.Context, limit time.Duration, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("%w: no answer from the IRMd in %v, its log may tell why", err, limit)
+	}
+	return err
+}

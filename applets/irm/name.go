@@ -1,0 +1,173 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"o7s/core"
+	"o7s/ipc/irmctl"
+)
+
+// nameManager is the part of the IRMd that manages names.
+type nameManager interface {
+	CreateName(ctx context.Context, name, policy string) error
+	DestroyName(ctx context.Context, name string) error
+	RegisterName(ctx context.Context, req irmctl.RegisterReq) error
+	UnregisterName(ctx context.Context, req irmctl.RegisterReq) error
+	ListNames(ctx context.Context) ([]irmctl.Name, error)
+}
+
+var nameOperand = operand{value: "NAME", help: "the name", check: core.CheckName}
+
+var nameCreate = &command{
+	name:    "create",
+	summary: "make a name",
+	operand: nameOperand,
+	keywords: []keyword{
+		{name: "lb", value: "POLICY", check: checkPolicy, help: "load balancing: round-robin or spillover; round-robin if not given"},
+	},
+	notes: `With round-robin, the processes that accept for the name take turns; with
+spillover, one of them serves until it is busy.
+"irm name register" makes the name too, with spillover.`,
+	example: "irm name create oping-server lb spillover",
+	limit:   slow,
+	tried:   func(in input) string { return fmt.Sprintf("create name %q", in.operand) },
+	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+		policy := ""
+		if lb := in.one("lb"); lb != "" {
+			var err error
+			if policy, err = parsePolicy(lb); err != nil {
+				return err
+			}
+		}
+		return d.CreateName(ctx, in.operand, policy)
+	},
+}
+
+var nameDestroy = &command{
+	name:    "destroy",
+	summary: "unregister a name everywhere and forget it",
+	operand: nameOperand,
+	example: "irm name destroy oping-server",
+	limit:   slow,
+	tried:   func(in input) string { return fmt.Sprintf("destroy name %q", in.operand) },
+	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+		return d.DestroyName(ctx, in.operand)
+	},
+}
+
+// where are the keywords of register and unregister.
+var where = []keyword{
+	{name: "layer", value: "LAYER", need: some, check: core.CheckName, help: "a layer; may be repeated"},
+	{name: "ipcp", value: "IPCP", need: some, check: core.CheckName, help: "an IPCP; may be repeated"},
+}
+
+const whereNotes = "Each * in LAYER or IPCP stands for any number of characters."
+
+var nameRegister = &command{
+	name:     "register",
+	summary:  "make a name known in layers",
+	operand:  nameOperand,
+	keywords: where,
+	notes:    "A name that does not exist is created, with the policy spillover.\n" + whereNotes,
+	example:  "irm name register oping-server layer local-layer",
+	limit:    slow,
+	tried: func(in input) string {
+		return fmt.Sprintf("register name %q%s%s", in.operand, quoteAll(" in layer ", in.values["layer"]), quoteAll(" with IPCP ", in.values["ipcp"]))
+	},
+	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+		return d.RegisterName(ctx, registerReq(in))
+	},
+}
+
+var nameUnregister = &command{
+	name:     "unregister",
+	summary:  "take a name back from layers",
+	operand:  nameOperand,
+	keywords: where,
+	notes:    whereNotes,
+	example:  "irm name unregister oping-server layer local-layer",
+	limit:    slow,
+	tried: func(in input) string {
+		return fmt.Sprintf("unregister name %q%s%s", in.operand, quoteAll(" from layer ", in.values["layer"]), quoteAll(" from IPCP ", in.values["ipcp"]))
+	},
+	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+		return d.UnregisterName(ctx, registerReq(in))
+	},
+}
+
+func registerReq(in input) irmctl.RegisterReq {
+	return irmctl.RegisterReq{Name: in.operand, Layers: in.values["layer"], IPCPs: in.values["ipcp"]}
+}
+
+// quoteAll returns the words, quoted, behind before; "" where there are none.
+func quoteAll(before string, words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	var all []string
+	for _, w := range words {
+		all = append(all, fmt.Sprintf("%q", w))
+	}
+	return before + strings.Join(all, ", ")
+}
+
+var nameList = &command{
+	name:    "list",
+	summary: "show the names of this system",
+	operand: operand{value: "FILTER", help: "how the names begin or, with a * for any number of characters, look", optional: true, check: core.CheckName},
+	example: "irm name list\nirm name list '*-server'",
+	limit:   quick,
+	tried:   func(input) string { return "list names" },
+	run: func(ctx context.Context, d irmd, in input, out io.Writer) error {
+		names, err := d.ListNames(ctx)
+		if err != nil {
+			return err
+		}
+		printNames(out, names, in.operand)
+		return nil
+	},
+}
+
+// printNames writes the table of those names that the filter lets through. An
+// empty filter lets all through.
+func printNames(out io.Writer, names []irmctl.Name, filter string) {
+	if len(names) == 0 {
+		fmt.Fprint(out, "No names in system.\n\n")
+		return
+	}
+	if !strings.Contains(filter, "*") {
+		filter += "*"
+	}
+	t := table{{title: "name", width: 50}, {title: "load-balance policy", width: 20}}
+	rows := 0
+	for _, n := range names {
+		if core.Match(filter, n.Name) {
+			t.add(n.Name, n.Policy)
+			rows++
+		}
+	}
+	if rows == 0 {
+		fmt.Fprint(out, "No such names in system.\n\n")
+		return
+	}
+	t.print(out)
+}
+
+// parsePolicy returns what the IRMd calls the load-balancing policy s.
+func parsePolicy(s string) (string, error) {
+	switch s {
+	case "round-robin", "spillover":
+		return s, nil
+	case "spill":
+		return "spillover", nil
+	}
+	return "", fmt.Errorf("%w: a policy is round-robin or spillover", core.ErrUsage)
+}
+
+func checkPolicy(s string) error {
+	_, err := parsePolicy(s)
+	return err
+}
