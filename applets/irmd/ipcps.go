@@ -1,0 +1,48 @@
+package irmd
+
+import (
+	"o7s/core"
+	"o7s/core/irm"
+	"o7s/core/registry"
+	"o7s/ipc/ipcpctl"
+	"o7s/ipc/rpc"
+)
+
+// ipcpMux returns the handlers of what the IPCP i tells the IRM.
+func ipcpMux(m *irm.Manager, i *registry.IPCP) *rpc.Mux {
+	mux := rpc.NewMux()
+	rpc.Handle(mux, ipcpctl.FlowReqArr, func(call *rpc.Call[ipcpctl.FlowReq], r *ipcpctl.ReqArr) {
+		m.FlowReqArr(i, r.Dst, r.QoS, func(id core.FlowID, err error) {
+			if err != nil {
+				call.Fail(err)
+				return
+			}
+			_ = call.Reply(&ipcpctl.FlowReq{Flow: id}) // an IPCP that has gone loses its flows
+		})
+	})
+	handle(mux, ipcpctl.FlowAllocReply, func(r *ipcpctl.AnswerReq) error { return m.FlowAllocReply(i, r.Flow, r.Code) })
+	handle(mux, ipcpctl.FlowReleased, func(r *ipcpctl.FlowReq) error { return m.ProviderDealloc(i, r.Flow) })
+	handle(mux, ipcpctl.Splice, func(r *ipcpctl.SpliceMsg) error { return m.Splice(i, r.A, r.B) })
+	rpc.Handle(mux, ipcpctl.Attach, func(call *rpc.Call[ipcpctl.Memory], r *ipcpctl.FlowReq) {
+		theirs, err := m.Attach(i, r.Flow)
+		if err != nil {
+			call.Fail(err)
+			return
+		}
+		defer theirs.Close()
+		e := theirs.(*end) // this program's memory makes no other
+		_ = call.Reply(&ipcpctl.Memory{Side: e.side, Ring: e.kit.Ring}, e.kit.Mem, e.kit.Bell[e.side])
+	})
+	return mux
+}
+
+// handle registers a call that is answered at once and with nothing.
+func handle[Req any](mux *rpc.Mux, method rpc.Method[Req, rpc.Empty], f func(*Req) error) {
+	rpc.Handle(mux, method, func(call *rpc.Call[rpc.Empty], r *Req) {
+		if err := f(r); err != nil {
+			call.Fail(err)
+			return
+		}
+		_ = call.Reply(nil)
+	})
+}

@@ -1,0 +1,190 @@
+// Package irmd is the IRM daemon: it locks the runtime directory, listens on
+// the socket, starts and reaps IPCPs, and translates between messages and
+// package core/irm, which takes the decisions.
+package irmd
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"o7s/applets"
+	"o7s/core/ipcp"
+	"o7s/core/irm"
+	"o7s/core/logs"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+// Applet returns the irmd applet for the layer types.
+func Applet(types []ipcp.Type) applets.Applet {
+	return applets.Applet{
+		Name:    "irmd",
+		Summary: "the IRM daemon: one for a machine, or for a user",
+		Run: func(ctx context.Context, env *applets.Env) error {
+			return applets.CLI(ctx, env, &cli.App{
+				Usage:     "the IRM daemon: manages names, layers, processes and flows",
+				UsageText: "irmd [--stdout]",
+				Description: "Start it first, then make a layer:\n\n" +
+					"   $ sudo irmd --stdout\n" +
+					"   $ irm ipcp bootstrap type local name local-ipcp layer local-layer\n\n" +
+					"Without root it is this user's own. Its socket is irmd.sock in $O7S_RUNTIME_DIR,\n" +
+					"else in /run/o7s for root, else in $XDG_RUNTIME_DIR/o7s. Ctrl-C or SIGTERM ends it\n" +
+					"and the IPCPs.",
+				Flags:  applets.LogFlags(),
+				Action: func(c *cli.Context) error { return run(c, env, types) },
+			})
+		},
+	}
+}
+
+// daemon is an irmd that runs.
+type daemon struct {
+	log *logs.Logger
+	m   *irm.Manager
+
+	mu    sync.Mutex // guards links
+	links map[*rpc.Link]bool
+}
+
+func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
+	log, err := applets.OpenLog(c, env)
+	if err != nil {
+		return err
+	}
+	log = log.With("irmd")
+	dir := irmctl.RuntimeDir()
+	unlock, err := lock(dir)
+	if running, ok := errors.AsType[alreadyRunning](err); ok {
+		fmt.Fprintln(env.Stderr, running.Error())
+		return applets.Exit(applets.StatusFailed)
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	d := &daemon{log: log, links: make(map[*rpc.Link]bool)}
+	spawn := &spawner{args: applets.LogArgs(c)}
+	d.m = irm.New(irm.Config{
+		Log: log, Types: types, Memory: newMemory(),
+		Spawner: spawn,
+		UID:     os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
+	})
+	spawn.m = d.m
+	ln, err := listen(dir)
+	if err != nil {
+		return fmt.Errorf("listen in %s: %w", dir, err)
+	}
+	log.Infof("Ouroboros IPC Resource Manager daemon started...")
+	done := make(chan error, 1)
+	go func() { done <- d.serve(ln) }()
+	select {
+	case <-c.Context.Done():
+		err = nil
+	case err = <-done:
+		done <- err
+	}
+	log.Infof("IRMd shutting down...")
+	ln.Close()
+	<-done
+	os.Remove(filepath.Join(dir, irmctl.Socket)) // still ours: the lock is held
+	d.m.Stop()
+	d.disconnect()
+	log.Infof("Bye.")
+	return err
+}
+
+// serve takes connections until the listener is closed, and returns when all
+// that it takes for them has ended.
+func (d *daemon) serve(ln *net.UnixListener) error {
+	// Which irmd this is: after a restart, a flow of the one before is never
+	// taken for one of this one's.
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return err
+	}
+	cfg := rpc.Config{
+		Mux:      d.userMux(),
+		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
+		OnEnd:    d.userGone,
+	}
+	for {
+		conn, err := ln.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			// Out of descriptors: the processes that have theirs go on, and
+			// one that ends makes room.
+			d.log.Errorf("Failed to accept a connection: %v.", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		d.adopt(conn, cfg)
+	}
+}
+
+// adopt makes conn a link, and remembers it for the end.
+func (d *daemon) adopt(conn *net.UnixConn, cfg rpc.Config) {
+	d.mu.Lock()
+	defer d.mu.Unlock() // so that userGone, which forgets it, comes after
+	l, err := rpc.New(conn, cfg)
+	if err != nil {
+		d.log.Warnf("Failed to take a connection: %v.", err)
+		return
+	}
+	d.links[l] = true
+}
+
+// disconnect closes all links and waits until they have ended.
+func (d *daemon) disconnect() {
+	d.mu.Lock()
+	links := make([]*rpc.Link, 0, len(d.links))
+	for l := range d.links {
+		links = append(links, l)
+	}
+	d.mu.Unlock()
+	for _, l := range links {
+		l.Close()
+	}
+	for _, l := range links {
+		<-l.Done()
+	}
+}
+
+// sudoer returns the user who started this irmd with sudo.
+func sudoer() []int {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	uid, err := strconv.Atoi(os.Getenv("SUDO_UID"))
+	if err != nil || uid < 0 {
+		return nil
+	}
+	return []int{uid}
+}
+
+// adminGroup returns the gid of the group ouroboros, -1 where there is none.
+func adminGroup() int {
+	g, err := user.LookupGroup("ouroboros")
+	if err != nil {
+		return -1
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return -1
+	}
+	return gid
+}

@@ -1,0 +1,103 @@
+package irmd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"o7s/core"
+	"o7s/core/irm"
+	"o7s/core/registry"
+	"o7s/ipc/ipcpctl"
+	"o7s/ipc/rpc"
+)
+
+// spawner starts IPCPs: this executable again, under another name. It is
+// irm.Spawner.
+type spawner struct {
+	m    *irm.Manager
+	args []string // for the log
+}
+
+const (
+	// helloTime bounds how long an IPCP may take to start.
+	helloTime = 5 * time.Second
+	// stopTime is how long it may take to end after SIGTERM, before SIGKILL.
+	stopTime = time.Second
+)
+
+// child is an IPCP that runs. It is irm.Child.
+type child struct {
+	ipcpctl.Client
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it is reaped
+}
+
+// Spawn implements irm.Spawner.
+func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Child, error)) (irm.Child, error) {
+	ours, theirs, err := rpc.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	// Not the path of the executable, which may be replaced or gone by now.
+	cmd := exec.Command("/proc/self/exe", s.args...)
+	cmd.Args[0] = "ipcpd-" + i.Type.Name
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	// A group of its own: Ctrl-C is for the irmd.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	c := &child{cmd: cmd, done: make(chan struct{})}
+	link, err := rpc.New(ours, rpc.Config{
+		Mux: ipcpMux(s.m, i), DownErr: core.ErrIPCP,
+		// The kernel takes this process for the peer, which made the pair.
+		Peer: &rpc.Peer{PID: cmd.Process.Pid, UID: os.Geteuid(), GID: os.Getegid()},
+		// An IPCP that has closed its link is as good as dead.
+		OnEnd: func(*rpc.Link, error) { _ = cmd.Process.Kill() },
+		// It calls for every flow that its layer allocates.
+		Limits: rpc.Limits{Calls: 1 << 16, Queue: 64 << 20},
+	})
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return nil, err
+	}
+	c.Client.Link = link
+	hello, cancel := context.WithTimeout(ctx, helloTime)
+	defer cancel()
+	if err := link.Handshake(hello); err != nil {
+		link.Close()
+		<-link.Done()
+		_ = cmd.Wait()
+		return nil, fmt.Errorf("process %d: %w", cmd.Process.Pid, err)
+	}
+	go func() {
+		err := cmd.Wait()
+		if err == nil {
+			err = fmt.Errorf("exit status 0")
+		}
+		link.Close()
+		<-link.Done()
+		died(c, err)
+		close(c.done)
+	}()
+	return c, nil
+}
+
+// PID implements irm.Child.
+func (c *child) PID() int { return c.cmd.Process.Pid }
+
+// Stop implements irm.Child.
+func (c *child) Stop() {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	t := time.AfterFunc(stopTime, func() { _ = c.cmd.Process.Kill() })
+	defer t.Stop()
+	<-c.done
+}

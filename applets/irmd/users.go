@@ -1,0 +1,141 @@
+package irmd
+
+import (
+	"context"
+	"fmt"
+
+	"o7s/core"
+	"o7s/core/irm"
+	"o7s/core/registry"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+// process is one that has announced itself. It is registry.User.
+type process struct {
+	link *rpc.Link
+	proc *registry.Process
+}
+
+// FlowArrived implements registry.User.
+func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End) error {
+	me := e.(*end) // this program's memory makes no other
+	return rpc.Notify(u.link, irmctl.Arrived, &irmctl.ArrivedMsg{
+		Listener: l.ID, Name: f.Name, Flow: flowMsg(f, me),
+	}, me.kit.Mem, me.kit.Bell[me.side])
+}
+
+// FlowDown implements registry.User.
+func (u *process) FlowDown(id core.FlowID, code core.Errno) {
+	// A process whose link has ended finds out by itself.
+	_ = rpc.Notify(u.link, irmctl.Down, &irmctl.DownMsg{ID: id, Code: code})
+}
+
+func flowMsg(f *registry.Flow, e *end) irmctl.Flow {
+	return irmctl.Flow{ID: f.ID, Side: e.side, Ring: e.kit.Ring, QoS: f.QoS}
+}
+
+// userGone ends what a link's process had. It is the OnEnd of those links.
+func (d *daemon) userGone(l *rpc.Link, _ error) {
+	d.mu.Lock()
+	delete(d.links, l)
+	d.mu.Unlock()
+	if u, ok := l.Data().(*process); ok {
+		d.m.Gone(u.proc)
+	}
+}
+
+// caller returns who is at the other end of l, by the kernel's word.
+func caller(l *rpc.Link) irm.Caller {
+	p := l.Peer()
+	return irm.Caller{PID: p.PID, UID: p.UID, Groups: append([]int{p.GID}, p.Groups...)}
+}
+
+// userMux returns the handlers of what processes and administrators ask.
+func (d *daemon) userMux() *rpc.Mux {
+	m := rpc.NewMux()
+	d.handleAdmin(m)
+
+	rpc.Handle(m, irmctl.Announce, func(call *rpc.Call[rpc.Empty], r *irmctl.AnnounceReq) {
+		l := call.Link()
+		if l.Data() != nil {
+			call.Fail(fmt.Errorf("%w: announced already", core.ErrState))
+			return
+		}
+		u := &process{link: l}
+		u.proc = d.m.Announce(caller(l), label(l.Peer(), r), r.Path, u)
+		l.SetData(u)
+		_ = call.Reply(nil)
+	})
+	rpc.Handle(m, irmctl.Alloc, func(call *rpc.Call[irmctl.Flow], r *irmctl.AllocReq) {
+		u, err := announced(call.Link())
+		if err != nil {
+			call.Fail(err)
+			return
+		}
+		call.OnCancel(d.m.FlowAlloc(u.proc, r.Name, r.QoS, r.Timeout, func(f *registry.Flow, e registry.End, err error) {
+			if err != nil {
+				call.Fail(err)
+				return
+			}
+			me := e.(*end) // this program's memory makes no other
+			msg := flowMsg(f, me)
+			if call.Reply(&msg, me.kit.Mem, me.kit.Bell[me.side]) != nil {
+				d.m.FlowDealloc(u.proc, f.ID, func(error) {})
+			}
+		}))
+	})
+	rpc.Handle(m, irmctl.Dealloc, func(call *rpc.Call[rpc.Empty], r *irmctl.FlowRef) {
+		u, err := announced(call.Link())
+		if err != nil {
+			call.Fail(err)
+			return
+		}
+		d.m.FlowDealloc(u.proc, r.ID, func(err error) {
+			if err != nil {
+				call.Fail(err)
+				return
+			}
+			_ = call.Reply(nil)
+		})
+	})
+	handleUser(m, irmctl.Accept, func(u *process, r *irmctl.AcceptReq) error {
+		return d.m.Accept(u.proc, r.Listener, r.Credit)
+	})
+	handleUser(m, irmctl.Unlisten, func(u *process, r *irmctl.Listener) error {
+		return d.m.Unlisten(u.proc, r.ID)
+	})
+	// To register the name in a layer takes its IPCP's answer.
+	rpc.HandleBlocking(m, irmctl.Listen, func(ctx context.Context, l *rpc.Link, r *irmctl.ListenReq) (*rpc.Empty, error) {
+		u, err := announced(l)
+		if err != nil {
+			return nil, err
+		}
+		return nil, d.m.Listen(ctx, caller(l), u.proc, r.ID, r.Name, r.Layers, r.Credit)
+	})
+	return m
+}
+
+func announced(l *rpc.Link) (*process, error) {
+	u, ok := l.Data().(*process)
+	if !ok {
+		return nil, fmt.Errorf("%w: the process has not announced itself", core.ErrState)
+	}
+	return u, nil
+}
+
+// handleUser registers a call of an announced process that is answered at
+// once and with nothing.
+func handleUser[Req any](m *rpc.Mux, method rpc.Method[Req, rpc.Empty], f func(*process, *Req) error) {
+	rpc.Handle(m, method, func(call *rpc.Call[rpc.Empty], r *Req) {
+		u, err := announced(call.Link())
+		if err == nil {
+			err = f(u, r)
+		}
+		if err != nil {
+			call.Fail(err)
+			return
+		}
+		_ = call.Reply(nil)
+	})
+}
