@@ -1,0 +1,65 @@
+package oping
+
+import (
+	"context"
+	"time"
+
+	"o7s/core"
+)
+
+// flood sends a packet as soon as the reply to the one before is there, or
+// the interval has passed without it. It sends and receives in turn, so that
+// no switch between two goroutines is measured. Its error says how the flow
+// ended, should it have.
+func (c *client) flood(ctx context.Context, f flow) error {
+	buf := make([]byte, core.MaxPacket)
+	if err := setDeadline(ctx, f.SetReadDeadline, c.start); err != nil { // for readBy
+		return err
+	}
+	var sendErr error
+	for n := uint64(1); c.mayFlood(ctx); n++ {
+		if sendErr = c.sendOne(f); sendErr != nil || n == c.cfg.count {
+			break
+		}
+		if err := c.awaitReply(ctx, f, buf); err != nil {
+			return err
+		}
+	}
+	c.finish(ctx, f, sendErr)
+	if err := c.receive(f); err != nil && !timedOut(err) {
+		return err
+	}
+	return sendErr
+}
+
+// mayFlood reports whether it is time to send.
+func (c *client) mayFlood(ctx context.Context) bool {
+	return ctx.Err() == nil && (c.end.IsZero() || time.Now().Before(c.end))
+}
+
+// awaitReply returns when the last packet sent is answered, or was not within
+// the interval. Any other end is an error.
+func (c *client) awaitReply(ctx context.Context, f flow, buf []byte) error {
+	until := time.Now().Add(c.cfg.interval)
+	if !c.end.IsZero() && c.end.Before(until) {
+		until = c.end
+	}
+	for !c.answered() {
+		n, err := readBy(ctx, f, buf, until)
+		if err != nil {
+			if timedOut(err) {
+				return nil
+			}
+			return err
+		}
+		c.reply(buf[:n])
+	}
+	return nil
+}
+
+// answered reports whether the last packet sent has got its reply.
+func (c *client) answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.window.next == c.stats.sent
+}

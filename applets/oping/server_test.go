@@ -1,0 +1,251 @@
+package oping
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"o7s/core"
+)
+
+// startServer runs s in the bubble of t and returns its listener, its streams
+// and a function that stops it, waits and returns its error.
+func startServer(t *testing.T, s *server) (l *fakeListener, out, errs *wholeLines, stop func() error) {
+	t.Helper()
+	out, errs = &wholeLines{t: t}, &wholeLines{t: t}
+	s.out = lines{w: out}
+	s.errs = lines{w: errs, prefix: "oping: "}
+	if s.idle == 0 {
+		s.idle = 10 * time.Second
+	}
+	l = newFakeListener()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.serve(ctx, l) }()
+	return l, out, errs, func() error {
+		cancel()
+		return <-ended
+	}
+}
+
+// newPing returns a request of size bytes.
+func newPing(size int) []byte {
+	p := make([]byte, max(size, headerSize))
+	request(0, 0).encode(p)
+	return p[:size]
+}
+
+func TestServerTutorial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, out, errs, stop := startServer(t, &server{})
+		synctest.Wait()
+		if got := out.String(); got != "Ouroboros ping server started.\n" {
+			t.Errorf("stdout before the first flow: %q", got)
+		}
+		// The two ends of one flow.
+		near, far := newFakeFlow(64), newFakeFlow(64)
+		near.onWrite = func(p []byte) error { far.deliver(p); return nil }
+		far.onWrite = func(p []byte) error { near.deliver(p); return nil }
+		l.flows <- far
+		client, _, received, _ := ping(t, t.Context(), config{count: 5}, near)
+		far.fail(io.EOF) // the client has closed
+		if received != 5 {
+			t.Errorf("%d replies, want 5:\n%s", received, client)
+		}
+		time.Sleep(10*time.Second - time.Nanosecond)
+		synctest.Wait()
+		if far.isClosed() {
+			t.Error("the flow ended before its idle time was over")
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if !far.isClosed() {
+			t.Error("the flow did not end when its idle time was over")
+		}
+		const want = `Ouroboros ping server started.
+New flow 64.
+Received 64 bytes on fd 64.
+Received 64 bytes on fd 64.
+Received 64 bytes on fd 64.
+Received 64 bytes on fd 64.
+Received 64 bytes on fd 64.
+Flow 64 timed out.
+`
+		if err := stop(); out.String() != want || errs.String() != "" || err != nil {
+			t.Errorf("error %v, stderr %q, stdout:\n%s", err, errs, out)
+		}
+	})
+}
+
+// A flow ends by its idle time alone, counted from its last packet.
+func TestServerIdle(t *testing.T) {
+	tests := []struct {
+		name  string
+		end   error
+		endAt time.Duration // after the last packet
+		errs  string
+	}{
+		{"the peer is silent", nil, 0, ""},
+		{"the peer closes", io.EOF, time.Second, ""},
+		{"the peer dies", core.ErrFlowDown, time.Second, ""},
+		{"the peer breaks the rules", core.ErrFlowPeer, time.Second, "oping: flow 70: the other end corrupted the flow\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, out, errs, stop := startServer(t, &server{idle: 3 * time.Second, quiet: true})
+				f := newFakeFlow(70)
+				l.flows <- f
+				for range 4 { // the deadline moves on with every packet
+					time.Sleep(2 * time.Second)
+					f.deliver(newPing(64))
+				}
+				if tt.end != nil {
+					time.Sleep(tt.endAt)
+					f.fail(tt.end)
+				}
+				time.Sleep(3*time.Second - tt.endAt - time.Nanosecond)
+				synctest.Wait()
+				early := out.String()
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+				const before = "Ouroboros ping server started.\nNew flow 70.\n"
+				const after = before + "Flow 70 timed out.\n"
+				if early != before || out.String() != after || errs.String() != tt.errs || !f.isClosed() {
+					t.Errorf("early %q, late %q, stderr %q, closed: %v", early, out, errs, f.isClosed())
+				}
+				if err := stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestServerAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, out, _, stop := startServer(t, &server{})
+		f := newFakeFlow(64)
+		var answers [][]byte
+		f.onWrite = func(p []byte) error { answers = append(answers, p); return nil }
+		l.flows <- f
+		noRequest := newPing(64)
+		noRequest[3] = typeReply
+		big := newPing(core.MaxPacket)
+		big[core.MaxPacket-1] = 0xaa
+		for _, p := range [][]byte{newPing(headerSize), newPing(headerSize - 1), noRequest, big} {
+			f.deliver(p)
+			synctest.Wait()
+		}
+		stop()
+		const want = `Ouroboros ping server started.
+New flow 64.
+Received 24 bytes on fd 64.
+Invalid message on fd 64.
+Invalid message on fd 64.
+Received 65535 bytes on fd 64.
+`
+		if out.String() != want {
+			t.Errorf("stdout:\n%s\nwant:\n%s", out, want)
+		}
+		big[3] = typeReply
+		if len(answers) != 2 || len(answers[0]) != headerSize || string(answers[1]) != string(big) {
+			t.Errorf("%d answers, want the two requests with their type changed", len(answers))
+		}
+	})
+}
+
+// A peer that sends and does not read is cut off after the idle time; one that
+// reads in time is not.
+func TestServerPeerDoesNotRead(t *testing.T) {
+	for _, reads := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			l, out, _, stop := startServer(t, &server{quiet: true})
+			f := newFakeFlow(64)
+			l.flows <- f
+			time.Sleep(5 * time.Second) // the first deadline is not the last
+			f.setFull(true)
+			f.deliver(newPing(64))
+			f.deliver(newPing(64))
+			time.Sleep(9 * time.Second)
+			f.setFull(!reads)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if f.isClosed() == reads {
+				t.Errorf("the peer reads: %v; stdout:\n%s", reads, out)
+			}
+			stop()
+		})
+	}
+}
+
+// Neither a flow that breaks nor an IRMd that is away ends the server.
+func TestServerGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, out, errs, stop := startServer(t, &server{})
+		broken, good := newFakeFlow(64), newFakeFlow(65)
+		broken.fail(errors.New("it broke"))
+		l.flows <- broken
+		l.errs <- core.ErrIRMd
+		l.errs <- core.ErrIRMd
+		l.flows <- good
+		l.errs <- core.ErrIRMd
+		good.deliver(newPing(64))
+		synctest.Wait()
+		if !strings.HasSuffix(out.String(), "New flow 65.\nReceived 64 bytes on fd 65.\n") {
+			t.Errorf("stdout:\n%s", out)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		const gone = "oping: accept a flow: no IRMd answers; it goes on with what it has, and waits\n"
+		if got := strings.Count(errs.String(), gone); got != 2 {
+			t.Errorf("told %d times that the IRMd is away, want once each time:\n%s", got, errs)
+		}
+		if !broken.isClosed() || !good.isClosed() || strings.Contains(out.String(), "timed out") {
+			t.Errorf("after the stop: closed %v and %v, stdout:\n%s", broken.isClosed(), good.isClosed(), out)
+		}
+	})
+}
+
+// The server ends with an error when its listener does, and closes its flows.
+func TestServerListenerFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, _, stop := startServer(t, &server{})
+		f := newFakeFlow(64)
+		l.flows <- f
+		l.errs <- core.ErrPermission
+		synctest.Wait()
+		if !f.isClosed() {
+			t.Error("a flow is open after the listener failed")
+		}
+		if err := stop(); !errors.Is(err, core.ErrPermission) {
+			t.Errorf("error %v, want %v", err, core.ErrPermission)
+		}
+		select {
+		case <-l.closed:
+		default:
+			t.Error("the listener is open")
+		}
+	})
+}
+
+// A stop ends what waits in a write, too.
+func TestServerStopsInWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, _, stop := startServer(t, &server{quiet: true})
+		f := newFakeFlow(64)
+		f.setFull(true)
+		l.flows <- f
+		f.deliver(newPing(64))
+		synctest.Wait()
+		start := time.Now()
+		if err := stop(); err != nil || time.Since(start) != 0 {
+			t.Errorf("stopped after %v: %v", time.Since(start), err)
+		}
+	})
+}
