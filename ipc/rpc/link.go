@@ -110,6 +110,7 @@ type Link struct {
 //
 // The link lives until Close, or until the other end closes or breaks the
 // protocol. Its owner waits for Done or OnEnd: until then goroutines may run.
+// Where New fails, OnEnd is not called.
 func New(conn *net.UnixConn, cfg Config) (*Link, error) {
 	l := &Link{
 		conn:  conn,

@@ -114,12 +114,12 @@ func HandleBlocking[Req, Resp any](m *Mux, method Method[Req, Resp], h func(ctx 
 			l.wg.Go(func() {
 				defer cancel()
 				resp, err := h(ctx, l, &x.req)
+				x.call.in.release() // first: the answer may bring the next call
 				if err != nil {
 					x.call.Fail(err)
 				} else {
 					x.call.Reply(resp)
 				}
-				x.call.in.release()
 			})
 		})
 }

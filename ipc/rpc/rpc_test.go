@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,8 @@ var (
 	open    = Method[Empty, Empty]{Name: "test.open"}
 	tell    = Method[addReq, Empty]{Name: "test.tell"}
 	nowhere = Method[Empty, Empty]{Name: "test.nowhere"}
+
+	addReqType = reflect.TypeFor[addReq]()
 )
 
 // timeout bounds whatever a test waits for; it passes only where a test fails.

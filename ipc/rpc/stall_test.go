@@ -98,7 +98,7 @@ func TestReaderThatNeverFreesTheSocketIsNotStalled(t *testing.T) {
 	// The kernel wakes a writer when most of the socket is free. One that
 	// reads a packet now and then makes progress all the same.
 	noLeaks(t)
-	l, r := rawLink(t, Config{Limits: Limits{Stall: 20 * time.Millisecond}})
+	l, r := rawLink(t, Config{Limits: Limits{Stall: 500 * time.Millisecond}})
 	r.hello()
 	for i := range 300 {
 		if err := Notify(l, tell, &addReq{A: int64(i), Note: strings.Repeat("x", 1000)}); err != nil {
@@ -106,8 +106,8 @@ func TestReaderThatNeverFreesTheSocketIsNotStalled(t *testing.T) {
 		}
 	}
 	for i := range int64(300) {
-		if i < 20 {
-			time.Sleep(10 * time.Millisecond) // slow is the thing under test
+		if i < 12 {
+			time.Sleep(60 * time.Millisecond) // slow is the thing under test
 		}
 		m := r.recv()
 		if m == nil {
