@@ -1,0 +1,323 @@
+package ipcptest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+)
+
+// host is a fake ipcp.Host. It does with ids what the IRMd does, but has no
+// mercy: an id is free as soon as both sides may have let go of it, and every
+// call that could hit another flow's end is an error of the test.
+type host struct {
+	t   *testing.T
+	ctl ipcp.Control
+
+	// post passes an answer back: at once, or on another goroutine; in
+	// order.
+	post func(func())
+
+	mu       sync.Mutex // guards the fields below and those of each end; never held across a call
+	ids      core.IDSet
+	ends     map[core.FlowID]*end
+	arrivals map[core.Hash]chan *end
+	answers  []*answer
+	memories []*memory
+
+	made []*end // all ends so far
+
+	// What a test asks for, through set.
+	accept bool                    // answer each request that arrives
+	hold   bool                    // answer no FlowReqArr before release
+	noReq  error                   // what FlowReqArr fails with
+	noJoin func(core.FlowID) error // what Splice and Attach of an end fail with
+	cut    func()                  // called as each call comes, and before its answer
+	freed  func()                  // called when an id is free, before the answer
+
+	held  []func()
+	again func(t *testing.T) *host // makes another, with an IPCP of its own
+}
+
+var _ ipcp.Host = (*host)(nil)
+
+func newHost(t *testing.T, late bool) *host {
+	h := &host{
+		t: t, post: func(f func()) { f() },
+		ends:     make(map[core.FlowID]*end),
+		arrivals: make(map[core.Hash]chan *end),
+	}
+	if late {
+		answers := make(chan func(), 1<<16)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for f := range answers {
+				f()
+			}
+		}()
+		h.post = func(f func()) { answers <- f }
+		t.Cleanup(func() { close(answers); <-ended })
+	}
+	t.Cleanup(h.answeredOnce)
+	return h
+}
+
+// set changes what a test asks of h.
+func (h *host) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
+// occasion gives the test one to step in.
+func (h *host) occasion(f *func()) {
+	h.mu.Lock()
+	step := *f
+	h.mu.Unlock()
+	if step != nil {
+		step()
+	}
+}
+
+// answer is a function that is to be called once, and what it was called with.
+type answer struct {
+	what string
+	ch   chan error // of one
+
+	h     *host
+	calls int // guarded by h.mu
+}
+
+func (h *host) answer(what string) *answer {
+	a := &answer{h: h, what: what, ch: make(chan error, 1)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answers = append(h.answers, a)
+	return a
+}
+
+func (a *answer) done(err error) {
+	a.h.mu.Lock()
+	a.calls++
+	first := a.calls == 1
+	a.h.mu.Unlock()
+	if first {
+		a.ch <- err
+	}
+}
+
+func (a *answer) wait() error { return within(a.ch) }
+
+// answeredOnce checks that each done was called exactly once.
+func (h *host) answeredOnce() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.answers {
+		if a.calls != 1 {
+			h.t.Errorf("the done of %s was called %d times", a.what, a.calls)
+		}
+	}
+}
+
+// FlowReqArr implements ipcp.Host.
+func (h *host) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
+	h.occasion(&h.cut)
+	h.mu.Lock()
+	var e *end
+	err := h.noReq
+	if err == nil {
+		e = h.newEndLocked(dst, qos)
+		e.server = true
+	}
+	accept := h.accept
+	give := func() {
+		if err != nil {
+			got(0, err)
+			return
+		}
+		got(e.id, nil)
+		h.mu.Lock()
+		e.known = true
+		h.mu.Unlock()
+		if accept {
+			e.answered = e.respond(0)
+		}
+		close(e.taken)
+		h.arrivalsOf(dst) <- e
+	}
+	if h.hold {
+		h.held = append(h.held, give)
+		h.mu.Unlock()
+		return
+	}
+	h.mu.Unlock()
+	h.occasion(&h.cut)
+	h.post(give)
+}
+
+// release gives the answers that were held.
+func (h *host) release() {
+	h.mu.Lock()
+	held := h.held
+	h.hold, h.held = false, nil
+	h.mu.Unlock()
+	for _, give := range held {
+		h.post(give)
+	}
+}
+
+func (h *host) arrivalsOf(dst core.Hash) chan *end {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.arrivals[dst] == nil {
+		h.arrivals[dst] = make(chan *end, 1024)
+	}
+	return h.arrivals[dst]
+}
+
+// arrival returns the next request for dst.
+func (h *host) arrival(dst core.Hash) (*end, error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case e := <-h.arrivalsOf(dst):
+		return e, nil
+	case <-timer.C:
+		return nil, errNothing
+	}
+}
+
+// FlowAllocReply implements ipcp.Host.
+func (h *host) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
+	h.occasion(&h.cut)
+	err := h.replied(id, code)
+	h.occasion(&h.cut)
+	h.post(func() { done(err) })
+}
+
+func (h *host) replied(id core.FlowID, code core.Errno) error {
+	h.mu.Lock()
+	e := h.ends[id]
+	switch {
+	case e == nil || e.server || e.state == allocated:
+		h.mu.Unlock()
+		h.t.Errorf("FlowAllocReply of flow %d: nobody asked for it", id)
+		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+	case e.state == left: // its FlowDealloc is on the way to the IPCP
+		h.mu.Unlock()
+		return fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, id)
+	case code != 0:
+		h.overLocked(e)
+		h.mu.Unlock()
+		h.occasion(&h.freed)
+	default:
+		e.allocatedLocked()
+		h.mu.Unlock()
+	}
+	e.codes <- code
+	return nil
+}
+
+// FlowDealloc implements ipcp.Host. An end that a process holds is that
+// process's to give up first.
+func (h *host) FlowDealloc(id core.FlowID, done func(error)) {
+	h.occasion(&h.cut)
+	err := h.dealloced(id)
+	h.occasion(&h.cut)
+	h.post(func() { done(err) })
+}
+
+func (h *host) dealloced(id core.FlowID) error {
+	h.mu.Lock()
+	e := h.ends[id]
+	if e == nil || e.state != left && e.state != arrived {
+		h.mu.Unlock()
+		h.t.Errorf("Host.FlowDealloc of flow %d, which is not the layer's to end", id)
+		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+	}
+	e.deallocs++
+	h.overLocked(e)
+	h.mu.Unlock()
+	h.occasion(&h.freed)
+	return nil
+}
+
+// Splice implements ipcp.Host.
+func (h *host) Splice(a, b core.FlowID) error {
+	h.occasion(&h.cut)
+	defer h.occasion(&h.cut)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	client, server := h.ends[a], h.ends[b]
+	for i, e := range []*end{client, server} {
+		if err := h.mayJoinLocked(e, i == 1); err != nil {
+			return fmt.Errorf("splice %d and %d: %w", a, b, err)
+		}
+	}
+	client.peer, server.peer = server, client
+	return nil
+}
+
+// Attach implements ipcp.Host.
+func (h *host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
+	h.occasion(&h.cut)
+	f, err := h.attach(id)
+	h.occasion(&h.cut)
+	h.post(func() {
+		if err != nil {
+			got(nil, err)
+			return
+		}
+		got(f, nil)
+	})
+}
+
+func (h *host) attach(id core.FlowID) (*memoryEnd, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.ends[id]
+	if err := h.mayJoinLocked(e, e != nil && e.server); err != nil {
+		return nil, fmt.Errorf("attach to %d: %w", id, err)
+	}
+	m := newMemory(h.t)
+	h.memories = append(h.memories, m)
+	e.process = m.process()
+	return m.layer(), nil
+}
+
+func (h *host) mayJoinLocked(e *end, server bool) error {
+	switch {
+	case e == nil || e.server != server:
+		h.t.Error("an end is joined that does not exist")
+		return core.ErrNotFound
+	case e.state == left:
+		return core.ErrState
+	case e.state == allocated || e.joined():
+		h.t.Errorf("flow %d is joined twice, or too late", e.id)
+		return core.ErrState
+	case h.noJoin != nil:
+		return h.noJoin(e.id)
+	}
+	return nil
+}
+
+// empty waits until no end of any flow or memory is left.
+func (h *host) empty(t *testing.T) {
+	t.Helper()
+	h.mu.Lock()
+	for id, e := range h.ends {
+		t.Errorf("flow %d is left, %v", id, e.state)
+	}
+	memories := h.memories
+	h.mu.Unlock()
+	for _, m := range memories {
+		if err := come(m.layer().over); err != nil {
+			t.Errorf("the layer has not closed its end of a memory: %v", err)
+			return
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package ipcptest
+
+import (
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+)
+
+// room is how many packets a direction of a memory holds.
+const room = 8
+
+// memory is what a process and a layer share for one flow that the layer
+// carries.
+type memory struct {
+	t    *testing.T
+	ends [2]*memoryEnd // the process's, the layer's
+
+	mu      sync.Mutex // guards all fields of the ends too
+	changed sync.Cond
+}
+
+// memoryEnd is one end of a memory. A process's calls lose their patience, a
+// layer's wait for ever.
+type memoryEnd struct {
+	m    *memory
+	peer *memoryEnd
+	over chan struct{} // closed by Close or Abort
+
+	out              [][]byte // packets on the way to the peer
+	eof, down        bool     // no more come, or worse
+	closed           bool
+	reading, writing int // calls under way
+}
+
+var _ ipcp.Flow = (*memoryEnd)(nil)
+
+func newMemory(t *testing.T) *memory {
+	m := &memory{t: t}
+	m.changed.L = &m.mu
+	for i := range m.ends {
+		m.ends[i] = &memoryEnd{m: m, over: make(chan struct{})}
+	}
+	m.ends[0].peer, m.ends[1].peer = m.ends[1], m.ends[0]
+	return m
+}
+
+func (m *memory) process() *memoryEnd { return m.ends[0] }
+func (m *memory) layer() *memoryEnd   { return m.ends[1] }
+
+// waitLocked waits until ok returns true.
+func (e *memoryEnd) waitLocked(ok func() bool) error {
+	if ok() {
+		return nil
+	}
+	late := false
+	if e == e.m.process() {
+		timer := time.AfterFunc(patience, func() {
+			e.m.mu.Lock()
+			late = true
+			e.m.mu.Unlock()
+			e.m.changed.Broadcast()
+		})
+		defer timer.Stop()
+	}
+	for !ok() {
+		if late {
+			return errNothing
+		}
+		e.m.changed.Wait()
+	}
+	return nil
+}
+
+// enterLocked notes a call under way in n.
+func (e *memoryEnd) enterLocked(n *int, what string) (leave func()) {
+	*n++
+	if *n > 1 {
+		e.m.t.Errorf("two calls of %s at the same time", what)
+	}
+	return func() { *n-- }
+}
+
+// ReadPacket implements ipcp.Flow.
+func (e *memoryEnd) ReadPacket(p []byte) (int, error) {
+	if len(p) < core.MaxPacket {
+		e.m.t.Errorf("ReadPacket into %d bytes, want %d", len(p), core.MaxPacket)
+	}
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	defer e.enterLocked(&e.reading, "ReadPacket")()
+	in := e.peer
+	err := e.waitLocked(func() bool { return e.closed || len(in.out) > 0 || in.eof || in.down })
+	switch {
+	case err != nil:
+		return 0, err
+	case e.closed:
+		return 0, core.ErrClosed
+	case len(in.out) > 0:
+		n := copy(p, in.out[0])
+		in.out = in.out[1:]
+		e.m.changed.Broadcast()
+		return n, nil
+	case in.eof:
+		return 0, io.EOF
+	}
+	return 0, core.ErrFlowDown
+}
+
+// WritePacket implements ipcp.Flow.
+func (e *memoryEnd) WritePacket(p []byte) error {
+	if len(p) == 0 || len(p) > core.MaxPacket {
+		e.m.t.Errorf("WritePacket of %d bytes", len(p))
+	}
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	defer e.enterLocked(&e.writing, "WritePacket")()
+	err := e.waitLocked(func() bool { return e.closed || e.eof || e.peer.closed || len(e.out) < room })
+	switch {
+	case err != nil:
+		return err
+	case e.closed, e.eof:
+		return core.ErrClosed
+	case e.peer.closed:
+		return core.ErrFlowDown
+	}
+	e.out = append(e.out, append([]byte(nil), p...))
+	e.m.changed.Broadcast()
+	return nil
+}
+
+// CloseWrite implements ipcp.Flow.
+func (e *memoryEnd) CloseWrite() error {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	if e.closed {
+		return core.ErrClosed
+	}
+	e.eof = true
+	e.m.changed.Broadcast()
+	return nil
+}
+
+// Close implements ipcp.Flow.
+func (e *memoryEnd) Close() error { return e.close(&e.eof) }
+
+// Abort implements ipcp.Flow.
+func (e *memoryEnd) Abort() error { return e.close(&e.down) }
+
+func (e *memoryEnd) close(how *bool) error {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	if !e.closed {
+		e.closed, *how = true, true
+		close(e.over)
+		e.m.changed.Broadcast()
+	}
+	return nil
+}
+
+// full waits until what this end has written fills the memory.
+func (e *memoryEnd) full() error {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	return e.m.process().waitLocked(func() bool { return len(e.out) == room })
+}
+
+// busy reports whether a call of this end is under way.
+func (e *memoryEnd) busy() bool {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	return e.reading+e.writing > 0
+}
