@@ -1,0 +1,143 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The architecture: main -> applets -> ipc -> core, never back; each package
+// of others has one home. Tests may import what they like.
+var (
+	// layers lists the folders from the top down: none imports one above it.
+	layers = []string{".", "applets", "ipc", "core"}
+
+	// homes says where a package of others, by prefix, may be imported.
+	homes = map[string]struct{ dirs, why string }{
+		"github.com/urfave/cli":           {"applets", "the command line is an applet's business"},
+		"github.com/vmihailenco/":         {"ipc/rpc", "one package knows how a message looks"},
+		"golang.org/x/crypto/sha3":        {"core/hash", "one package hashes names"},
+		"golang.org/x/sys":                {"ipc applets", "core makes no system call"},
+		"github.com/rogpeppe/go-internal": {"", "scenarios are tests"},
+	}
+
+	// coreShuns lists what makes a node that runs in one test process
+	// impossible.
+	coreShuns = map[string]string{
+		"os/exec": "core starts no process", "os/signal": "core takes no signal", "syscall": "core makes no system call",
+		"unsafe": "core maps no memory",
+	}
+)
+
+func TestImports(t *testing.T) {
+	fset := token.NewFileSet()
+	packages := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		packages++
+		f, err := parser.ParseFile(fset, path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		dir := filepath.ToSlash(filepath.Dir(path))
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if why := forbidden(dir, imported); why != "" {
+				t.Errorf("%s imports %s: %s", path, imported, why)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if packages < 40 {
+		t.Errorf("saw %d files only: is this the project's root?", packages)
+	}
+}
+
+// forbidden returns why a file in dir may not import a package, or "".
+func forbidden(dir, imported string) string {
+	if own, ok := strings.CutPrefix(imported, "o7s/"); ok {
+		if level(own) < level(dir) {
+			return "main -> applets -> ipc -> core, never back"
+		}
+		if strings.HasPrefix(dir, "core") && strings.Contains(dir, "ipcptest") != strings.Contains(own, "ipcptest") && strings.Contains(own, "ipcptest") {
+			return "a suite for tests"
+		}
+		return ""
+	}
+	if strings.HasPrefix(dir, "core") {
+		if why := coreShuns[imported]; why != "" {
+			return why
+		}
+	}
+	for prefix, home := range homes {
+		if !strings.HasPrefix(imported, prefix) {
+			continue
+		}
+		for _, d := range strings.Fields(home.dirs) {
+			if dir == d || strings.HasPrefix(dir, d+"/") {
+				return ""
+			}
+		}
+		return home.why
+	}
+	if strings.Contains(strings.SplitN(imported, "/", 2)[0], ".") {
+		return "no package of others without a home in this list"
+	}
+	return ""
+}
+
+// level returns the place of a folder in layers.
+func level(dir string) int {
+	top, _, _ := strings.Cut(dir, "/")
+	for i, l := range layers {
+		if l == top {
+			return i
+		}
+	}
+	return -1
+}
+
+func TestForbidden(t *testing.T) {
+	tests := []struct {
+		dir, imported string
+		ok            bool
+	}{
+		{".", "o7s/applets/irmd", true},
+		{"applets/irmd", "o7s/core/irm", true},
+		{"ipc", "o7s/core", true},
+		{"core/irm", "o7s/ipc", false},
+		{"ipc/rpc", "o7s/applets", false},
+		{"core", "net", true},
+		{"core/irm", "os/exec", false},
+		{"core/irm", "golang.org/x/sys/unix", false},
+		{"ipc/internal/shm", "golang.org/x/sys/unix", true},
+		{"ipc", "github.com/urfave/cli/v2", false},
+		{"core/irm", "golang.org/x/crypto/sha3", false},
+		{"core/hash", "golang.org/x/crypto/sha3", true},
+		{"applets", "github.com/rogpeppe/go-internal/testscript", false},
+		{"applets", "example.org/x", false},
+	}
+	for _, tt := range tests {
+		if why := forbidden(tt.dir, tt.imported); (why == "") != tt.ok {
+			t.Errorf("%s may import %s: %v, %q", tt.dir, tt.imported, !tt.ok, why)
+		}
+	}
+}

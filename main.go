@@ -1,0 +1,36 @@
+// O7s is the Ouroboros recursive network in one executable: the applets below,
+// picked by argv[0] or by the first argument.
+package main
+
+import (
+	"os"
+
+	"o7s/applets"
+	"o7s/applets/ipcpd"
+	"o7s/applets/irm"
+	"o7s/applets/irmd"
+	"o7s/applets/oping"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/local"
+)
+
+// types is every layer type in this executable: one line each, and no other
+// list.
+var types = []ipcp.Type{
+	local.Type,
+}
+
+// table returns the applets for the layer types.
+func table(types []ipcp.Type) []applets.Applet {
+	t := []applets.Applet{
+		irmd.Applet(types),
+		irm.Applet(),
+		oping.Applet(),
+	}
+	for _, typ := range types {
+		t = append(t, ipcpd.Applet(typ)) // ipcpd-local, ...
+	}
+	return t
+}
+
+func main() { os.Exit(applets.Main(os.Args, table(types))) }

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"o7s/applets"
+)
+
+var (
+	long   = flag.Bool("long", false, "also run the tutorial with its own, long, waits")
+	update = flag.Bool("update", false, "rewrite the golden files that scripts compare with, never the tutorial's")
+)
+
+// TestMain makes this test binary the multitool, with one layer type more: the
+// relay, which carries each packet through its own process.
+func TestMain(m *testing.M) {
+	t := table(types)
+	commands := map[string]func(){"o7s": func() { os.Exit(applets.Main(os.Args, t)) }}
+	for _, a := range t {
+		commands[a.Name] = commands["o7s"]
+	}
+	commands["as"] = as
+	testscript.Main(m, commands)
+}
+
+// as UID COMMAND... becomes COMMAND, run as that user and no other group.
+func as() {
+	uid, err := strconv.Atoi(os.Args[1])
+	path := ""
+	if err == nil {
+		path, err = exec.LookPath(os.Args[2])
+	}
+	if err == nil {
+		err = errors.Join(syscall.Setgroups(nil), syscall.Setgid(uid), syscall.Setuid(uid))
+	}
+	if err == nil {
+		err = syscall.Exec(path, os.Args[2:], os.Environ())
+	}
+	fmt.Fprintln(os.Stderr, "as:", err)
+	os.Exit(1)
+}
