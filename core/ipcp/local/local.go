@@ -28,17 +28,6 @@ type layer struct {
 	fds  core.IDSet // from core.FirstFD
 }
 
-// end is one end of a flow that the layer provides. Of each pair the first
-// is the client's.
-type end struct {
-	id     core.FlowID
-	fd     int
-	peer   *end // nil until the request has arrived, and once the peer has gone
-	server bool // its FlowAllocResp answers
-	joined bool // answered: the flow is allocated
-	left   bool // its process has given it up
-}
-
 func newLayer(host ipcp.Host, log *logs.Logger) ipcp.Ops {
 	return &layer{
 		host: host, log: log,
@@ -90,43 +79,74 @@ func (l *layer) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 		done(err)
 		return
 	}
-	client, err := l.add(req.Flow)
+	f := &flow{busy: true}
+	client, err := l.add(f, req.Flow)
 	if err != nil {
 		done(err)
 		return
 	}
+	f.client = client
 	l.log.Debugf("Allocating flow to %v on fd %d.", req.Dst, client.fd)
 	l.host.FlowReqArr(req.Dst, req.QoS, func(id core.FlowID, err error) {
+		if err == nil {
+			f.server, err = l.add(f, id)
+		}
 		if err != nil {
+			l.letGo(client)
 			l.remove(client)
-			done(err)
-			return
+		} else {
+			l.log.Infof("Pending local allocation request on fd %d.", client.fd)
 		}
-		if err := l.pair(client, id); err != nil {
-			// The request has no client any more.
-			l.host.FlowDealloc(id, func(error) {})
-			done(err)
-			return
-		}
-		l.log.Infof("Pending local allocation request on fd %d.", client.fd)
-		done(nil)
+		l.finish(f, func() { done(err) })
 	})
 }
 
 // FlowAllocResp implements ipcp.Ops.
 func (l *layer) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
-	server, client, err := l.answer(resp)
-	if err != nil {
-		done(err)
+	l.do(resp.Flow, done, func(e *end) {
+		f := e.flow
+		switch {
+		case e != f.server:
+			l.finish(f, func() { done(fmt.Errorf("%w: no request arrived on flow %d", core.ErrNotFound, resp.Flow)) })
+		case f.joined:
+			l.finish(f, func() { done(fmt.Errorf("%w: flow %d is answered", core.ErrState, resp.Flow)) })
+		case resp.Code != 0:
+			l.refuse(f, resp.Code, func(err error) {
+				l.finish(f, func() { done(err) })
+			})
+		default:
+			l.accept(f, func(err error) {
+				l.finish(f, func() { done(err) })
+			})
+		}
+	})
+}
+
+// accept joins the ends of f.
+func (l *layer) accept(f *flow, done func(error)) {
+	if err := l.host.Splice(f.client.id, f.server.id); err != nil {
+		l.refuse(f, core.ErrNotAllocated, func(error) { done(err) })
 		return
 	}
-	if resp.Code == 0 && l.host.Splice(client.id, server.id) != nil {
-		resp.Code = core.ErrNotAllocated
-	}
-	l.host.FlowAllocReply(client.id, resp.Code, func(err error) {
-		if err == nil && resp.Code == 0 {
-			l.log.Infof("Flow allocation completed, fds (%d, %d).", client.fd, server.fd)
+	f.joined = true
+	l.host.FlowAllocReply(f.client.id, 0, func(err error) {
+		if err != nil {
+			// The client has gone and there is no flow; its own end
+			// goes with the FlowDealloc that is on the way.
+			l.letGo(f.server)
+			l.remove(f.server)
+		} else {
+			l.log.Infof("Flow allocation completed, fds (%d, %d).", f.client.fd, f.server.fd)
 		}
+		done(err)
+	})
+}
+
+// refuse answers the client of f with code: then neither end is left.
+func (l *layer) refuse(f *flow, code core.Errno, done func(error)) {
+	l.letGo(f.client, f.server)
+	l.host.FlowAllocReply(f.client.id, code, func(err error) {
+		l.remove(f.client, f.server)
 		done(err)
 	})
 }
@@ -135,104 +155,22 @@ func (l *layer) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
 // goes with the client that asked, and is refused with the server that was to
 // answer.
 func (l *layer) FlowDealloc(id core.FlowID, done func(error)) {
-	e, other := l.leave(id)
-	switch {
-	case e == nil:
-		done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id))
-		return
-	case other != nil && e.server:
-		l.host.FlowAllocReply(other.id, core.ErrNotAllocated, func(error) { l.remove(other) })
-	case other != nil:
-		l.host.FlowDealloc(other.id, func(error) { l.remove(other) })
-	}
-	l.host.FlowDealloc(id, func(err error) {
-		l.log.Infof("Flow with fd %d deallocated.", e.fd)
-		l.remove(e)
-		done(err)
-	})
-}
-
-// add makes the end id.
-func (l *layer) add(id core.FlowID) (*end, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.addLocked(id)
-}
-
-func (l *layer) addLocked(id core.FlowID) (*end, error) {
-	if l.ends[id] != nil {
-		return nil, fmt.Errorf("%w: flow %d is in use", core.ErrState, id)
-	}
-	e := &end{id: id, fd: core.FirstFD + l.fds.Take()}
-	l.ends[id] = e
-	return e, nil
-}
-
-// remove forgets e; its fd is free again.
-func (l *layer) remove(e *end) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ends[e.id] == e {
-		delete(l.ends, e.id)
-		l.fds.Release(e.fd - core.FirstFD)
-	}
-}
-
-// pair makes the server's end id of client's flow.
-func (l *layer) pair(client *end, id core.FlowID) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if client.left {
-		return fmt.Errorf("%w: the client of flow %d has gone", core.ErrNotAllocated, id)
-	}
-	server, err := l.addLocked(id)
-	if err != nil {
-		return err
-	}
-	server.server = true
-	server.peer, client.peer = client, server
-	return nil
-}
-
-// answer returns the two ends that resp joins, or the one that it refuses.
-func (l *layer) answer(resp ipcp.AllocResponse) (server, client *end, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	server = l.ends[resp.Flow]
-	switch {
-	case server == nil || !server.server:
-		return nil, nil, fmt.Errorf("%w: no request arrived on flow %d", core.ErrNotFound, resp.Flow)
-	case server.joined:
-		return nil, nil, fmt.Errorf("%w: flow %d is answered", core.ErrState, resp.Flow)
-	case server.peer == nil:
-		return nil, nil, fmt.Errorf("%w: the client of flow %d has gone", core.ErrNotAllocated, resp.Flow)
-	}
-	client = server.peer
-	if resp.Code != 0 {
-		// A refused flow has no server's end any more.
-		delete(l.ends, server.id)
-		l.fds.Release(server.fd - core.FirstFD)
-		client.peer = nil
-		return server, client, nil
-	}
-	server.joined, client.joined = true, true
-	return server, client, nil
-}
-
-// leave parts the end id from its peer. other is that peer where the request
-// was never answered.
-func (l *layer) leave(id core.FlowID) (e, other *end) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e = l.ends[id]; e == nil || e.left {
-		return nil, nil
-	}
-	e.left = true
-	if p := e.peer; p != nil {
-		p.peer, e.peer = nil, nil
-		if !e.joined {
-			other = p
+	l.do(id, done, func(e *end) {
+		f := e.flow
+		switch {
+		case f.joined:
+			l.letGo(e)
+		case e == f.server:
+			l.letGo(f.client, e)
+			l.host.FlowAllocReply(f.client.id, core.ErrNotAllocated, func(error) { l.remove(f.client) })
+		default:
+			l.letGo(e, f.server)
+			l.host.FlowDealloc(f.server.id, func(error) { l.remove(f.server) })
 		}
-	}
-	return e, other
+		l.host.FlowDealloc(id, func(err error) {
+			l.log.Infof("Flow with fd %d deallocated.", e.fd)
+			l.remove(e)
+			l.finish(f, func() { done(err) })
+		})
+	})
 }
