@@ -119,8 +119,9 @@ func testHalfClose(t *testing.T, h *host) {
 		must(t, "close for writing", a.process.CloseWrite())
 		must(t, "receive", receive(b, 1, 3, sizes))
 		must(t, "the end", ends(b, io.EOF))
-		exchange := func() error { return send(b, 2, 100, sizes) }
-		all(t, exchange, func() error { return receive(a, 2, 100, sizes) })
+		all(t,
+			func() error { return send(b, 2, 100, sizes) },
+			func() error { return receive(a, 2, 100, sizes) })
 		must(t, "close the other way", b.process.CloseWrite())
 		must(t, "the other end", ends(a, io.EOF))
 	})
@@ -151,10 +152,10 @@ func testDeadEnd(t *testing.T, h *host) {
 	})
 }
 
-// untilRefused writes until that gives an error.
+// untilRefused sends a series of packets of one byte until that gives an error.
 func untilRefused(e *end) error {
-	for {
-		if err := e.process.WritePacket(packet(0, 0, 1)); err != nil {
+	for n := 0; ; n++ {
+		if err := e.process.WritePacket(packet(0, n, 1)); err != nil {
 			return err
 		}
 	}
@@ -189,10 +190,10 @@ func testSlowReader(t *testing.T, h *host) {
 	must(t, "fill the flow at the client", client.process.full())
 	must(t, "fill the flow at the server", server.process.peer.full())
 
-	exchange(t, client2, server2, n, sizes)                      // another flow
-	must(t, "send the other way", send(server, 2, room, sizes))  // and the other direction
-	must(t, "receive", receive(client, 2, room, sizes))          //
-	all(t, func() error { return receive(server, 1, n, sizes) }) // nothing is lost
+	exchange(t, client2, server2, n, sizes) // another flow goes on
+	must(t, "send the other way", send(server, 2, room, sizes))
+	must(t, "receive", receive(client, 2, room, sizes))
+	must(t, "receive all in the end", receive(server, 1, n, sizes))
 	must(t, "send", within(sent))
 	h.end(t, client, client2, server2, server)
 }
