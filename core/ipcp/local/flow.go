@@ -17,8 +17,8 @@ type flow struct {
 	server *end // nil until the request has arrived
 	joined bool // a process has accepted: from now on each end goes by itself
 
-	busy    bool     // guarded by layer.mu
-	waiting []func() // guarded by layer.mu
+	busy    bool     // guarded by Layer.mu
+	waiting []func() // guarded by Layer.mu
 }
 
 // end is one end of a flow.
@@ -29,12 +29,12 @@ type end struct {
 
 	// gone: the host knows, or will in a moment, that the layer has let go
 	// of the end, so the host may use the id for another. Guarded by
-	// layer.mu.
+	// Layer.mu.
 	gone bool
 }
 
 // add makes the end id of f.
-func (l *layer) add(f *flow, id core.FlowID) (*end, error) {
+func (l *Layer) add(f *flow, id core.FlowID) (*end, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old := l.ends[id]; old != nil && !old.gone {
@@ -46,7 +46,7 @@ func (l *layer) add(f *flow, id core.FlowID) (*end, error) {
 }
 
 // letGo is called before the host is told that the layer has let go of ends.
-func (l *layer) letGo(ends ...*end) {
+func (l *Layer) letGo(ends ...*end) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range ends {
@@ -54,8 +54,14 @@ func (l *layer) letGo(ends ...*end) {
 	}
 }
 
+// leave lets go of e, whose flow is joined.
+func (l *Layer) leave(e *end) {
+	l.joiner.Leave(e.id)
+	l.letGo(e)
+}
+
 // remove forgets ends, once: their fds are free again.
-func (l *layer) remove(ends ...*end) {
+func (l *Layer) remove(ends ...*end) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range ends {
@@ -69,14 +75,14 @@ func (l *layer) remove(ends ...*end) {
 // do calls work with the end id once no other call works on its flow; work
 // sees to it that finish is called. If there is no such end, or none any
 // more, do calls done instead.
-func (l *layer) do(id core.FlowID, done func(error), work func(*end)) {
+func (l *Layer) do(id core.FlowID, done func(error), work func(*end)) {
 	l.mu.Lock()
 	e := l.ends[id]
 	l.mu.Unlock()
 	l.doEnd(e, id, done, work)
 }
 
-func (l *layer) doEnd(e *end, id core.FlowID, done func(error), work func(*end)) {
+func (l *Layer) doEnd(e *end, id core.FlowID, done func(error), work func(*end)) {
 	l.mu.Lock()
 	switch {
 	case e != nil && e.flow.busy:
@@ -93,7 +99,7 @@ func (l *layer) doEnd(e *end, id core.FlowID, done func(error), work func(*end))
 }
 
 // finish ends the work of a call on f, which answer answers.
-func (l *layer) finish(f *flow, answer func()) {
+func (l *Layer) finish(f *flow, answer func()) {
 	l.mu.Lock()
 	waiting := f.waiting
 	f.busy, f.waiting = false, nil

@@ -1,6 +1,7 @@
 // Package local is the local layer: a loopback between processes of one
 // system (Tutorial 01). It keeps a directory and joins the two ends of each
-// flow; it carries no packet, since it splices them.
+// flow; it carries no packet, since it splices them. How ends are joined can be
+// replaced (Joiner).
 package local
 
 import (
@@ -16,11 +17,12 @@ import (
 // Type describes the local layer to irm, irmd and ipcpd.
 var Type = ipcp.Type{Name: "local", Rank: 0, New: newLayer}
 
-// layer implements ipcp.Ops. It holds no lifecycle state: ipcp.Process calls
+// Layer implements ipcp.Ops. It holds no lifecycle state: ipcp.Process calls
 // Ops only in the states that allow it.
-type layer struct {
-	host ipcp.Host
-	log  *logs.Logger
+type Layer struct {
+	host   ipcp.Host
+	log    *logs.Logger
+	joiner Joiner
 
 	mu   sync.Mutex // guards the fields below; never held across host
 	dir  map[core.Hash]bool
@@ -28,26 +30,50 @@ type layer struct {
 	fds  core.IDSet // from core.FirstFD
 }
 
-func newLayer(host ipcp.Host, log *logs.Logger) ipcp.Ops {
-	return &layer{
-		host: host, log: log,
+// Joiner makes one flow of two ends. Of each flow the layer makes one call at a
+// time, Join first.
+type Joiner interface {
+	// Join joins the ends of a flow that a process has accepted. It calls
+	// done once; where that gets an error nothing is joined.
+	Join(client, server core.FlowID, done func(error))
+
+	// Leave says that the process of a joined end has given it up. The id
+	// may be another's once Leave has returned.
+	Leave(id core.FlowID)
+}
+
+// New returns a layer within one system whose flows joiner joins.
+func New(host ipcp.Host, log *logs.Logger, joiner Joiner) *Layer {
+	return &Layer{
+		host: host, log: log, joiner: joiner,
 		dir:  make(map[core.Hash]bool),
 		ends: make(map[core.FlowID]*end),
 	}
 }
 
+func newLayer(host ipcp.Host, log *logs.Logger) ipcp.Ops { return New(host, log, splicer{host}) }
+
+// splicer joins two ends by one memory, which the two processes share.
+type splicer struct{ host ipcp.Host }
+
+func (s splicer) Join(client, server core.FlowID, done func(error)) {
+	done(s.host.Splice(client, server))
+}
+
+func (splicer) Leave(core.FlowID) {}
+
 // Bootstrap implements ipcp.Ops. A local layer has one member and nothing to
 // set up.
-func (l *layer) Bootstrap(context.Context, ipcp.Config) error { return nil }
+func (l *Layer) Bootstrap(context.Context, ipcp.Config) error { return nil }
 
 // Run implements ipcp.Ops. The layer does nothing unasked.
-func (l *layer) Run(ctx context.Context) error {
+func (l *Layer) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
 }
 
 // Register implements ipcp.Ops.
-func (l *layer) Register(_ context.Context, h core.Hash) error {
+func (l *Layer) Register(_ context.Context, h core.Hash) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dir[h] = true
@@ -55,7 +81,7 @@ func (l *layer) Register(_ context.Context, h core.Hash) error {
 }
 
 // Unregister implements ipcp.Ops.
-func (l *layer) Unregister(_ context.Context, h core.Hash) error {
+func (l *Layer) Unregister(_ context.Context, h core.Hash) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.dir, h)
@@ -63,7 +89,7 @@ func (l *layer) Unregister(_ context.Context, h core.Hash) error {
 }
 
 // Query implements ipcp.Ops.
-func (l *layer) Query(_ context.Context, h core.Hash) error {
+func (l *Layer) Query(_ context.Context, h core.Hash) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.dir[h] {
@@ -74,7 +100,7 @@ func (l *layer) Query(_ context.Context, h core.Hash) error {
 
 // FlowAlloc implements ipcp.Ops. The destination is on this system too, so
 // the request goes straight back to the host.
-func (l *layer) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
+func (l *Layer) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 	if err := l.Query(context.Background(), req.Dst); err != nil {
 		done(err)
 		return
@@ -102,7 +128,7 @@ func (l *layer) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 }
 
 // FlowAllocResp implements ipcp.Ops.
-func (l *layer) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
+func (l *Layer) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
 	l.do(resp.Flow, done, func(e *end) {
 		f := e.flow
 		switch {
@@ -123,27 +149,29 @@ func (l *layer) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
 }
 
 // accept joins the ends of f.
-func (l *layer) accept(f *flow, done func(error)) {
-	if err := l.host.Splice(f.client.id, f.server.id); err != nil {
-		l.refuse(f, core.ErrNotAllocated, func(error) { done(err) })
-		return
-	}
-	f.joined = true
-	l.host.FlowAllocReply(f.client.id, 0, func(err error) {
+func (l *Layer) accept(f *flow, done func(error)) {
+	l.joiner.Join(f.client.id, f.server.id, func(err error) {
 		if err != nil {
-			// The client has gone and there is no flow; its own end
-			// goes with the FlowDealloc that is on the way.
-			l.letGo(f.server)
-			l.remove(f.server)
-		} else {
-			l.log.Infof("Flow allocation completed, fds (%d, %d).", f.client.fd, f.server.fd)
+			l.refuse(f, core.ErrNotAllocated, func(error) { done(err) })
+			return
 		}
-		done(err)
+		f.joined = true
+		l.host.FlowAllocReply(f.client.id, 0, func(err error) {
+			if err == nil {
+				l.log.Infof("Flow allocation completed, fds (%d, %d).", f.client.fd, f.server.fd)
+			} else {
+				// The client has gone and there is no flow; its own
+				// end goes with the FlowDealloc that is on the way.
+				l.leave(f.server)
+				l.remove(f.server)
+			}
+			done(err)
+		})
 	})
 }
 
 // refuse answers the client of f with code: then neither end is left.
-func (l *layer) refuse(f *flow, code core.Errno, done func(error)) {
+func (l *Layer) refuse(f *flow, code core.Errno, done func(error)) {
 	l.letGo(f.client, f.server)
 	l.host.FlowAllocReply(f.client.id, code, func(err error) {
 		l.remove(f.client, f.server)
@@ -154,12 +182,12 @@ func (l *layer) refuse(f *flow, code core.Errno, done func(error)) {
 // FlowDealloc implements ipcp.Ops. A request that nobody has answered yet
 // goes with the client that asked, and is refused with the server that was to
 // answer.
-func (l *layer) FlowDealloc(id core.FlowID, done func(error)) {
+func (l *Layer) FlowDealloc(id core.FlowID, done func(error)) {
 	l.do(id, done, func(e *end) {
 		f := e.flow
 		switch {
 		case f.joined:
-			l.letGo(e)
+			l.leave(e)
 		case e == f.server:
 			l.letGo(f.client, e)
 			l.host.FlowAllocReply(f.client.id, core.ErrNotAllocated, func(error) { l.remove(f.client) })

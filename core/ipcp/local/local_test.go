@@ -24,10 +24,10 @@ func TestTutorial(t *testing.T) { ipcptest.Tutorial(t, Type, "../../../testdata/
 // each test.
 func TestNothingIsLeft(t *testing.T) {
 	ipcptest.RunControl(t, func(t *testing.T, host ipcp.Host) ipcp.Control {
-		var l *layer
+		var l *Layer
 		typ := Type
 		typ.New = func(host ipcp.Host, log *logs.Logger) ipcp.Ops {
-			l = newLayer(host, log).(*layer)
+			l = newLayer(host, log).(*Layer)
 			return l
 		}
 		p := ipcp.NewProcess(typ, host, logs.Discard())
