@@ -105,11 +105,30 @@ func (c *Conn) Close() error {
 		defer cancel()
 		// This end is closed, whatever the IRMd says, and it knows what is
 		// left to do for a process that has gone.
-		_, _ = rpc.Do(ctx, c.session.link, irmctl.Dealloc, &irmctl.FlowRef{ID: c.id}, nil)
-		c.session.drop(c)
-		c.session.n.releaseFD(c.fd)
+		if c.session.deallocs.enter(ctx) == nil {
+			_, _ = rpc.Do(ctx, c.session.link, irmctl.Dealloc, &irmctl.FlowRef{ID: c.id}, nil)
+			c.session.deallocs.leave()
+		} else {
+			c.session.dealloc(c.id)
+		}
+		c.forget()
 	})
 	return err
+}
+
+// discard is Close of a Conn that nobody has got, and does not wait.
+func (c *Conn) discard() {
+	c.close.Do(func() {
+		c.end.Close()
+		c.session.dealloc(c.id)
+		c.forget()
+	})
+}
+
+// forget takes c out of its session; its descriptor is free again.
+func (c *Conn) forget() {
+	c.session.drop(c)
+	c.session.n.releaseFD(c.fd)
 }
 
 // FD returns the flow descriptor: this process's number for its end, from 64,

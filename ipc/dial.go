@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"o7s/core"
@@ -30,14 +31,18 @@ const answerTime = 2 * time.Second
 // Any goroutine may call Dial. The caller must Close the Conn: its rings stay
 // mapped until then.
 func Dial(ctx context.Context, name string, opts ...Option) (*Conn, error) {
-	c, err := process.dial(ctx, name, apply(opts))
+	return process.dial(ctx, name, opts)
+}
+
+func (n *node) dial(ctx context.Context, name string, opts []Option) (*Conn, error) {
+	c, err := n.alloc(ctx, name, apply(opts))
 	if err != nil {
 		return nil, opError("dial", Addr(name), err)
 	}
 	return c, nil
 }
 
-func (n *node) dial(ctx context.Context, name string, o options) (*Conn, error) {
+func (n *node) alloc(ctx context.Context, name string, o options) (*Conn, error) {
 	if err := core.CheckName(name); err != nil {
 		return nil, err
 	}
@@ -55,30 +60,62 @@ func (n *node) dial(ctx context.Context, name string, o options) (*Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	req := irmctl.AllocReq{Name: name, QoS: o.qos, Timeout: timeout}
-	late := func(r *rpc.Reply[irmctl.Flow]) { s.dealloc(r.Body.ID) }
-	r, err := rpc.Do(ctx, s.link, irmctl.Alloc, &req, late)
-	if err != nil {
+	if err := s.allocs.enter(ctx); err != nil {
 		return nil, err
 	}
-	c, err := s.open(&r.Body, r.TakeFiles())
-	if err != nil {
-		s.dealloc(r.Body.ID)
-		return nil, fmt.Errorf("flow %d: %w", r.Body.ID, err)
-	}
-	c.local, c.remote = flowAddr(c.id), Addr(name)
-	return c, nil
+	defer s.allocs.leave()
+	return s.alloc(ctx, &irmctl.AllocReq{Name: name, QoS: o.qos, Timeout: timeout})
 }
 
-// open maps this process's end of f.
-func (s *session) open(f *irmctl.Flow, fds []int) (*Conn, error) {
+// alloc asks the IRMd for a flow.
+func (s *session) alloc(ctx context.Context, req *irmctl.AllocReq) (*Conn, error) {
+	var c *Conn
+	var err error
+	var over atomic.Bool // either side has ended the wait; the first counts
+	got := make(chan struct{})
+	pending := rpc.Go(s.link, irmctl.Alloc, req, func(r *rpc.Reply[irmctl.Flow], failed error) {
+		// On the link's reader: the IRMd's word that the flow has ended can
+		// be the next message, and must find the Conn.
+		if err = failed; err == nil {
+			c, err = s.open(&r.Body, r.TakeFiles(), "", req.Name)
+		}
+		if over.CompareAndSwap(false, true) {
+			close(got)
+		} else if c != nil {
+			c.discard()
+		}
+	})
+	select {
+	case <-got:
+		return c, err
+	case <-ctx.Done():
+	}
+	if !over.CompareAndSwap(false, true) {
+		<-got
+		return c, err
+	}
+	pending.Cancel()
+	if e := core.ContextError(ctx.Err()); e != core.ErrTimeout {
+		return nil, e
+	}
+	return nil, fmt.Errorf("%w: no process accepted the flow to %q in time", core.ErrTimeout, req.Name)
+}
+
+// open maps this process's end of f, accepted under the name local or asked
+// for under the name remote. Where it fails f is given up. It is called on the
+// link's reader.
+func (s *session) open(f *irmctl.Flow, fds []int, local, remote string) (*Conn, error) {
 	end, err := flow.OpenReceived(f.Side, fds, f.Ring)
 	if err != nil {
-		return nil, err
+		s.dealloc(f.ID)
+		return nil, fmt.Errorf("flow %d: %w", f.ID, err)
 	}
-	c := &Conn{end: end, session: s, id: f.ID, qos: f.QoS, fd: s.n.takeFD()}
+	c := &Conn{end: end, session: s, id: f.ID, qos: f.QoS, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
+	if number := Addr(fmt.Sprintf("flow %d", f.ID)); local == "" {
+		c.local = number
+	} else {
+		c.remote = number
+	}
 	s.add(c)
 	return c, nil
 }
-
-func flowAddr(id core.FlowID) Addr { return Addr(fmt.Sprintf("flow %d", id)) }

@@ -49,14 +49,18 @@ var _ net.Listener = (*Listener)(nil)
 //
 // The caller must Close the Listener.
 func Listen(ctx context.Context, name string, opts ...Option) (*Listener, error) {
-	l, err := process.listen(ctx, name, apply(opts))
+	return process.listen(ctx, name, opts)
+}
+
+func (n *node) listen(ctx context.Context, name string, opts []Option) (*Listener, error) {
+	l, err := n.addListener(ctx, name, apply(opts))
 	if err != nil {
 		return nil, opError("listen", Addr(name), err)
 	}
 	return l, nil
 }
 
-func (n *node) listen(ctx context.Context, name string, o options) (*Listener, error) {
+func (n *node) addListener(ctx context.Context, name string, o options) (*Listener, error) {
 	if name != "" {
 		if err := core.CheckName(name); err != nil {
 			return nil, err
@@ -85,16 +89,26 @@ func (n *node) listen(ctx context.Context, name string, o options) (*Listener, e
 // listen makes l known to the IRMd of s.
 func (l *Listener) listen(ctx context.Context, s *session) error {
 	req := irmctl.ListenReq{ID: l.id, Name: l.name, Credit: backlog, Layers: l.o.layers}
-	if _, err := rpc.Do(ctx, s.link, irmctl.Listen, &req, nil); err != nil {
+	late := func(*rpc.Reply[rpc.Empty]) { l.unlisten(s) } // nobody knows it
+	if _, err := rpc.Do(ctx, s.link, irmctl.Listen, &req, late); err != nil {
 		return err
 	}
 	l.n.mu.Lock()
 	defer l.n.mu.Unlock()
-	if s.link.Err() != nil { // and s.ended has not seen l
+	switch {
+	case s.link.Err() != nil: // and s.ended has not seen l
 		return core.ErrIRMd
+	case l.n.listeners[l.id] != l: // Close came first, and knew no session
+		l.unlisten(s)
+		return nil
 	}
 	l.session = s
 	return nil
+}
+
+// unlisten lets the IRMd of s forget l, without waiting.
+func (l *Listener) unlisten(s *session) {
+	rpc.Go(s.link, irmctl.Unlisten, &irmctl.Listener{ID: l.id}, func(*rpc.Reply[rpc.Empty], error) {})
 }
 
 // lost notes that the IRMd has gone; n.mu is held.
@@ -146,34 +160,40 @@ func (l *Listener) Accept() (net.Conn, error) {
 // error wraps net.ErrClosed.
 func (l *Listener) AcceptFlow() (*Conn, error) {
 	select {
+	case <-l.closed: // whatever else there is
+		return nil, l.over()
+	default:
+	}
+	select {
 	case c := <-l.queue:
-		l.credit()
+		l.credit(c.session)
 		return c, nil
 	case err := <-l.news:
 		return nil, opError("accept", l.Addr(), err)
 	case <-l.closed:
-		l.mu.Lock()
-		err := l.failed
-		l.mu.Unlock()
-		if err == nil {
-			err = core.ErrClosed
-		}
-		return nil, opError("accept", l.Addr(), err)
+		return nil, l.over()
 	}
 }
 
-// credit tells the IRMd that one more flow may arrive, and waits until it has
-// heard: whoever serves the flow that was just accepted, and is seen to serve
+// over returns why l is closed.
+func (l *Listener) over() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return opError("accept", l.Addr(), l.failed)
+	}
+	return opError("accept", l.Addr(), core.ErrClosed)
+}
+
+// credit tells the IRMd of the session from that one more flow may arrive, and
+// waits until it has heard: whoever serves the flow that was just accepted, and is seen to serve
 // it, accepts again already.
-func (l *Listener) credit() {
-	l.n.mu.Lock()
-	s := l.session
-	l.n.mu.Unlock()
-	if s == nil {
+func (l *Listener) credit(from *session) {
+	if from.link.Err() != nil { // another IRMd has given credit of its own
 		return
 	}
 	heard := make(chan struct{})
-	rpc.Go(s.link, irmctl.Accept, &irmctl.AcceptReq{Listener: l.id, Credit: 1}, func(*rpc.Reply[rpc.Empty], error) {
+	rpc.Go(from.link, irmctl.Accept, &irmctl.AcceptReq{Listener: l.id, Credit: 1}, func(*rpc.Reply[rpc.Empty], error) {
 		close(heard)
 	})
 	t := time.NewTimer(creditTime)

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 // node is this process as the IRMd knows it: at most one session at a time.
 type node struct {
+	connect    func(context.Context, rpc.Config) (*rpc.Link, error)
 	connecting chan struct{} // holds a token while nobody connects
 
 	mu        sync.Mutex // guards the fields below
@@ -24,10 +26,10 @@ type node struct {
 
 // process is the node of this process. There is one, because the kernel knows
 // one: what a process may do hangs on its pid.
-var process = newNode()
+var process = newNode(irmctl.Connect)
 
-func newNode() *node {
-	n := &node{connecting: make(chan struct{}, 1), listeners: make(map[uint32]*Listener)}
+func newNode(connect func(context.Context, rpc.Config) (*rpc.Link, error)) *node {
+	n := &node{connect: connect, connecting: make(chan struct{}, 1), listeners: make(map[uint32]*Listener)}
 	n.connecting <- struct{}{}
 	return n
 }
@@ -38,9 +40,30 @@ type session struct {
 	n    *node
 	link *rpc.Link
 
+	// How many of each call are under way at a time.
+	allocs, deallocs gate
+
 	mu    sync.Mutex // guards conns
 	conns map[core.FlowID]*Conn
 }
+
+// gate lets so many in at a time as it has room. The IRMd bounds how many calls
+// it leaves unanswered: more wait here. Flows that wait for a process must not
+// keep others from being closed, hence two gates, and room for other calls.
+type gate chan struct{}
+
+const gateRoom = irmctl.MaxCalls / 4
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return core.ContextError(ctx.Err())
+	}
+}
+
+func (g gate) leave() { <-g }
 
 // session returns the session, a new one if there is none that lives.
 func (n *node) session(ctx context.Context) (*session, error) {
@@ -56,11 +79,14 @@ func (n *node) session(ctx context.Context) (*session, error) {
 	if s := n.live(); s != nil { // another goroutine was faster
 		return s, nil
 	}
-	s := &session{n: n, conns: make(map[core.FlowID]*Conn)}
+	s := &session{
+		n: n, conns: make(map[core.FlowID]*Conn),
+		allocs: make(gate, gateRoom), deallocs: make(gate, gateRoom),
+	}
 	mux := rpc.NewMux()
 	rpc.Handle(mux, irmctl.Arrived, s.arrived)
 	rpc.Handle(mux, irmctl.Down, s.down)
-	link, err := irmctl.Connect(ctx, rpc.Config{Mux: mux, OnEnd: func(*rpc.Link, error) { s.ended() }})
+	link, err := n.connect(ctx, rpc.Config{Mux: mux, OnEnd: func(*rpc.Link, error) { s.ended() }})
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +132,7 @@ func (s *session) add(c *Conn) {
 	s.conns[c.id] = c
 }
 
-// drop forgets the flow id. It reports whether it was there.
+// drop forgets c.
 func (s *session) drop(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,20 +148,15 @@ func (s *session) dealloc(id core.FlowID) {
 
 // arrived is the IRMd's word that a listener has a flow.
 func (s *session) arrived(call *rpc.Call[rpc.Empty], msg *irmctl.ArrivedMsg) {
-	c, err := s.open(&msg.Flow, call.TakeFiles())
+	c, err := s.open(&msg.Flow, call.TakeFiles(), msg.Name, "")
 	if err != nil { // the IRMd's mistake, or no memory to map it
-		s.dealloc(msg.Flow.ID)
 		return
 	}
-	c.local, c.remote = Addr(msg.Name), flowAddr(msg.Flow.ID)
 	s.n.mu.Lock()
 	l := s.n.listeners[msg.Listener]
 	s.n.mu.Unlock()
 	if l == nil || !l.offer(c) {
-		c.end.Close()
-		s.drop(c)
-		s.n.releaseFD(c.fd)
-		s.dealloc(c.id)
+		c.discard()
 	}
 }
 
@@ -208,7 +229,7 @@ func (n *node) comeBack() {
 }
 
 // bring makes the lost listeners known to an IRMd. It reports false where
-// there is none.
+// there is none, or one of them has to try again.
 func (n *node) bring(lost []*Listener) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), core.AllocTimeout)
 	defer cancel()
@@ -216,13 +237,18 @@ func (n *node) bring(lost []*Listener) bool {
 	if err != nil {
 		return false
 	}
+	all := true
 	for _, l := range lost {
-		if err := l.listen(ctx, s); err != nil {
-			if s.link.Err() != nil {
-				return false
-			}
+		err := l.listen(ctx, s)
+		switch {
+		case err == nil:
+		case s.link.Err() != nil:
+			return false
+		case errors.Is(err, core.ErrPermission), errors.Is(err, core.ErrUsage):
 			l.fail(err) // this IRMd does not let it listen
+		default: // its layer is not there yet, perhaps
+			all = false
 		}
 	}
-	return true
+	return all
 }

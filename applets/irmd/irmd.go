@@ -119,6 +119,7 @@ func (d *daemon) serve(ln *net.UnixListener) error {
 		Mux:      d.userMux(),
 		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
 		OnEnd:    d.userGone,
+		Limits:   rpc.Limits{Calls: irmctl.MaxCalls},
 	}
 	for {
 		conn, err := ln.AcceptUnix()

@@ -40,7 +40,7 @@ func Connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, error) {
 	}
 	var first error
 	for _, dir := range dirs {
-		l, err := connect(ctx, dir, cfg)
+		l, err := ConnectTo(ctx, dir, cfg)
 		if err == nil {
 			return l, nil
 		}
@@ -54,7 +54,8 @@ func Connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, error) {
 	return nil, first
 }
 
-func connect(ctx context.Context, dir string, cfg rpc.Config) (*rpc.Link, error) {
+// ConnectTo is Connect to the IRMd of the runtime directory dir.
+func ConnectTo(ctx context.Context, dir string, cfg rpc.Config) (*rpc.Link, error) {
 	conn, err := rpc.Dial(ctx, dir, Socket)
 	if err != nil {
 		return nil, fmt.Errorf("%w on %s: start one with \"irmd\" (%v)", core.ErrIRMd, filepath.Join(dir, Socket), err)
@@ -78,11 +79,16 @@ type Client struct{ link *rpc.Link }
 // Dial connects to the IRMd, as Connect does. The caller must Close the
 // Client.
 func Dial(ctx context.Context) (*Client, error) {
-	l, err := Connect(ctx, rpc.Config{Mux: rpc.NewMux()})
+	return NewClient(Connect(ctx, rpc.Config{}))
+}
+
+// NewClient makes what Connect or ConnectTo returned a Client, which owns the
+// link.
+func NewClient(link *rpc.Link, err error) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{l}, nil
+	return &Client{link}, nil
 }
 
 // Close ends the connection.

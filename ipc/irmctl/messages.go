@@ -13,6 +13,10 @@ import (
 // Socket is the name of the IRMd's socket in its runtime directory.
 const Socket = "irmd.sock"
 
+// MaxCalls is how many calls of one process the IRMd leaves unanswered at a
+// time; it refuses more with core.ErrLimit.
+const MaxCalls = 4096
+
 // What an administrator asks of the IRMd. Each call is judged by the uid of
 // its sender; a refusal is core.ErrPermission and says who would be allowed.
 var (

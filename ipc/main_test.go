@@ -1,0 +1,107 @@
+package ipc_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"o7s/applets"
+	"o7s/applets/ipcpd"
+	"o7s/applets/irmd"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/ipcptest/relay"
+	"o7s/core/ipcp/local"
+	"o7s/ipc"
+)
+
+// types are the layer types that the suite runs over: one that joins the two
+// ends of a flow, one that carries each packet itself.
+var types = []ipcp.Type{local.Type, relay.Type}
+
+// TestMain makes this binary what its name says: irmd, an IPCP, or a process
+// of a test (see roles); else it runs the tests, and looks what they leave.
+func TestMain(m *testing.M) {
+	name := filepath.Base(os.Args[0])
+	if role := roles[name]; role != nil {
+		os.Exit(runRole(role))
+	}
+	table := []applets.Applet{irmd.Applet(types)}
+	for _, typ := range types {
+		table = append(table, ipcpd.Applet(typ))
+	}
+	for _, a := range table {
+		if a.Name == name {
+			os.Exit(applets.Main(os.Args, table))
+		}
+	}
+
+	// The examples, and what is tested of Dial and Listen themselves, have an
+	// IRMd to which this process is a process like any other.
+	p, err := startSystem()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Setenv("O7S_RUNTIME_DIR", p.dir)
+	before := held()
+	status := m.Run()
+	ipc.ProcessNode().Close()
+	if left := leftSince(before); left != "" && status == 0 {
+		fmt.Fprintf(os.Stderr, "FAIL: the tests leave behind\n%s", left)
+		status = 1
+	}
+	if err := p.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// holding is what this process holds: descriptors that flows and links may
+// have, mappings of flows, goroutines of this project.
+type holding struct {
+	files, maps int
+	goroutines  []string
+}
+
+func held() holding {
+	var h holding
+	fds, _ := os.ReadDir("/proc/self/fd")
+	for _, fd := range fds {
+		what, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+		if strings.HasPrefix(what, "socket:") || strings.HasPrefix(what, "/memfd:") || what == "anon_inode:[pidfd]" {
+			h.files++
+		}
+	}
+	maps, _ := os.ReadFile("/proc/self/maps")
+	h.maps = bytes.Count(maps, []byte("memfd:o7s"))
+	buf := make([]byte, 4<<20)
+	for s := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(s, "o7s/") && !strings.Contains(s, "main_test.go") && !strings.Contains(s, "process_test.go") {
+			h.goroutines = append(h.goroutines, s)
+		}
+	}
+	return h
+}
+
+// leftSince waits until this process holds no more than before, and returns
+// what it holds all the same.
+func leftSince(before holding) string {
+	var h holding
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		// A goroutine's last act is to say that it ends.
+		h = held()
+		if h.files <= before.files && h.maps <= before.maps && len(h.goroutines) <= len(before.goroutines) {
+			return ""
+		}
+		debug.FreeOSMemory()
+	}
+	return fmt.Sprintf("%d sockets, memories and pidfds (%d before), %d mappings (%d before), %d goroutines (%d before):\n%s\n",
+		h.files, before.files, h.maps, before.maps, len(h.goroutines), len(before.goroutines), strings.Join(h.goroutines, "\n\n"))
+}

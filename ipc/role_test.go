@@ -1,0 +1,145 @@
+package ipc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"o7s/ipc"
+)
+
+// roles are what other processes of a test do, by the name that they are
+// started under. They tell the test by lines on stdout, and end when stdin
+// does.
+var roles = map[string]func(ctx context.Context, args []string) error{
+	"test-echo":   echoRole,
+	"test-client": clientRole,
+	"test-bound":  boundRole,
+	"test-dial":   dialRole,
+}
+
+func runRole(role func(context.Context, []string) error) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience) // whatever happens to the test
+	defer cancel()
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	if err := role(ctx, os.Args[1:]); err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	return 0
+}
+
+// echoRole serves its name: it answers every packet with itself.
+func echoRole(ctx context.Context, args []string) error {
+	l, err := ipc.Listen(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { l.Close() })
+	fmt.Println("listens", os.Getpid())
+	for {
+		c, err := l.AcceptFlow()
+		if err != nil {
+			return nil
+		}
+		fmt.Println("accepted")
+		go echo(c)
+	}
+}
+
+// boundRole is echoRole for the names that are bound to it.
+func boundRole(ctx context.Context, _ []string) error { return echoRole(ctx, []string{""}) }
+
+// echo answers until the end.
+func echo(c *ipc.Conn) error {
+	defer c.Close()
+	p := make([]byte, ipc.MaxPacket)
+	for {
+		n, err := c.ReadPacket(p)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = c.WritePacket(p[:n])
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// clientRole dials its name and does nothing more.
+func clientRole(ctx context.Context, args []string) error {
+	c, err := ipc.Dial(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	fmt.Println("dialed", c.ID())
+	<-ctx.Done()
+	return nil
+}
+
+// dialRole dials its name so often and closes each flow.
+func dialRole(ctx context.Context, args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for range n {
+		c, err := ipc.Dial(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		c.Close()
+	}
+	fmt.Println("done")
+	return nil
+}
+
+// role starts a process of a test and waits for its first word.
+func (w *world) role(t testing.TB, name, word string, args ...string) *process {
+	t.Helper()
+	return w.roleAs(t, name, word, nil, args...)
+}
+
+func (w *world) roleAs(t testing.TB, name, word string, attr *syscall.SysProcAttr, args ...string) *process {
+	t.Helper()
+	p, err := start(name, w.dir, attr, args...)
+	must(t, err)
+	t.Cleanup(func() {
+		if err := p.stop(); err != nil && !isSignal(err) {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("%s:\n%s", name, strings.Join(p.lines, "\n"))
+		}
+	})
+	if _, err := p.line(word, 1); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// isSignal reports whether a process was ended by a signal: those of the
+// tests do not handle SIGTERM.
+func isSignal(err error) bool {
+	e, ok := errors.AsType[*exec.ExitError](err)
+	return ok && e.Sys().(syscall.WaitStatus).Signaled()
+}
+
+// asNobody makes a process another user's.
+func asNobody() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+}
