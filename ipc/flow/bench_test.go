@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"o7s/core"
 )
 
@@ -22,17 +24,47 @@ import (
 // since machines differ more than the candidates do:
 //
 //	go test -run '^$' -bench . -count 5 ./ipc/flow
+//
+// Where the kernel puts the two processes decides much: with
+// O7S_FLOW_TEST_PIN=one both run on one processor, with =two on two.
 
-const childEnv = "O7S_FLOW_TEST_CHILD"
+const (
+	childEnv = "O7S_FLOW_TEST_CHILD"
+	pinEnv   = "O7S_FLOW_TEST_PIN"
+)
+
+// pin binds every thread of this process to a processor, if pinEnv says so.
+func pin(cpu int) {
+	switch os.Getenv(pinEnv) {
+	case "":
+		return
+	case "one":
+		cpu = 0
+	}
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		panic(err)
+	}
+	for _, t := range tasks {
+		tid, _ := strconv.Atoi(t.Name())
+		var set unix.CPUSet
+		set.Set(cpu)
+		if err := unix.SchedSetaffinity(tid, &set); err != nil {
+			panic(err)
+		}
+	}
+}
 
 func TestMain(m *testing.M) {
 	if job := os.Getenv(childEnv); job != "" {
+		pin(1)
 		if err := child(job); err != nil {
 			fmt.Fprintln(os.Stderr, "child:", err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
+	pin(0)
 	os.Exit(m.Run())
 }
 
@@ -339,6 +371,9 @@ func oneWay(b *testing.B, size int, kind string) {
 	}
 	flush()
 	b.ReportMetric(float64(sent)/b.Elapsed().Seconds()/1e6, "Mpkt/s")
+	if e, ok := c.(*End); ok {
+		b.ReportMetric(float64(e.bell.looks.Load())/b.Elapsed().Seconds(), "looks/s")
+	}
 }
 
 // BenchmarkOpen is making, opening at both ends and closing of a flow.

@@ -167,6 +167,7 @@ const (
 type reader struct {
 	half
 	ring ring.Consumer
+	lag  lag
 	poll func(uintptr) bool // e.pollRead, made once
 }
 

@@ -16,7 +16,7 @@ import (
 //   - less than 20 us is shorter than the peer's own waking, so both would
 //     fall asleep again and again.
 const (
-	spinLooks = 400        // about 0.2 us
+	spinLooks = 1200       // about 0.5 us
 	spinTime  = 20_000     // ns
 	slowYield = 200_000    // ns: the core is wanted by others
 	noSpin    = 50_000_000 // ns without spinning after that
@@ -34,6 +34,7 @@ var (
 // holder of half.mu uses it.
 type spinner struct {
 	fails, skip int
+	quick       bool // the last wait took less than quickLooks
 }
 
 // wait looks at word until it is no longer old, for at most 20 us. It reports
@@ -41,13 +42,15 @@ type spinner struct {
 // local says that the peer is a goroutine of this process.
 func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool) {
 	if !local || procs > 1 {
-		for range spinLooks {
+		for i := range spinLooks {
 			if word.Load() != old {
 				s.fails = 0
+				s.quick = i < quickLooks
 				return 0, true
 			}
 		}
 	}
+	s.quick = false
 	start := now()
 	if s.skip > 0 {
 		s.skip--
@@ -60,7 +63,7 @@ func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool
 		spinners.Add(-1)
 		return start, false
 	}
-	ok := s.loop(word, old, start, local || procs == 1)
+	ok := s.loop(word, old, start, local)
 	spinners.Add(-1)
 	if ok {
 		s.fails = 0
@@ -73,11 +76,12 @@ func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool
 	return start, false
 }
 
-func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, sched bool) bool {
+func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool) bool {
 	for last := start; ; {
-		if sched {
+		if local || procs == 1 {
 			runtime.Gosched() // the peer, or others here, may need this P
-		} else {
+		}
+		if !local {
 			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		}
 		for range spinLooks {

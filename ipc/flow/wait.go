@@ -37,7 +37,9 @@ func (e *End) noRing(err error) {
 // caller holds e.r.mu and looks again afterwards.
 func (e *End) waitRead() error {
 	word, old := e.r.ring.Watch()
+	e.r.lag.hold(e.w.ring.Shown(), e.r.ring.Packets)
 	start, ok := e.r.spin.wait(word, old, e.r.ring.Who() == process)
+	e.r.lag.waited(e.r.spin.quick)
 	if ok {
 		return nil
 	}

@@ -34,6 +34,10 @@ const (
 	// few pages. Lower starves packets of 64 KiB: right after a rewind only
 	// the old offset is free.
 	rewindMax = 512 << 10
+
+	// lookEvery is after how many bytes a producer that could start again at
+	// 0 looks whether it may.
+	lookEvery = 8 << 10
 )
 
 // The reasons for ErrFlowPeer. They are made once, since an error on this

@@ -14,6 +14,7 @@ type Producer struct {
 
 	pos  uint64 // the next free byte; the shared wpos follows at Publish
 	rpos uint64 // the consumer's position when last looked at, checked
+	look uint64 // where to look next whether the ring is empty
 	rec  uint64 // where the reserved record starts: pos, or past a skip
 
 	w words
@@ -39,8 +40,7 @@ func (p *Producer) place(need uint64) (bool, error) {
 	off := p.pos & p.mask
 	size := p.mask + 1
 	rec := p.pos
-	if off >= p.rewind && need <= off && p.w.rpos.Load() == p.pos {
-		p.rpos = p.pos
+	if off >= p.rewind && p.pos >= p.look && need <= off && p.empty() {
 		rec += size - off
 	} else if off+need > size {
 		rec += size - off
@@ -55,6 +55,18 @@ func (p *Producer) place(need uint64) (bool, error) {
 	}
 	p.rec = rec
 	return true, nil
+}
+
+// empty reports whether the consumer has read everything. It is asked only now
+// and then: a consumer that keeps up writes its position all the time, and each
+// look takes the line away from it.
+func (p *Producer) empty() bool {
+	p.look = p.pos + lookEvery
+	if p.w.rpos.Load() != p.pos {
+		return false
+	}
+	p.rpos = p.pos
+	return true
 }
 
 // reload looks at the consumer's position: between what it was and what is
@@ -118,6 +130,10 @@ func (p *Producer) Unpublished(from uint64) uint64 { return p.pos - from }
 
 // Pos returns the number of bytes that were ever committed, headers included.
 func (p *Producer) Pos() uint64 { return p.pos }
+
+// Shown returns the position that was last published, as the shared memory has
+// it: any goroutine may ask, and the answer is only a hint.
+func (p *Producer) Shown() uint64 { return p.w.wpos.Load() }
 
 // Room reports whether a packet of n bytes fits now; with half, also whether
 // the ring is at most half full, which is what a producer that slept waits for,

@@ -202,7 +202,7 @@ func TestReserveLendsTheRingAndCommitMayShorten(t *testing.T) {
 func TestEmptyRingStartsAgainAtItsBeginning(t *testing.T) {
 	for _, size := range []int{MinSize, 1 << 20, 4 << 20} {
 		p, c, _ := link(t, size)
-		limit := min(rewindMax, size/2) + 1508
+		limit := min(rewindMax, size/2) + lookEvery + 1508
 		for i := range 3 * size / 1500 {
 			put(t, p, 1500, i)
 			get(t, c, 1500, i)
