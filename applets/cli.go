@@ -45,30 +45,30 @@ func LogFlags() []cli.Flag {
 	}
 }
 
-// LogArgs returns the arguments that make another applet log as c's does.
-func LogArgs(c *cli.Context) []string {
+// LogArgs returns the arguments that make another applet log as c's does, at
+// level.
+func LogArgs(c *cli.Context, level *slog.LevelVar) []string {
 	args := []string{"--log-format", c.String("log-format")}
 	if c.Bool("stdout") {
 		args = append(args, "--stdout")
 	}
-	if l := c.String("log-level"); l != "" {
-		args = append(args, "--log-level", l)
-	}
-	return args
+	return append(args, "--log-level", logs.LevelName(level.Level()))
 }
 
-// OpenLog returns the log that the flags of c ask for. Without --stdout it is
-// syslog, or stderr on a system that has none.
-func OpenLog(c *cli.Context, env *Env) (*logs.Logger, error) {
-	level := slog.LevelInfo
+// OpenLog returns the log that the flags of c ask for, and its level, which may
+// be changed at any time. Without --stdout it is syslog, or stderr on a system
+// that has none.
+func OpenLog(c *cli.Context, env *Env) (*logs.Logger, *slog.LevelVar, error) {
+	level := new(slog.LevelVar)
 	if c.Bool("stdout") {
-		level = slog.LevelDebug
+		level.Set(slog.LevelDebug)
 	}
 	if s := c.String("log-level"); s != "" {
-		var err error
-		if level, err = logs.ParseLevel(s); err != nil {
-			return nil, Usagef("%v", err)
+		l, err := logs.ParseLevel(s)
+		if err != nil {
+			return nil, nil, Usagef("%v", err)
 		}
+		level.Set(l)
 	}
 	o := logs.Options{Level: level, Writer: env.Stderr}
 	switch c.String("log-format") {
@@ -76,15 +76,15 @@ func OpenLog(c *cli.Context, env *Env) (*logs.Logger, error) {
 	case "json":
 		o.JSON = true
 	default:
-		return nil, Usagef("unknown log format %q: it is text or json", c.String("log-format"))
+		return nil, nil, Usagef("unknown log format %q: it is text or json", c.String("log-format"))
 	}
 	if c.Bool("stdout") {
 		o.Writer = env.Stdout
 	} else if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, env.Name); err == nil {
-		return logs.NewHandler(syslogHandler{level: level, w: w}), nil
+		return logs.NewHandler(syslogHandler{level: level, w: w}), level, nil
 	}
 	o.Color = !o.JSON && Terminal(o.Writer) && os.Getenv("NO_COLOR") == ""
-	return logs.New(o), nil
+	return logs.New(o), level, nil
 }
 
 // Terminal reports whether w is a terminal.
@@ -100,12 +100,14 @@ func Terminal(w io.Writer) bool {
 // syslogHandler sends sentences to syslog, which adds the pid and the time.
 type syslogHandler struct {
 	slog.Handler // nil: what it has and this has not, nobody calls
-	level        slog.Level
+	level        slog.Leveler
 	w            *syslog.Writer
 	component    string
 }
 
-func (h syslogHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h syslogHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 func (h syslogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for _, a := range attrs {

@@ -47,3 +47,13 @@ func QoSByName(name string) (QoS, bool) {
 	}
 	return QoS{}, false
 }
+
+// QoSName returns the word for q, "custom" where there is none.
+func QoSName(q QoS) string {
+	for _, name := range []string{"raw", "raw_no_errors", "best", "video", "voice", "data"} {
+		if named, _ := QoSByName(name); named == q {
+			return name
+		}
+	}
+	return "custom"
+}

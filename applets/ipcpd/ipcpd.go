@@ -35,7 +35,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 					if noLink != nil {
 						return applets.Usagef("this is the process of a %s layer, which irmd starts: irm ipcp bootstrap type %s name NAME layer LAYER", typ.Name, typ.Name)
 					}
-					log, err := applets.OpenLog(c, env)
+					log, level, err := applets.OpenLog(c, env)
 					if err != nil {
 						return err
 					}
@@ -49,6 +49,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 					p := ipcp.NewProcess(typ, host, log)
 					mux := rpc.NewMux()
 					ipcpctl.HandleControl(mux, p)
+					ipcpctl.HandleLogLevel(mux, level)
 					link, err := rpc.New(conn, rpc.Config{
 						Mux: mux,
 						// Without an irmd there is nobody to serve.

@@ -14,6 +14,8 @@ const pageBytes = rpc.MaxMessage / 2
 // handleAdmin registers the methods of administrators. A handler translates
 // and calls; who may do it is decided in package irm.
 func (d *daemon) handleAdmin(m *rpc.Mux) {
+	d.handleSee(m)
+	d.handleLog(m)
 	rpc.HandleBlocking(m, irmctl.CreateIPCP, func(ctx context.Context, l *rpc.Link, r *irmctl.IPCPReq) (*irmctl.PID, error) {
 		pid, err := d.m.CreateIPCP(ctx, caller(l), r.Name, r.Type)
 		return &irmctl.PID{PID: pid}, err

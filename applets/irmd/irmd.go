@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/user"
@@ -51,15 +52,17 @@ func Applet(types []ipcp.Type) applets.Applet {
 
 // daemon is an irmd that runs.
 type daemon struct {
-	log *logs.Logger
-	m   *irm.Manager
+	log   *logs.Logger
+	level *slog.LevelVar
+	dir   string // the runtime directory
+	m     *irm.Manager
 
 	mu    sync.Mutex // guards links
 	links map[*rpc.Link]bool
 }
 
 func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
-	log, err := applets.OpenLog(c, env)
+	log, level, err := applets.OpenLog(c, env)
 	if err != nil {
 		return err
 	}
@@ -75,8 +78,8 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	defer unlock()
 
-	d := &daemon{log: log, links: make(map[*rpc.Link]bool)}
-	spawn := &spawner{args: applets.LogArgs(c)}
+	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool)}
+	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: newMemory(),
 		Spawner: spawn,

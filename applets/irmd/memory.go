@@ -7,6 +7,7 @@ import (
 
 	"o7s/core/registry"
 	"o7s/ipc/flow"
+	"o7s/ipc/meter"
 )
 
 // memory makes the memory of flows. It is irm.Memory.
@@ -15,12 +16,15 @@ type memory struct{ ring int }
 func newMemory() *memory { return &memory{ring: flow.DefaultRing} }
 
 // end is one end of a flow's memory on its way to a process: the memory, which
-// the other end shares until both are closed, and one end of the bell.
+// the other end and the meters share until all are closed, and one end of the
+// bell.
 type end struct {
 	kit  *flow.Kit
 	side int
-	open *atomic.Int32 // ends of kit
+	open *atomic.Int32 // ends and meters of kit
 }
+
+var _ registry.Metered = (*end)(nil)
 
 // NewFlow implements irm.Memory.
 func (m *memory) NewFlow() (a, b registry.End, err error) {
@@ -36,8 +40,40 @@ func (m *memory) NewFlow() (a, b registry.End, err error) {
 // Close implements registry.End.
 func (e *end) Close() error {
 	unix.Close(e.kit.Bell[e.side])
+	e.release()
+	return nil
+}
+
+func (e *end) release() {
 	if e.open.Add(-1) == 0 {
 		unix.Close(e.kit.Mem)
 	}
+}
+
+// Meter implements registry.Metered. It keeps the descriptor of the memory,
+// one for a flow, which the ends would else have closed, and maps nothing.
+func (e *end) Meter() registry.Meter {
+	e.open.Add(1)
+	return flowMeter{e}
+}
+
+type flowMeter struct{ e *end }
+
+// Count implements registry.Meter.
+func (m flowMeter) Count() (registry.Count, error) {
+	d, err := meter.Read(m.e.kit.Mem)
+	if err != nil {
+		return registry.Count{}, err
+	}
+	ours, theirs := d[m.e.side], d[1-m.e.side]
+	return registry.Count{
+		Sent: ours.Written, Unread: ours.Written - ours.Read,
+		Read: theirs.Read, Waiting: theirs.Written - theirs.Read,
+	}, nil
+}
+
+// Close implements registry.Meter.
+func (m flowMeter) Close() error {
+	m.e.release()
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 // irm.Spawner.
 type spawner struct {
 	m    *irm.Manager
-	args []string // for the log
+	args func() []string // for the log, as it is now
 }
 
 const (
@@ -44,7 +44,7 @@ func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Chi
 	}
 	defer theirs.Close()
 	// Not the path of the executable, which may be replaced or gone by now.
-	cmd := exec.Command("/proc/self/exe", s.args...)
+	cmd := exec.Command("/proc/self/exe", s.args()...)
 	cmd.Args[0] = "ipcpd-" + i.Type.Name
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}

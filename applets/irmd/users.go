@@ -18,10 +18,15 @@ type process struct {
 }
 
 // FlowArrived implements registry.User.
-func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End) error {
+func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End, done func(int, error)) {
 	me := e.(*end) // this program's memory makes no other
-	return rpc.Notify(u.link, irmctl.Arrived, &irmctl.ArrivedMsg{
-		Listener: l.ID, Name: f.Name, Flow: flowMsg(f, me),
+	msg := irmctl.ArrivedMsg{Listener: l.ID, Name: f.Name, Flow: flowMsg(f, me)}
+	rpc.Go(u.link, irmctl.Arrived, &msg, func(r *rpc.Reply[irmctl.Credit], err error) {
+		if err != nil {
+			done(0, err)
+			return
+		}
+		done(r.Body.N, nil)
 	}, me.kit.Mem, me.kit.Bell[me.side])
 }
 

@@ -143,7 +143,7 @@ func (m *Manager) responded(f *registry.Flow, err error) {
 	end := f.End
 	f.End = nil
 	m.mu.Unlock()
-	_ = m.deliver(f, end) // the process that asked is another system's
+	m.deliver(f, end, func(error) {}) // the process that asked is another system's
 }
 
 func wentAway(name string) error {
@@ -170,30 +170,43 @@ func (m *Manager) join(client, server *registry.Flow) {
 	}
 	m.mu.Lock()
 	client.End = a
+	client.Watch(a)
+	server.Watch(b)
 	m.mu.Unlock()
-	if err := m.deliver(server, b); err != nil {
-		waiting.giveUp(err)
-		return
-	}
-	m.answer(client)
+	m.deliver(server, b, func(err error) {
+		if err != nil {
+			waiting.giveUp(err)
+			return
+		}
+		m.answer(client)
+	})
 }
 
-// deliver hands f to the process that accepts it.
-func (m *Manager) deliver(f *registry.Flow, end registry.End) error {
+// deliver hands f to the process that accepts it. then is called when that
+// has it, and accepts again: whoever dialled is answered after that, so a flow
+// that Dial returns has reached its server.
+func (m *Manager) deliver(f *registry.Flow, end registry.End, then func(error)) {
 	if end == nil {
 		// The other end has gone since; or the IPCP forgot the memory.
 		m.userLeft(f, core.ErrFlowDown, func(error) {})
 		m.credit(f)
-		return fmt.Errorf("%w: the other end of the flow to %q has gone", core.ErrNotAllocated, f.Name)
+		then(fmt.Errorf("%w: the other end of the flow to %q has gone", core.ErrNotAllocated, f.Name))
+		return
 	}
-	err := f.User.User.FlowArrived(f.Listener, f, end)
+	f.User.User.FlowArrived(f.Listener, f, end, func(credit int, err error) {
+		if err != nil {
+			m.userLeft(f, core.ErrFlowDown, func(error) {})
+			then(wentAway(f.Name))
+			return
+		}
+		if credit > 0 {
+			// A listener that was closed meanwhile needs none.
+			_ = m.Accept(f.User, f.Listener.ID, credit)
+		}
+		m.tellDown(f)
+		then(nil)
+	})
 	end.Close()
-	if err != nil {
-		m.userLeft(f, core.ErrFlowDown, func(error) {})
-		return wentAway(f.Name)
-	}
-	m.tellDown(f)
-	return nil
 }
 
 // tellDown tells the process that has just got f if its IPCP ended meanwhile.
@@ -254,6 +267,7 @@ func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error)
 	err = m.mayAttachLocked(i, id)
 	if err == nil {
 		m.reg.Flow(id).End = ours
+		m.reg.Flow(id).Watch(ours)
 	}
 	m.mu.Unlock()
 	if err != nil {

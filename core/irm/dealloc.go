@@ -134,12 +134,15 @@ func (m *Manager) providerLeft(f *registry.Flow, err error) {
 
 // removeLocked ends f. What it returns is called once m.mu is free.
 func (m *Manager) removeLocked(f *registry.Flow) (finish func()) {
-	end, waiting := f.End, m.allocs[f.Peer]
+	end, waiting, meter := f.End, m.allocs[f.Peer], f.TakeMeter()
 	f.End = nil
 	m.reg.RemoveFlow(f)
 	return func() {
 		if end != nil {
 			end.Close()
+		}
+		if meter != nil {
+			meter.Close()
 		}
 		if waiting != nil {
 			waiting.giveUp(wentAway(f.Name))

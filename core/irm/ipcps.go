@@ -78,6 +78,7 @@ func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ, layer 
 	}
 	m.mu.Lock()
 	i.Layer, i.Hash = layer, alg
+	m.reg.Bootstrapped(i)
 	m.mu.Unlock()
 	m.log.Infof("Bootstrapped IPCP %d in layer %s.", i.PID, layer)
 	return i.PID, nil
@@ -149,6 +150,7 @@ func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
 	m.mu.Lock()
 	i.PID, i.Control = child.PID(), child
 	m.children[i] = child
+	m.reg.Started(i)
 	stopping := m.stopping
 	m.mu.Unlock()
 	if stopping { // Stop has not seen this one

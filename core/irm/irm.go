@@ -17,11 +17,13 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/logs"
 	"o7s/core/registry"
+	"o7s/core/view"
 )
 
 // Caller is who calls, by the kernel's word.
@@ -75,6 +77,9 @@ type Manager struct {
 	allocs   map[*registry.Flow]*allocation // not answered yet
 	children map[*registry.IPCP]Child
 	stopping bool
+	watchers map[*func(view.Event)]bool
+
+	started time.Time
 
 	wg sync.WaitGroup // the goroutines of slow name look-ups
 }
@@ -86,6 +91,8 @@ func New(cfg Config) *Manager {
 		reg:      registry.New(),
 		allocs:   make(map[*registry.Flow]*allocation),
 		children: make(map[*registry.IPCP]Child),
+		watchers: make(map[*func(view.Event)]bool),
+		started:  time.Now(),
 	}
 }
 

@@ -103,6 +103,19 @@ func ParseLevel(s string) (slog.Level, error) {
 	return 0, fmt.Errorf("unknown log level %q: it is debug, info, warn or error", s)
 }
 
+// LevelName returns the word for level, of which ParseLevel knows the meaning.
+func LevelName(level slog.Level) string {
+	switch Level(level) {
+	case "DB":
+		return "debug"
+	case "II":
+		return "info"
+	case "WW":
+		return "warn"
+	}
+	return "error"
+}
+
 type handler struct {
 	o         Options
 	mu        *sync.Mutex // serializes Writes, shared by all components

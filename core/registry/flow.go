@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"o7s/core"
 )
@@ -54,7 +55,14 @@ type Flow struct {
 	// End is the process's end of the memory where the layer has attached
 	// itself, until the process gets it.
 	End End
+	// Since is when the flow was asked for.
+	Since time.Time
+	// Asked is set at the end of the process that asked for the flow.
+	Asked bool
+	// Meter counts what passes in the memory; nil where there is none.
+	Meter Meter
 
+	r     *Registry
 	state FlowState
 }
 
@@ -68,19 +76,26 @@ func (f *Flow) SetState(to FlowState) error {
 		return fmt.Errorf("%w: flow %d is %v and does not become %v", core.ErrState, f.ID, f.state, to)
 	}
 	f.state = to
+	switch to {
+	case Allocated:
+		f.r.flowChanged("flow.allocated", f)
+	case UserGone, ProviderGone:
+		f.r.flowChanged("flow.deallocating", f)
+	}
 	return nil
 }
 
 // NewFlow makes an end with the lowest free id: AllocPending for user, or
 // ReqArrived where that is nil.
 func (r *Registry) NewFlow(user *Process, provider *IPCP, name string, qos core.QoS) *Flow {
-	f := &Flow{ID: core.FlowID(r.ids.Take()), Name: name, QoS: qos, Provider: provider, state: ReqArrived}
+	f := &Flow{ID: core.FlowID(r.ids.Take()), Name: name, QoS: qos, Provider: provider, Since: time.Now(), r: r, state: ReqArrived}
 	if user != nil {
-		f.state = AllocPending
+		f.state, f.Asked = AllocPending, true
 		r.Assign(f, user)
 	}
 	r.flows[f.ID] = f
 	provider.flows[f.ID] = f
+	r.flowChanged("flow.requested", f)
 	return f
 }
 
@@ -119,4 +134,5 @@ func (r *Registry) RemoveFlow(f *Flow) {
 		f.Peer = nil
 	}
 	r.ids.Release(int(f.ID))
+	r.flowChanged("flow.deallocated", f)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"o7s/core"
+	"o7s/core/view"
 )
 
 // Policy says which of the processes bound to a name gets the next flow.
@@ -52,6 +53,7 @@ func (r *Registry) CreateName(name string, policy Policy) (created bool, err err
 		return false, nil
 	}
 	r.names[name] = &Name{Name: name, Policy: policy}
+	r.changed(view.Event{Event: "name.created", Name: name})
 	return true, nil
 }
 
@@ -59,7 +61,12 @@ func (r *Registry) CreateName(name string, policy Policy) (created bool, err err
 func (r *Registry) Name(name string) *Name { return r.names[name] }
 
 // DestroyName forgets the name. Its bindings stay, and wait for a name.
-func (r *Registry) DestroyName(name string) { delete(r.names, name) }
+func (r *Registry) DestroyName(name string) {
+	if r.names[name] != nil {
+		delete(r.names, name)
+		r.changed(view.Event{Event: "name.destroyed", Name: name})
+	}
+}
 
 // Names returns all names, sorted.
 func (r *Registry) Names() []*Name {
@@ -106,6 +113,7 @@ func (r *Registry) Bind(name string, p *Process, listener bool) (bound bool) {
 		p.bound[name] = why
 		b.procs = append(b.procs, p)
 		bound = true
+		r.processChanged("process.bound", name, p)
 	}
 	if listener {
 		why.listeners++
@@ -142,6 +150,7 @@ func (r *Registry) Unbind(name string, p *Process, listener bool) (unbound bool)
 // drop ends the binding of p to name, whatever its reasons.
 func (r *Registry) drop(name string, p *Process) {
 	delete(p.bound, name)
+	r.processChanged("process.unbound", name, p)
 	b := r.bindings[name]
 	b.procs = slices.DeleteFunc(b.procs, func(q *Process) bool { return q == p })
 	if len(b.procs) == 0 && len(b.waiting) == 0 {

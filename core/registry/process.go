@@ -30,8 +30,10 @@ type Process struct {
 
 // User is the way to a process.
 type User interface {
-	// FlowArrived hands a listener a flow; end is lent for the call.
-	FlowArrived(l *Listener, f *Flow, end End) error
+	// FlowArrived hands a listener a flow; end is lent for the call. done
+	// is called once, with the credit of the flows that it accepts now, or
+	// the reason why it has not got this one.
+	FlowArrived(l *Listener, f *Flow, end End, done func(credit int, err error))
 	// FlowDown says that a flow has ended, and why.
 	FlowDown(id core.FlowID, code core.Errno)
 }
@@ -54,6 +56,7 @@ func (r *Registry) AddProcess(p *Process) {
 	p.listeners = make(map[uint32]*Listener)
 	p.flows = make(map[core.FlowID]*Flow)
 	r.procs[p.PID] = p
+	r.processChanged("process.added", "", p)
 }
 
 // Process returns the process with that pid, or nil.
@@ -63,6 +66,7 @@ func (r *Registry) Process(pid int) *Process { return r.procs[pid] }
 func (r *Registry) RemoveProcess(p *Process) {
 	if r.procs[p.PID] == p {
 		delete(r.procs, p.PID)
+		r.processChanged("process.removed", "", p)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package registry holds the tables of one system: names and their bindings,
 // processes and their listeners, IPCPs and their registrations, flows; and the
-// state machine of each. It calls nobody and logs nothing: package core/irm
-// decides, under its lock. Nothing here is safe for concurrent use.
+// state machine of each. It logs nothing and calls nobody but Changed: package
+// core/irm decides, under its lock. Nothing here is safe for concurrent use.
 package registry
 
 import (
@@ -13,6 +13,7 @@ import (
 	"o7s/core"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
+	"o7s/core/view"
 )
 
 // Registry is the tables of one system.
@@ -23,6 +24,10 @@ type Registry struct {
 	bindings map[string]*Binding
 	flows    map[core.FlowID]*Flow
 	ids      core.IDSet
+
+	// Changed is told of each change, where it is not nil. It must not call
+	// back.
+	Changed func(view.Event)
 }
 
 // New returns an empty Registry.
@@ -49,6 +54,7 @@ type IPCP struct {
 	// Busy is set while an administrator's call works on it.
 	Busy bool
 
+	r     *Registry
 	regs  map[core.Hash]string // names registered with it
 	flows map[core.FlowID]*Flow
 }
@@ -72,10 +78,16 @@ func (i *IPCP) Knows(name string) bool {
 }
 
 // Register notes that name is registered with i, Unregister that it is not.
-func (i *IPCP) Register(name string) { i.regs[i.Hash.Sum(name)] = name }
+func (i *IPCP) Register(name string) {
+	i.regs[i.Hash.Sum(name)] = name
+	i.r.ipcpChanged("name.registered", name, i)
+}
 
 // Unregister implements the other direction of Register.
-func (i *IPCP) Unregister(name string) { delete(i.regs, i.Hash.Sum(name)) }
+func (i *IPCP) Unregister(name string) {
+	delete(i.regs, i.Hash.Sum(name))
+	i.r.ipcpChanged("name.unregistered", name, i)
+}
 
 // AddIPCP takes the name for a new IPCP. An IPCP of that name is
 // core.ErrExists.
@@ -83,7 +95,7 @@ func (r *Registry) AddIPCP(name string, typ ipcp.Type) (*IPCP, error) {
 	if i, ok := r.ipcps[name]; ok {
 		return nil, fmt.Errorf("%w: an IPCP %q of type %s", core.ErrExists, name, i.Type.Name)
 	}
-	i := &IPCP{Name: name, Type: typ, regs: make(map[core.Hash]string), flows: make(map[core.FlowID]*Flow)}
+	i := &IPCP{Name: name, Type: typ, r: r, regs: make(map[core.Hash]string), flows: make(map[core.FlowID]*Flow)}
 	r.ipcps[name] = i
 	return i, nil
 }
@@ -93,6 +105,9 @@ func (r *Registry) AddIPCP(name string, typ ipcp.Type) (*IPCP, error) {
 func (r *Registry) RemoveIPCP(i *IPCP) {
 	if r.ipcps[i.Name] == i {
 		delete(r.ipcps, i.Name)
+		if i.PID != 0 {
+			r.ipcpChanged("ipcp.removed", "", i)
+		}
 	}
 }
 

@@ -1,0 +1,125 @@
+package registry
+
+import (
+	"o7s/core"
+	"o7s/core/view"
+)
+
+// changed tells the watcher, if there is one, of a change.
+func (r *Registry) changed(e view.Event) {
+	if r.Changed != nil {
+		r.Changed(e)
+	}
+}
+
+func (r *Registry) flowChanged(event string, f *Flow) {
+	if r.Changed == nil {
+		return
+	}
+	id := f.ID
+	e := view.Event{Event: event, Flow: &id, Name: f.Name, IPCP: f.Provider.Name, Layer: f.Provider.Layer, State: f.state.String()}
+	if f.User != nil {
+		e.PID, e.Program = f.User.PID, f.User.Program
+	}
+	r.changed(e)
+}
+
+func (r *Registry) processChanged(event, name string, p *Process) {
+	if r.Changed != nil {
+		r.changed(view.Event{Event: event, Name: name, PID: p.PID, Program: p.Program})
+	}
+}
+
+func (r *Registry) ipcpChanged(event, name string, i *IPCP) {
+	if r.Changed != nil {
+		r.changed(view.Event{Event: event, Name: name, IPCP: i.Name, PID: i.PID, Layer: i.Layer})
+	}
+}
+
+// Meter reads what has passed in the memory of a flow, as one end sees it,
+// without a word to either end.
+type Meter interface {
+	Count() (Count, error)
+	Close() error
+}
+
+// Count is positions in the rings, in bytes: what an end has sent and of it
+// the other end not read yet; what it has read and what waits for it.
+type Count struct{ Sent, Unread, Read, Waiting uint64 }
+
+// Metered is an End that knows a Meter for its side of the memory.
+type Metered interface{ Meter() Meter }
+
+// Watch remembers how to count what passes at f's end e of the memory.
+func (f *Flow) Watch(e End) {
+	if m, ok := e.(Metered); ok && f.Meter == nil && f.state != Deallocated {
+		f.Meter = m.Meter()
+	}
+}
+
+// TakeMeter returns f's Meter for the caller to close, or nil.
+func (f *Flow) TakeMeter() Meter {
+	m := f.Meter
+	f.Meter = nil
+	return m
+}
+
+// Accepting reports whether p takes a flow to name at the moment; to any name
+// where that is "".
+func (p *Process) Accepting(name string) bool {
+	if name != "" {
+		l := p.listenerFor(name)
+		return l != nil && l.Credit > 0
+	}
+	for _, l := range p.listeners {
+		if l.Credit > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Listeners returns how many listeners p has.
+func (p *Process) Listeners() int { return len(p.listeners) }
+
+// Bootstrapped says that i is a member of layer from now on.
+func (r *Registry) Bootstrapped(i *IPCP) { r.ipcpChanged("ipcp.bootstrapped", "", i) }
+
+// Started says that i has a process from now on.
+func (r *Registry) Started(i *IPCP) { r.ipcpChanged("ipcp.created", "", i) }
+
+// Waiting returns how many flows wait until a process accepts for b's name.
+func (b *Binding) Waiting() int {
+	if b == nil {
+		return 0
+	}
+	return len(b.waiting)
+}
+
+// Registrations returns the names registered with i, by hash.
+func (i *IPCP) Registrations() map[core.Hash]string { return i.regs }
+
+// Bindings returns all bindings, in no order.
+func (r *Registry) Bindings() map[string]*Binding { return r.bindings }
+
+// Processes returns all processes, in no order.
+func (r *Registry) Processes() map[int]*Process { return r.procs }
+
+// FlowCount returns how many ends there are.
+func (r *Registry) FlowCount() int { return len(r.flows) }
+
+// Held reports whether something is bound to b's name: then its UID holds it.
+func (b *Binding) Held() bool { return b != nil && len(b.procs) > 0 }
+
+// BoundBy tells why p is bound to name: by bind (process) or by a listener of
+// its own.
+func (p *Process) BoundBy(name string) string {
+	why := p.bound[name]
+	switch {
+	case why == nil:
+		return ""
+	case why.asked:
+		return "process"
+	}
+	return "listener"
+}

@@ -1,0 +1,158 @@
+// Package view holds the rows in which a system shows itself: what an
+// administrator lists, watches and scripts. It decides nothing and formats
+// nothing. The keys of the JSON form are part of the user interface: docs/json.md
+// explains them, and a key that is there stays.
+//
+// Rows are flat and refer to each other by name, pid and id, so that each list
+// travels in pages of any size; who wants a tree joins them.
+package view
+
+import (
+	"fmt"
+
+	"o7s/core"
+)
+
+// System is the IRMd itself. Times are RFC 3339 texts.
+type System struct {
+	Version    string `json:"version"`
+	PID        int    `json:"pid"`
+	UID        int    `json:"uid"`
+	RuntimeDir string `json:"runtime_dir"`
+	Started    string `json:"started"`
+	LogLevel   string `json:"log_level"`
+	IPCPs      int    `json:"ipcp_count"`
+	Names      int    `json:"name_count"`
+	Processes  int    `json:"process_count"`
+	Flows      int    `json:"flow_count"`
+}
+
+// IPCP is an IPC process. Layer is empty before bootstrap.
+type IPCP struct {
+	Name  string `json:"name"`
+	PID   int    `json:"pid"`
+	Type  string `json:"type"`
+	State string `json:"state"` // boot or operational
+	Layer string `json:"layer"`
+	Hash  string `json:"hash"` // of the layer's directory
+	Names int    `json:"name_count"`
+	Flows int    `json:"flow_count"` // ends that it provides
+}
+
+// Name is a name that exists, or that something is bound to. Policy is empty
+// where it does not exist.
+type Name struct {
+	Name      string `json:"name"`
+	Exists    bool   `json:"exists"`
+	Policy    string `json:"policy"`
+	HolderUID int    `json:"holder_uid"` // of its first binding; -1: nobody
+	Layers    int    `json:"layer_count"`
+	Processes int    `json:"process_count"`
+	Programs  int    `json:"program_count"`
+	Waiting   int    `json:"waiting_count"` // flows that no process has accepted yet
+}
+
+// Registration is a name that a layer knows, with its hash there.
+type Registration struct {
+	Name  string `json:"name"`
+	IPCP  string `json:"ipcp"`
+	Layer string `json:"layer"`
+	Hash  string `json:"hash"`
+}
+
+// Binding is a process that may accept flows for a name.
+type Binding struct {
+	Name      string `json:"name"`
+	PID       int    `json:"pid"`
+	By        string `json:"by"`        // process, program or listener
+	Accepting bool   `json:"accepting"` // it takes a flow at this moment
+}
+
+// Program is a program whose instances accept flows for a name.
+type Program struct {
+	Name    string   `json:"name"`
+	Path    string   `json:"path"`
+	UID     int      `json:"uid"` // who bound it
+	Auto    bool     `json:"auto"`
+	Args    []string `json:"args"`
+	Pause   int64    `json:"pause_ms"` // until it may be started again
+	Running int      `json:"running_count"`
+}
+
+// Process is a process that uses flows.
+type Process struct {
+	PID       int    `json:"pid"`
+	UID       int    `json:"uid"`
+	Program   string `json:"program"`
+	Path      string `json:"path"`
+	Names     int    `json:"name_count"`
+	Listeners int    `json:"listener_count"`
+	Accepting bool   `json:"accepting"` // it takes a flow at this moment
+	Flows     int    `json:"flow_count"`
+	Auto      bool   `json:"auto"` // the IRMd has started it
+}
+
+// Flow is one end of a flow. The byte counts are positions in the rings of its
+// memory: packets, with 8 bytes of header and the padding of each, and the
+// room skipped where a ring starts again at its beginning. They never fall.
+type Flow struct {
+	ID      core.FlowID `json:"id"`
+	Peer    int         `json:"peer_id"` // the other end on this system; -1: it is not on this system
+	Name    string      `json:"name"`
+	Role    string      `json:"role"` // client asked for it, server accepts it
+	State   string      `json:"state"`
+	PID     int         `json:"pid"` // 0: no process has accepted it yet
+	Program string      `json:"program"`
+	IPCP    string      `json:"ipcp"`
+	Layer   string      `json:"layer"`
+	QoS     string      `json:"qos"`
+	Since   string      `json:"since"`
+	Counted bool        `json:"counted"` // the four counts below are known
+	Sent    uint64      `json:"sent_ring_bytes"`
+	Unread  uint64      `json:"sent_unread_ring_bytes"`
+	Read    uint64      `json:"read_ring_bytes"`
+	Waiting uint64      `json:"read_waiting_ring_bytes"`
+}
+
+// Event is a change of the system. What it is about is in the fields that are
+// not empty.
+type Event struct {
+	Time    string       `json:"time"`
+	Event   string       `json:"event"` // flow.allocated
+	Name    string       `json:"name,omitempty"`
+	PID     int          `json:"pid,omitempty"`
+	Program string       `json:"program,omitempty"`
+	IPCP    string       `json:"ipcp,omitempty"`
+	Layer   string       `json:"layer,omitempty"`
+	Flow    *core.FlowID `json:"flow_id,omitempty"`
+	State   string       `json:"state,omitempty"`
+	Lost    int          `json:"lost_count,omitempty"` // events that came too fast to be told
+}
+
+// Row is what lists of rows are sorted by and continued after: a page begins
+// with the first row whose Key is greater than the last one's before it.
+type Row interface{ Key() string }
+
+// Key implements Row.
+func (i IPCP) Key() string { return i.Name }
+
+// Key implements Row.
+func (n Name) Key() string { return n.Name }
+
+// Key implements Row.
+func (r Registration) Key() string { return r.Name + "\x00" + r.IPCP }
+
+// Key implements Row.
+func (b Binding) Key() string { return b.Name + "\x00" + number(b.PID) }
+
+// Key implements Row.
+func (p Program) Key() string { return p.Name + "\x00" + p.Path + "\x00" + number(p.UID) }
+
+// Key implements Row.
+func (p Process) Key() string { return number(p.PID) }
+
+// Key implements Row.
+func (f Flow) Key() string { return number(int(f.ID)) }
+
+// number returns n so that texts sort as numbers do.
+func number(n int) string { return fmt.Sprintf("%010d", n) }

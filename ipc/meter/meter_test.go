@@ -1,0 +1,62 @@
+package meter
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/ipc/flow"
+)
+
+// TestRead counts what a real flow carries: a packet of 100 bytes takes 112
+// bytes of ring.
+func TestRead(t *testing.T) {
+	kit, err := flow.NewKit(flow.DefaultRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kit.Close()
+	var ends [2]*flow.End
+	for side := range ends {
+		if ends[side], err = kit.Open(side); err != nil {
+			t.Fatal(err)
+		}
+		defer ends[side].Close()
+	}
+	const packet, record = 100, 112
+	p := make([]byte, packet)
+	for side := range ends {
+		for range 3 + side {
+			if err := ends[side].WritePacket(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := [2]Direction{{Written: 3 * record}, {Written: 4 * record}}
+	if got, err := Read(kit.Mem); err != nil || got != want {
+		t.Errorf("got %+v, error %v, want %+v", got, err, want)
+	}
+}
+
+// TestHostile: nonsense in the header is nonsense in the figures, and no more.
+func TestHostile(t *testing.T) {
+	kit, err := flow.NewKit(flow.DefaultRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kit.Close()
+	junk := make([]byte, 4096)
+	for i := range junk {
+		junk[i] = 0xff
+	}
+	if _, err := unix.Pwrite(kit.Mem, junk, 0); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Read(kit.Mem)
+	if err != nil || d[0].Written != ^uint64(0) || d[0].Written < d[0].Read {
+		t.Errorf("got %+v, error %v", d, err)
+	}
+	if _, err := Read(-1); err == nil {
+		t.Error("no error for a bad descriptor")
+	}
+}
