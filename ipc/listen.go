@@ -4,19 +4,15 @@ import (
 	"context"
 	"net"
 	"sync"
-	"time"
 
 	"o7s/core"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
 
-// backlog is how many flows may arrive at a listener before the next Accept.
+// backlog is how many flows may arrive at a listener before the program takes
+// one; as many may be on the way to it.
 const backlog = 8
-
-// creditTime bounds how long AcceptFlow waits until the IRMd has heard that
-// one more flow may arrive.
-const creditTime = time.Second
 
 // Listener accepts flows. Several goroutines may call its methods at once.
 type Listener struct {
@@ -31,8 +27,9 @@ type Listener struct {
 
 	session *session // guarded by n.mu; nil while the IRMd has gone
 
-	mu     sync.Mutex // guards shut
+	mu     sync.Mutex // guards the fields below
 	shut   bool       // no more into queue
+	owed   int        // credit that the IRMd gets as the program takes flows
 	failed error      // an IRMd does not let it listen
 }
 
@@ -74,8 +71,8 @@ func (n *node) addListener(ctx context.Context, name string, o options) (*Listen
 	n.lastID++
 	l := &Listener{
 		n: n, id: n.lastID, name: name, o: o,
-		// A lost session's flows may still be here as the next one's arrive.
-		queue: make(chan *Conn, 2*backlog), news: make(chan error, 1), closed: make(chan struct{}),
+		// Those that wait, those on the way, and a lost session's.
+		queue: make(chan *Conn, 3*backlog), news: make(chan error, 1), closed: make(chan struct{}),
 	}
 	n.listeners[l.id] = l // before the IRMd knows it: a flow may arrive at once
 	n.mu.Unlock()
@@ -88,6 +85,9 @@ func (n *node) addListener(ctx context.Context, name string, o options) (*Listen
 
 // listen makes l known to the IRMd of s.
 func (l *Listener) listen(ctx context.Context, s *session) error {
+	l.mu.Lock()
+	l.owed = 0
+	l.mu.Unlock()
 	req := irmctl.ListenReq{ID: l.id, Name: l.name, Credit: backlog, Layers: l.o.layers}
 	late := func(*rpc.Reply[rpc.Empty]) { l.unlisten(s) } // nobody knows it
 	if _, err := rpc.Do(ctx, s.link, irmctl.Listen, &req, late); err != nil {
@@ -130,19 +130,22 @@ func (l *Listener) fail(err error) {
 	l.Close()
 }
 
-// offer queues a flow that arrived; false where l takes none.
-func (l *Listener) offer(c *Conn) bool {
+// offer queues a flow that arrived, once it has told credit how many more may;
+// false where l takes none.
+func (l *Listener) offer(c *Conn, credit func(int)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.shut {
+	if l.shut || len(l.queue) == cap(l.queue) { // or an IRMd that cannot count
 		return false
 	}
-	select {
-	case l.queue <- c:
-		return true
-	default: // more than the credit: not from an IRMd that counts
-		return false
+	if len(l.queue) < backlog {
+		credit(1)
+	} else {
+		l.owed++
+		credit(0)
 	}
+	l.queue <- c
+	return true
 }
 
 // Accept implements net.Listener; the net.Conn is a *Conn.
@@ -185,23 +188,16 @@ func (l *Listener) over() error {
 	return opError("accept", l.Addr(), core.ErrClosed)
 }
 
-// credit tells the IRMd of the session from that one more flow may arrive, and
-// waits until it has heard: whoever serves the flow that was just accepted, and is seen to serve
-// it, accepts again already.
+// credit tells the IRMd that one more flow may arrive, where offer has not.
 func (l *Listener) credit(from *session) {
-	if from.link.Err() != nil { // another IRMd has given credit of its own
-		return
+	l.mu.Lock()
+	owed := l.owed > 0
+	if owed {
+		l.owed--
 	}
-	heard := make(chan struct{})
-	rpc.Go(from.link, irmctl.Accept, &irmctl.AcceptReq{Listener: l.id, Credit: 1}, func(*rpc.Reply[rpc.Empty], error) {
-		close(heard)
-	})
-	t := time.NewTimer(creditTime)
-	defer t.Stop()
-	select {
-	case <-heard:
-	case <-l.closed:
-	case <-t.C: // it will hear in its own time
+	l.mu.Unlock()
+	if owed { // an IRMd that has gone counts no more
+		_ = rpc.Notify(from.link, irmctl.Accept, &irmctl.AcceptReq{Listener: l.id, Credit: 1})
 	}
 }
 

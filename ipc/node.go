@@ -146,17 +146,21 @@ func (s *session) dealloc(id core.FlowID) {
 	rpc.Go(s.link, irmctl.Dealloc, &irmctl.FlowRef{ID: id}, func(*rpc.Reply[rpc.Empty], error) {})
 }
 
-// arrived is the IRMd's word that a listener has a flow.
-func (s *session) arrived(call *rpc.Call[rpc.Empty], msg *irmctl.ArrivedMsg) {
+// arrived is the IRMd's word that a listener has a flow. The answer comes
+// before any program has the Conn: whoever is seen to serve a flow accepts the
+// next one already.
+func (s *session) arrived(call *rpc.Call[irmctl.Credit], msg *irmctl.ArrivedMsg) {
 	c, err := s.open(&msg.Flow, call.TakeFiles(), msg.Name, "")
 	if err != nil { // the IRMd's mistake, or no memory to map it
+		call.Fail(err)
 		return
 	}
 	s.n.mu.Lock()
 	l := s.n.listeners[msg.Listener]
 	s.n.mu.Unlock()
-	if l == nil || !l.offer(c) {
+	if l == nil || !l.offer(c, func(credit int) { _ = call.Reply(&irmctl.Credit{N: credit}) }) {
 		c.discard()
+		call.Fail(core.ErrNotAllocated)
 	}
 }
 

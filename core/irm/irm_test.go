@@ -23,6 +23,7 @@ func TestTutorial(t *testing.T) {
 	ctx := context.Background()
 	n.layer()
 	server := n.process(1000, "oping")
+	server.again = 1
 	server.listen("", 8)
 	if err := n.m.BindProcess(Caller{PID: 3, UID: 1000}, server.PID, "oping-server"); err != nil {
 		t.Fatal(err)
@@ -34,9 +35,6 @@ func TestTutorial(t *testing.T) {
 	id := client.mustAlloc("oping-server")
 	if id != 0 || !slices.Equal(server.arrived, []core.FlowID{1}) {
 		t.Fatalf("client got flow %d, server %v; want 0 and 1", id, server.arrived)
-	}
-	if err := n.m.Accept(server.Process, 1, 1); err != nil {
-		t.Fatal(err)
 	}
 	if err := client.dealloc(0); err != nil {
 		t.Fatal(err)
@@ -247,7 +245,7 @@ func TestLoadBalance(t *testing.T) {
 			for range 3 {
 				p := n.process(0, "server")
 				p.listen("s", 8)
-				p.onFlow = func(*registry.Flow) { n.m.Accept(p.Process, 1, 1) }
+				p.again = 1
 				servers = append(servers, p)
 			}
 			client := n.process(0, "client")

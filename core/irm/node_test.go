@@ -193,8 +193,8 @@ type proc struct {
 
 	arrived []core.FlowID
 	down    []core.FlowID
-	onFlow  func(*registry.Flow) // called as a flow arrives
-	dead    bool                 // its socket takes nothing any more
+	again   int  // credit that it gives as a flow arrives
+	dead    bool // its socket takes nothing any more
 }
 
 func (n *node) process(uid int, program string) *proc {
@@ -203,15 +203,13 @@ func (n *node) process(uid int, program string) *proc {
 	return p
 }
 
-func (p *proc) FlowArrived(_ *registry.Listener, f *registry.Flow, _ registry.End) error {
+func (p *proc) FlowArrived(_ *registry.Listener, f *registry.Flow, _ registry.End, done func(int, error)) {
 	if p.dead {
-		return errors.New("broken pipe")
+		done(0, errors.New("broken pipe"))
+		return
 	}
 	p.arrived = append(p.arrived, f.ID)
-	if p.onFlow != nil {
-		p.onFlow(f)
-	}
-	return nil
+	done(p.again, nil)
 }
 
 func (p *proc) FlowDown(id core.FlowID, _ core.Errno) { p.down = append(p.down, id) }

@@ -43,8 +43,8 @@ var (
 	// flow's memory, and this end of its bell.
 	Alloc = rpc.Method[AllocReq, Flow]{Name: "flow.alloc"}
 
-	// Listen makes a listener and gives it its first credit; Accept gives it
-	// more. Each flow that arrives takes one.
+	// Listen makes a listener and gives it its first credit; the answer to
+	// Arrived, or Accept, gives it more. Each flow that arrives takes one.
 	Listen   = rpc.Method[ListenReq, rpc.Empty]{Name: "flow.listen"}
 	Accept   = rpc.Method[AcceptReq, rpc.Empty]{Name: "flow.accept"}
 	Unlisten = rpc.Method[Listener, rpc.Empty]{Name: "flow.unlisten"}
@@ -57,7 +57,8 @@ var (
 // What the IRMd tells a process, unasked.
 var (
 	// Arrived hands a listener a flow, with the two descriptors of Alloc.
-	Arrived = rpc.Method[ArrivedMsg, rpc.Empty]{Name: "flow.arrived"}
+	// The answer says that the process has it, and accepts again.
+	Arrived = rpc.Method[ArrivedMsg, Credit]{Name: "flow.arrived"}
 
 	// Down says that a flow ends here, and why.
 	Down = rpc.Method[DownMsg, rpc.Empty]{Name: "flow.down"}
@@ -158,6 +159,9 @@ type (
 		Listener uint32
 		Credit   int
 	}
+
+	// Credit is how many more flows may arrive at a listener.
+	Credit struct{ N int }
 
 	// FlowRef names a flow of the process that asks.
 	FlowRef struct{ ID core.FlowID }
