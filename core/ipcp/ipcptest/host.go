@@ -21,6 +21,8 @@ type host struct {
 	// order.
 	post func(func())
 
+	linger time.Duration // of memories
+
 	mu       sync.Mutex // guards the fields below and those of each end; never held across a call
 	ids      core.IDSet
 	ends     map[core.FlowID]*end
@@ -283,7 +285,7 @@ func (h *host) attach(id core.FlowID) (*memoryEnd, error) {
 	if err := h.mayJoinLocked(e, e != nil && e.server); err != nil {
 		return nil, fmt.Errorf("attach to %d: %w", id, err)
 	}
-	m := newMemory(h.t)
+	m := newMemory(h.t, h.linger)
 	h.memories = append(h.memories, m)
 	e.process = m.process()
 	return m.layer(), nil

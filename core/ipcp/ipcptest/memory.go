@@ -19,6 +19,9 @@ type memory struct {
 	t    *testing.T
 	ends [2]*memoryEnd // the process's, the layer's
 
+	// linger is how long a call still takes once its end is closed.
+	linger time.Duration
+
 	mu      sync.Mutex // guards all fields of the ends too
 	changed sync.Cond
 }
@@ -38,8 +41,8 @@ type memoryEnd struct {
 
 var _ ipcp.Flow = (*memoryEnd)(nil)
 
-func newMemory(t *testing.T) *memory {
-	m := &memory{t: t}
+func newMemory(t *testing.T, linger time.Duration) *memory {
+	m := &memory{t: t, linger: linger}
 	m.changed.L = &m.mu
 	for i := range m.ends {
 		m.ends[i] = &memoryEnd{m: m, over: make(chan struct{})}
@@ -84,6 +87,12 @@ func (e *memoryEnd) enterLocked(n *int, what string) (leave func()) {
 	return func() { *n-- }
 }
 
+func (e *memoryEnd) lingerLocked() {
+	e.m.mu.Unlock()
+	time.Sleep(e.m.linger)
+	e.m.mu.Lock()
+}
+
 // ReadPacket implements ipcp.Flow.
 func (e *memoryEnd) ReadPacket(p []byte) (int, error) {
 	if len(p) < core.MaxPacket {
@@ -98,6 +107,7 @@ func (e *memoryEnd) ReadPacket(p []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case e.closed:
+		e.lingerLocked()
 		return 0, core.ErrClosed
 	case len(in.out) > 0:
 		n := copy(p, in.out[0])
@@ -123,6 +133,7 @@ func (e *memoryEnd) WritePacket(p []byte) error {
 	case err != nil:
 		return err
 	case e.closed, e.eof:
+		e.lingerLocked()
 		return core.ErrClosed
 	case e.peer.closed:
 		return core.ErrFlowDown

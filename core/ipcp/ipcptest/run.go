@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"o7s/core"
 	"o7s/core/ipcp"
@@ -52,6 +53,7 @@ func bubble(test func(*testing.T, *running)) func(*testing.T, ipcp.Type) {
 			r := &running{host: newHost(t, false)}
 			r.p, r.cancel, r.wait = startProcess(typ, r.host, logs.Discard())
 			r.ctl = r.p
+			r.linger = time.Second // of the bubble: Run has to wait
 			test(t, r)
 			r.cancel()
 			must(t, "end Run", r.wait())
