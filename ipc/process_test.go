@@ -45,7 +45,8 @@ type process struct {
 func start(name, dir string, attr *syscall.SysProcAttr, args ...string) (*process, error) {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = name
-	cmd.Env = append(os.Environ(), "O7S_RUNTIME_DIR="+dir)
+	// The race detector would sleep for a second at the end of each.
+	cmd.Env = append(os.Environ(), "O7S_RUNTIME_DIR="+dir, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.SysProcAttr = attr
 	// Not a pipe of exec's: its end is the children's end too.
 	r, w, err := os.Pipe()
