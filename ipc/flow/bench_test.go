@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -386,5 +387,25 @@ func BenchmarkOpen(b *testing.B) {
 		if err := errors.Join(x.Close(), y.Close()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkSameProcess is the round trip between two goroutines.
+func BenchmarkSameProcess(b *testing.B) {
+	for _, n := range []int{1, 2, 8} {
+		b.Run(fmt.Sprintf("procs=%d", n), func(b *testing.B) {
+			old, was := runtime.GOMAXPROCS(n), procs
+			procs = n
+			defer func() { runtime.GOMAXPROCS(old); procs = was }()
+			x, y := pair(b, DefaultRing)
+			go jobs["echo"](y)
+			p := make([]byte, 64)
+			for b.Loop() {
+				x.Write(p)
+				if _, err := x.Read(p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -138,8 +138,7 @@ type End struct {
 	bell bell
 	fail atomic.Pointer[error] // set once, by Fail
 
-	mapMu sync.Mutex // guards mem, after half.mu
-	mem   []byte     // nil when unmapped
+	mem []byte // nil when unmapped; guarded by both half.mu, the reader's first
 }
 
 // half is what the two directions of an End have in common.

@@ -1,8 +1,14 @@
 package flow
 
 import (
+	"errors"
+	"math/rand/v2"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -40,22 +46,8 @@ func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k, err := NewKit(MinRing)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer k.Close()
-			a, err := k.Open(0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
-			mem, err := unix.Mmap(k.Mem, 0, ring.Bytes(MinRing), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer unix.Munmap(mem)
-			wantErr(t, "first", do(mem, k.Bell[1], a), core.ErrFlowPeer)
+			a, mem, bell := hostile(t)
+			wantErr(t, "first", do(mem, bell, a), core.ErrFlowPeer)
 			for n, call := range reads {
 				wantErr(t, n, call(a), core.ErrFlowPeer)
 			}
@@ -63,8 +55,191 @@ func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 				wantErr(t, n, call(a), core.ErrFlowPeer)
 			}
 			a.Close()
-			_, err = a.Read(make([]byte, 1))
+			_, err := a.Read(make([]byte, 1))
 			wantErr(t, "after Close", err, core.ErrClosed)
 		})
+	}
+}
+
+// hostile returns an end, the memory and the bell that its peer has.
+func hostile(t testing.TB) (a *End, mem []byte, bell int) {
+	t.Helper()
+	k, err := NewKit(MinRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	a, err = k.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	mem, err = unix.Mmap(k.Mem, 0, ring.Bytes(MinRing), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Munmap(mem) })
+	return a, mem, k.Bell[1]
+}
+
+// A peer that rings without end can only delay its own flow: once its queue is
+// full, nobody hears it. Deadlines and Close work as ever.
+func TestFloodedBellDelaysOnlyThePeer(t *testing.T) {
+	for _, size := range []int{1, 4096} {
+		a, _, bell := hostile(t)
+		fill(t, a)
+		stop := make(chan bool)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			junk := make([]byte, size)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					unix.SendmsgN(bell, junk, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+				}
+			}
+		})
+		for range 20 {
+			a.SetDeadline(time.Now().Add(time.Millisecond))
+			_, err := a.Read(make([]byte, 10))
+			wantErr(t, "Read", err, core.ErrTimeout)
+			wantErr(t, "Write", a.WritePacket(make([]byte, 5000)), core.ErrTimeout)
+		}
+		a.SetDeadline(time.Time{})
+		done := make(chan error)
+		go func() { _, err := a.Read(make([]byte, 10)); done <- err }()
+		asleep(t, &a.r.half)
+		a.Close()
+		wantErr(t, "Read", <-done, core.ErrClosed)
+		close(stop)
+		wg.Wait()
+	}
+	// What the flood left is not worked through over and over.
+	a, _, bell := hostile(t)
+	for {
+		if _, err := unix.SendmsgN(bell, make([]byte, 4096), nil, nil, unix.MSG_DONTWAIT); err != nil {
+			break
+		}
+	}
+	a.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	_, err := a.Read(make([]byte, 10))
+	wantErr(t, "Read", err, core.ErrTimeout)
+	if n := a.bell.looks.Load(); n > 10 {
+		t.Errorf("%d looks in 50 ms while nothing stirred", n)
+	}
+}
+
+func TestHalfShutBellIsTheEnd(t *testing.T) {
+	for name, how := range map[string]int{"it rings no more": unix.SHUT_WR, "both": unix.SHUT_RDWR} {
+		t.Run(name, func(t *testing.T) {
+			a, _, bell := hostile(t)
+			fill(t, a)
+			done := make(chan error)
+			go func() { _, err := a.Read(make([]byte, 1)); done <- err }()
+			go func() { done <- a.WritePacket(make([]byte, 5000)) }()
+			asleep(t, &a.r.half)
+			asleep(t, &a.w.half)
+			unix.Shutdown(bell, how)
+			wantErr(t, "first", <-done, core.ErrFlowDown)
+			wantErr(t, "second", <-done, core.ErrFlowDown)
+		})
+	}
+	t.Run("it hears no more", func(t *testing.T) {
+		a, mem, bell := hostile(t)
+		unix.Shutdown(bell, unix.SHUT_RD)
+		mem[256] = 1 // it claims to sleep, so that we ring
+		a.Write([]byte("x"))
+		wantErr(t, "Write", a.WritePacket([]byte("x")), core.ErrFlowDown)
+	})
+}
+
+// Descriptors that a peer sends along with its rings are not taken in.
+func TestDescriptorsOnTheBellAreDropped(t *testing.T) {
+	a, _, bell := hostile(t)
+	before := held(t)
+	for range 100 {
+		if err := unix.Sendmsg(bell, []byte{1}, unix.UnixRights(bell), nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 30 {
+		a.SetReadDeadline(time.Now().Add(100 * time.Microsecond))
+		a.Read(make([]byte, 1))
+	}
+	a.SetReadDeadline(time.Time{})
+	if after := held(t); after[0] > before[0]+3 { // the poller's own
+		t.Errorf("%d descriptors, then %d", before[0], after[0])
+	}
+}
+
+// Whatever is in the memory, every call returns, and nothing is touched that
+// is not the flow's.
+func TestEveryCallSurvivesAScribblingPeer(t *testing.T) {
+	rounds := 60
+	if testing.Short() {
+		rounds = 10
+	}
+	for round := range rounds {
+		a, mem, bell := hostile(t)
+		a.SetDeadline(time.Now().Add(30 * time.Millisecond))
+		stop := make(chan bool)
+		var wg, peer sync.WaitGroup
+		peer.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(round), 7))
+			word := func(at int) *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&mem[at])) }
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				// Direction 1 is what a reads: mostly a good packet, so
+				// that it gets far, then one that is not.
+				w := word(1024)
+				pos := w.Load() % MinRing &^ 7
+				head := word(4096 + MinRing + int(pos))
+				n := 1 + rnd.Uint64N(3000)
+				switch rnd.IntN(400) {
+				case 0:
+					head.Store(rnd.Uint64())
+				case 1:
+					w.Store(w.Load() + rnd.Uint64N(1<<20))
+				case 2:
+					word(128).Store(rnd.Uint64N(1<<20) &^ 7)
+				case 3:
+					word(rnd.IntN(256) * 8).Store(rnd.Uint64())
+				default:
+					if pos+n+8 > MinRing-8 {
+						head.Store(0xffffffff)
+						w.Add(MinRing - pos)
+						continue
+					}
+					head.Store(n)
+					w.Add((n + 15) &^ 7)
+					word(128).Store(word(0).Load()) // all is read
+				}
+				shm.Ring(bell)
+			}
+		})
+		for _, calls := range []map[string]func(*End) error{reads, writes} {
+			for _, call := range calls {
+				wg.Go(func() {
+					for range 2000 {
+						if err := call(a); errors.Is(err, core.ErrFlowPeer) || errors.Is(err, core.ErrTimeout) {
+							return
+						}
+						a.Release()
+						a.Commit(1)
+						a.Counters()
+					}
+				})
+			}
+		}
+		wg.Wait()
+		close(stop)
+		peer.Wait()
+		a.Close()
 	}
 }

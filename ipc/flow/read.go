@@ -57,9 +57,9 @@ func (e *End) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 	}
 	for i := range min(len(bufs), len(sizes)) {
 		if i > 0 {
-			// An error shows at the next call, if it is still true.
-			if n, err = e.r.ring.Next(); n == 0 || len(bufs[i]) < n {
-				return i, nil
+			n, err = e.r.ring.Next()
+			if err != nil || n == 0 || len(bufs[i]) < n {
+				return i, nil // an error shows again at the next call
 			}
 		}
 		if sizes[i], err = e.takePacket(bufs[i], n); err != nil {

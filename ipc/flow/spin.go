@@ -25,7 +25,8 @@ const (
 )
 
 var (
-	spinners   atomic.Int32 // in this process, now
+	spinners   atomic.Int32 // in this process now, for peers elsewhere
+	yielders   atomic.Int32 // in this process now, for peers in it
 	noSpinTill atomic.Int64 // ns since epoch
 	procs      = runtime.GOMAXPROCS(0)
 )
@@ -59,12 +60,18 @@ func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool
 	if start < noSpinTill.Load() {
 		return start, false
 	}
-	if spinners.Add(1) > int32(max(1, procs/2)) {
-		spinners.Add(-1)
+	// A spinner holds its P. Between goroutines both ends may be in here at
+	// once, but they hand the P to each other.
+	n, most := &spinners, max(1, procs/2)
+	if local {
+		n, most = &yielders, max(2, procs)
+	}
+	if n.Add(1) > int32(most) {
+		n.Add(-1)
 		return start, false
 	}
 	ok := s.loop(word, old, start, local)
-	spinners.Add(-1)
+	n.Add(-1)
 	if ok {
 		s.fails = 0
 		return 0, true
@@ -91,7 +98,9 @@ func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool)
 		}
 		t := now()
 		if t-last > slowYield {
-			noSpinTill.Store(t + noSpin)
+			if !local {
+				noSpinTill.Store(t + noSpin)
+			}
 			return false
 		}
 		if t-start > spinTime {
