@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"o7s/applets"
+	"o7s/core/ipcp/ipcptest/relay"
 )
 
 var (
@@ -23,7 +24,7 @@ var (
 // TestMain makes this test binary the multitool, with one layer type more: the
 // relay, which carries each packet through its own process.
 func TestMain(m *testing.M) {
-	t := table(types)
+	t := table(append(types, relay.Type))
 	commands := map[string]func(){"o7s": func() { os.Exit(applets.Main(os.Args, t)) }}
 	for _, a := range t {
 		commands[a.Name] = commands["o7s"]

@@ -27,7 +27,8 @@ import (
 //	signal NAME SIGNAL         INT, TERM, KILL, STOP or CONT
 //	ended NAME STATUS          wait until it has ended: a number, or a signal's name
 //	within DURATION NAME       the same, whatever its status, in that time
-//	output NAME GOLDEN         compare its whole output so far with a file
+//	output NAME GOLDEN [A B]   compare its whole output so far, with A in place
+//	                           of B, with a file
 //	nobody                     wait until no process of this script is left
 //	kill-ipcp NAME             kill the last IPCP that an irmd has created
 //
@@ -342,13 +343,16 @@ func nobody(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func output(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: output NAME GOLDEN")
+	if neg || len(args) != 2 && len(args) != 4 {
+		ts.Fatalf("usage: output NAME GOLDEN [A B]")
 	}
 	p := named(ts, args[0])
 	p.mu.Lock()
 	got := of(ts).normalise(p.out.String())
 	p.mu.Unlock()
+	if len(args) == 4 {
+		got = strings.ReplaceAll(got, args[3], args[2])
+	}
 	file := ts.MkAbs(args[1])
 	want := ts.ReadFile(args[1])
 	if got == want {
