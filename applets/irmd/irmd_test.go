@@ -1,0 +1,146 @@
+package irmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+func TestLockIsHeldOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	unlock, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = lock(dir)
+	if want := fmt.Sprintf("IRMd already running (%d), exiting.", os.Getpid()); err == nil || err.Error() != want {
+		t.Errorf("second lock: %v, want %q", err, want)
+	}
+	unlock()
+	if unlock, err = lock(dir); err != nil {
+		t.Fatalf("lock after unlock: %v", err)
+	}
+	unlock()
+}
+
+func TestRuntimeDirectoryMustBeADirectoryOfOnesOwn(t *testing.T) {
+	base := t.TempDir()
+	file, link := filepath.Join(base, "file"), filepath.Join(base, "link")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(base, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, link} {
+		if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), "O7S_RUNTIME_DIR chooses another") {
+			t.Errorf("lock(%s): %v", dir, err)
+		}
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 { // the first one's file stays, as after a crash
+		ln, err := listen(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.Close()
+	}
+	fi, err := os.Stat(filepath.Join(dir, irmctl.Socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := os.FileMode(0o600)
+	if os.Geteuid() == 0 {
+		want = 0o666
+	}
+	if fi.Mode().Perm() != want {
+		t.Errorf("mode of the socket %o, want %o", fi.Mode().Perm(), want)
+	}
+}
+
+func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "oping")
+	if err := os.Symlink(self, link); err != nil {
+		t.Fatal(err)
+	}
+	me := rpc.Peer{PID: os.Getpid()}
+	tests := []struct {
+		name string
+		peer rpc.Peer
+		req  irmctl.AnnounceReq
+		want string
+	}{
+		{"a symlink is a program of its own", me, irmctl.AnnounceReq{Path: link}, "oping"},
+		{"an applet by argument", me, irmctl.AnnounceReq{Path: self, Applet: "irm"}, "irm"},
+		{"another file", me, irmctl.AnnounceReq{Path: "/bin/sh", Applet: "sh"}, filepath.Base(self)},
+		{"no file", me, irmctl.AnnounceReq{Path: "/no/such"}, filepath.Base(self)},
+		{"no process", rpc.Peer{PID: 1 << 30}, irmctl.AnnounceReq{Path: self}, "unknown"},
+		{"a long word", me, irmctl.AnnounceReq{Path: self, Applet: strings.Repeat("x", 1000)}, strings.Repeat("x", maxLabel)},
+	}
+	for _, tt := range tests {
+		if got := label(tt.peer, &tt.req); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestPagesHoldAllAndFitAMessage(t *testing.T) {
+	var all []string
+	for i := range 5000 {
+		all = append(all, fmt.Sprintf("name-%06d", i))
+	}
+	var got []string
+	for after, pages := "", 0; ; pages++ {
+		part, more := page(all, after, func(s string) (string, string, int) { return s, s, 16 + len(s) })
+		size := 0
+		for _, s := range part {
+			size += 16 + len(s)
+		}
+		if size > pageBytes {
+			t.Fatalf("a page of %d bytes", size)
+		}
+		got = append(got, part...)
+		if !more {
+			break
+		}
+		if len(part) == 0 || pages > 100 {
+			t.Fatal("pages do not get on")
+		}
+		after = part[len(part)-1]
+	}
+	if len(got) != len(all) || got[0] != all[0] || got[4999] != all[4999] {
+		t.Errorf("%d of %d items", len(got), len(all))
+	}
+}
+
+func TestMemoryIsClosedWithItsSecondEnd(t *testing.T) {
+	m := newMemory()
+	a, b, err := m.NewFlow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem := fmt.Sprintf("/proc/self/fd/%d", a.(*end).kit.Mem)
+	a.Close()
+	if _, err := os.Readlink(mem); err != nil {
+		t.Error("the memory is closed though an end is left")
+	}
+	b.Close()
+	if to, err := os.Readlink(mem); err == nil && strings.Contains(to, "o7s-flow") {
+		t.Error("the memory is still open")
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
