@@ -372,7 +372,9 @@ func output(ts *testscript.TestScript, neg bool, args []string) {
 
 var (
 	createdIPCP = regexp.MustCompile(`(?m)^==\d+== irmd\(II\): Created IPCP (\d+)\.$`)
-	linePID     = regexp.MustCompile(`(?m)^==0*(\d+)==`)
+	// Where a log names a process. Elsewhere the same digits are an id, or a
+	// part of a time.
+	aPID        = regexp.MustCompile(`(==0*|\bIPCP |\bprocess |\bfor |instance \(|removed: )(\d+)\b`)
 	times       = regexp.MustCompile(`(time[=:] ?)[0-9.]+ ms`)
 	rtt         = regexp.MustCompile(`(?m)^(rtt min/avg/max/mdev = )[0-9.]+/[0-9.]+/[0-9.]+/[0-9.]+ ms$`)
 	blank       = regexp.MustCompile(`(?m)^\n`)
@@ -387,12 +389,12 @@ func (s *script) normalise(out string) string {
 	for _, m := range createdIPCP.FindAllStringSubmatch(out, -1) {
 		roles[m[1]] = "IPCP"
 	}
-	out = linePID.ReplaceAllString(out, "==$1==")
-	out = regexp.MustCompile(`\b\d+\b`).ReplaceAllStringFunc(out, func(n string) string {
-		if r, ok := roles[n]; ok {
-			return r
+	out = aPID.ReplaceAllStringFunc(out, func(s string) string {
+		m := aPID.FindStringSubmatch(s)
+		if r, ok := roles[m[2]]; ok {
+			return strings.TrimRight(m[1], "0") + r
 		}
-		return n
+		return s
 	})
 	out = times.ReplaceAllString(out, "${1}T ms")
 	out = rtt.ReplaceAllString(out, "${1}T/T/T/T ms")
