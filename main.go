@@ -10,6 +10,7 @@ import (
 	"o7s/applets/irm"
 	"o7s/applets/irmd"
 	"o7s/applets/oping"
+	"o7s/applets/tutorial"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
 )
@@ -26,6 +27,7 @@ func table(types []ipcp.Type) []applets.Applet {
 		irmd.Applet(types),
 		irm.Applet(),
 		oping.Applet(),
+		tutorial.Applet(),
 	}
 	for _, typ := range types {
 		t = append(t, ipcpd.Applet(typ)) // ipcpd-local, ...
