@@ -374,10 +374,10 @@ var (
 	createdIPCP = regexp.MustCompile(`(?m)^==\d+== irmd\(II\): Created IPCP (\d+)\.$`)
 	// Where a log names a process. Elsewhere the same digits are an id, or a
 	// part of a time.
-	aPID        = regexp.MustCompile(`(==0*|\bIPCP |\bprocess |\bfor |instance \(|removed: )(\d+)\b`)
-	times       = regexp.MustCompile(`(time[=:] ?)[0-9.]+ ms`)
-	rtt         = regexp.MustCompile(`(?m)^(rtt min/avg/max/mdev = )[0-9.]+/[0-9.]+/[0-9.]+/[0-9.]+ ms$`)
-	blank       = regexp.MustCompile(`(?m)^\n`)
+	aPID  = regexp.MustCompile(`(==0*|\bIPCP |\bprocess |\bfor |instance \(|removed: )(\d+)\b`)
+	times = regexp.MustCompile(`(time[=:] ?)[0-9.]+ ms`)
+	rtt   = regexp.MustCompile(`(?m)^(rtt min/avg/max/mdev = )[0-9.]+/[0-9.]+/[0-9.]+/[0-9.]+ ms$`)
+	blank = regexp.MustCompile(`(?m)^\n`)
 )
 
 // normalise takes out of a log or an output what no two runs share.
