@@ -3,7 +3,6 @@ package irm
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -33,7 +32,7 @@ The two may be done in any order.`,
 	tried: func(in input) string {
 		return fmt.Sprintf("bind process %s to name %q", in.operand, in.one("name"))
 	},
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		pid, err := parsePID(in.operand)
 		if err != nil {
 			return err
@@ -57,7 +56,7 @@ var unbindProcess = &command{
 		}
 		return fmt.Sprintf("unbind process %s from name %q", in.operand, in.one("name"))
 	},
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		pid, err := parsePID(in.operand)
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ var root = &command{
 			name:    "ipcp",
 			summary: "manage IPCPs and the layers that they are in",
 			example: ipcpBootstrap.example,
-			sub:     []*command{ipcpCreate, ipcpDestroy, ipcpBootstrap, ipcpList},
+			sub:     []*command{ipcpCreate, ipcpDestroy, ipcpBootstrap, ipcpList, ipcpShow},
 		},
 		{
 			name:    "bind",
@@ -28,7 +28,28 @@ var root = &command{
 			name:    "name",
 			summary: "manage names and where they are known",
 			example: nameRegister.example,
-			sub:     []*command{nameCreate, nameDestroy, nameRegister, nameUnregister, nameList},
+			sub:     []*command{nameCreate, nameDestroy, nameRegister, nameUnregister, nameList, nameShow},
+		},
+		status,
+		{
+			name:    "flow",
+			summary: "see the flows of this system",
+			example: flowList.example,
+			sub:     []*command{flowList, flowShow},
+		},
+		{
+			name:    "process",
+			summary: "see the processes that use flows",
+			example: processList.example,
+			sub:     []*command{processList},
+		},
+		watch,
+		top,
+		{
+			name:    "log",
+			summary: "change what is logged",
+			example: logLevel.example,
+			sub:     []*command{logLevel},
 		},
 	},
 }

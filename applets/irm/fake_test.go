@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"o7s/core/view"
 	"o7s/ipc/irmctl"
 )
 
@@ -14,6 +15,8 @@ type fakeIRMd struct {
 	err   error
 	ipcps []irmctl.IPCP
 	names []irmctl.Name
+	view  picture
+	tells []view.Event
 	wait  bool // for the end of the context, which is then the error
 }
 
@@ -81,4 +84,43 @@ func (f *fakeIRMd) UnregisterName(ctx context.Context, r irmctl.RegisterReq) err
 
 func (f *fakeIRMd) ListNames(ctx context.Context) ([]irmctl.Name, error) {
 	return slices.Clone(f.names), f.ask(ctx, "list names")
+}
+
+func (f *fakeIRMd) System(ctx context.Context) (view.System, error) {
+	return f.view.System, f.ask(ctx, "system")
+}
+
+func (f *fakeIRMd) IPCPs(ctx context.Context) ([]view.IPCP, error) {
+	return f.view.IPCPs, f.ask(ctx, "ipcps")
+}
+
+func (f *fakeIRMd) Names(ctx context.Context) ([]view.Name, error) {
+	return f.view.Names, f.ask(ctx, "names")
+}
+
+func (f *fakeIRMd) Registrations(ctx context.Context) ([]view.Registration, error) {
+	return f.view.Registrations, f.ask(ctx, "registrations")
+}
+
+func (f *fakeIRMd) Bindings(ctx context.Context) ([]view.Binding, error) {
+	return f.view.Bindings, f.ask(ctx, "bindings")
+}
+
+func (f *fakeIRMd) Processes(ctx context.Context) ([]view.Process, error) {
+	return f.view.Processes, f.ask(ctx, "processes")
+}
+
+func (f *fakeIRMd) Flows(ctx context.Context) ([]view.Flow, error) {
+	return f.view.Flows, f.ask(ctx, "flows")
+}
+
+func (f *fakeIRMd) Watch(ctx context.Context, tell func(view.Event)) error {
+	for _, e := range f.tells {
+		tell(e)
+	}
+	return f.ask(ctx, "watch")
+}
+
+func (f *fakeIRMd) SetLogLevel(ctx context.Context, level string) error {
+	return f.ask(ctx, "log level %q", level)
 }

@@ -14,8 +14,18 @@ func write(c *command, path string, in input) []string {
 	}
 	for _, k := range c.keywords {
 		for _, v := range in.values[k.name] {
-			words = append(words, k.name, v)
+			if words = append(words, k.name); k.need != bare {
+				words = append(words, v)
+			}
 		}
+	}
+	for _, f := range c.flags {
+		if in.flags[f.name] {
+			words = append(words, f.name)
+		}
+	}
+	if in.rest != nil {
+		words = append(append(words, endOptions), in.rest...)
 	}
 	return words
 }

@@ -3,7 +3,6 @@ package irm
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 )
@@ -24,11 +23,13 @@ type command struct {
 
 	operand  operand
 	keywords []keyword
+	flags    []toggle
+	rest     string // what help calls the words after "--"; "": it takes none
 	notes    string // for help
 
-	limit time.Duration         // for the whole of run
+	limit time.Duration         // for the whole of run; 0: until the user ends it
 	tried func(in input) string // what run tries, for its error
-	run   func(ctx context.Context, d irmd, in input, out io.Writer) error
+	run   func(ctx context.Context, d irmd, in input, out *screen) error
 }
 
 // operand is the value that a command takes without a keyword.
@@ -48,11 +49,15 @@ type keyword struct {
 	check func(string) error
 }
 
+// toggle is an option of a command, a word of its own: --json.
+type toggle struct{ name, help string }
+
 // need says how often a keyword is given.
 type need int
 
 const (
 	optional need = iota // at most once
+	bare                 // at most once, and without a value
 	required             // once
 	some                 // as often as one likes, and a command's keywords of this need once in all
 )
@@ -62,6 +67,8 @@ const (
 type input struct {
 	operand string
 	values  map[string][]string // by keyword, in the order given
+	flags   map[string]bool
+	rest    []string // the words after "--"
 }
 
 // one returns the value of a keyword that is given at most once, or "".

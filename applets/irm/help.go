@@ -26,7 +26,13 @@ func helpCommand(w io.Writer, c *command, full string) {
 		fmt.Fprintf(tw, "  %s\t%s\n", c.operand.value, c.operand.help)
 	}
 	for _, k := range c.keywords {
-		fmt.Fprintf(tw, "  %s %s\t%s\n", k.name, k.value, k.help)
+		fmt.Fprintf(tw, "  %s\t%s\n", strings.TrimSuffix(k.name+" "+k.value, " "), k.help)
+	}
+	for _, f := range c.flags {
+		fmt.Fprintf(tw, "  %s\t%s\n", f.name, f.help)
+	}
+	if c.rest != "" {
+		fmt.Fprintf(tw, "  -- %s...\tthe words after --, as they are\n", c.rest)
 	}
 	tw.Flush()
 	if c.notes != "" {
@@ -70,15 +76,21 @@ func usage(c *command, full string) string {
 	}
 	var any []string
 	for _, k := range c.keywords {
-		word := k.name + " " + k.value
+		word := strings.TrimSuffix(k.name+" "+k.value, " ")
 		if k.need == some {
 			any = append(any, word)
 			continue
 		}
-		words = append(words, bracket(word, k.need == optional))
+		words = append(words, bracket(word, k.need == optional || k.need == bare))
 	}
 	if len(any) > 0 {
 		words = append(words, "{"+strings.Join(any, " | ")+"}...")
+	}
+	for _, f := range c.flags {
+		words = append(words, bracket(f.name, true))
+	}
+	if c.rest != "" {
+		words = append(words, "[-- "+c.rest+"...]")
 	}
 	return strings.Join(words, " ")
 }

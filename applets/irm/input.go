@@ -3,6 +3,7 @@ package irm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,17 +12,25 @@ const endOptions = "--"
 
 // input returns what args give the command c, and whether they ask to run it.
 func (c *command) input(args []string) (input, ask, error) {
-	in := input{values: make(map[string][]string)}
+	in := input{values: make(map[string][]string), flags: make(map[string]bool)}
 	if c.asksHelp(args) {
 		return in, askHelp, nil
 	}
+	args = c.takeFlags(&in, args)
 	args, what, err := c.takeOperand(&in, args)
 	if err != nil || what != askRun {
 		return in, what, err
 	}
 	for len(args) > 0 {
+		if args = c.takeFlags(&in, args); len(args) == 0 {
+			break
+		}
 		if what := option(args[0]); what != askRun {
 			return in, what, nil
+		}
+		if args[0] == endOptions && c.rest != "" {
+			in.rest = args[1:]
+			break
 		}
 		if args, err = c.takeKeyword(&in, args); err != nil {
 			return in, askRun, err
@@ -36,12 +45,29 @@ func (c *command) asksHelp(args []string) bool {
 	return c.operand.value == "" && len(args) == 1 && args[0] == helpWord
 }
 
+// takeFlags puts the flags that args begin with into in and returns the words
+// after them.
+func (c *command) takeFlags(in *input, args []string) []string {
+	for len(args) > 0 && slices.ContainsFunc(c.flags, func(f toggle) bool { return f.name == args[0] }) {
+		in.flags[args[0]] = true
+		args = args[1:]
+	}
+	return args
+}
+
 // takeKeyword puts the first of args, a keyword, and its value into in and
 // returns the words after them.
 func (c *command) takeKeyword(in *input, args []string) ([]string, error) {
 	k, err := c.keyword(args[0])
 	if err != nil {
 		return nil, err
+	}
+	if k.need == bare {
+		if len(in.values[k.name]) > 0 {
+			return nil, fmt.Errorf("the keyword %q is given twice", k.name)
+		}
+		in.values[k.name] = []string{k.name}
+		return args[1:], nil
 	}
 	if len(args) == 1 {
 		return nil, fmt.Errorf("the keyword %q needs a value", k.name)

@@ -3,13 +3,13 @@ package irm
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 
 	"o7s/core"
 	"o7s/core/hash"
+	"o7s/core/view"
 	"o7s/ipc/irmctl"
 )
 
@@ -34,7 +34,7 @@ var ipcpCreate = &command{
 	tried: func(in input) string {
 		return fmt.Sprintf("create IPCP %q of type %q", in.one("name"), in.one("type"))
 	},
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		_, err := d.CreateIPCP(ctx, in.one("name"), in.one("type"))
 		return err
 	},
@@ -49,7 +49,7 @@ var ipcpDestroy = &command{
 	example: "irm ipcp destroy name local-ipcp",
 	limit:   slow,
 	tried:   func(in input) string { return fmt.Sprintf("destroy IPCP %q", in.one("name")) },
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		return d.DestroyIPCP(ctx, in.one("name"))
 	},
 }
@@ -68,7 +68,7 @@ var ipcpBootstrap = &command{
 	tried: func(in input) string {
 		return fmt.Sprintf("bootstrap IPCP %q in layer %q", in.one("name"), in.one("layer"))
 	},
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		req := irmctl.BootstrapReq{Name: in.one("name"), Type: in.one("type"), Layer: in.one("layer")}
 		if h := in.one("hash"); h != "" {
 			var err error
@@ -89,11 +89,21 @@ var ipcpList = &command{
 		{name: "name", value: "NAME", check: core.CheckName, help: "only those with this name"},
 		{name: "layer", value: "LAYER", check: core.CheckName, help: "only those in this layer"},
 	},
+	flags:   []toggle{jsonFlag},
 	notes:   "Each * in a value stands for any number of characters.",
 	example: "irm ipcp list\nirm ipcp list layer 'local*'",
 	limit:   quick,
 	tried:   func(input) string { return "list IPCPs" },
-	run: func(ctx context.Context, d irmd, in input, out io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		if in.flags["--json"] {
+			all, err := d.IPCPs(ctx)
+			if err != nil {
+				return err
+			}
+			return out.json(of(all, func(i view.IPCP) bool {
+				return wanted(in, "type", i.Type) && wanted(in, "name", i.Name) && wanted(in, "layer", i.Layer)
+			}))
+		}
 		list, err := d.ListIPCPs(ctx)
 		if err != nil {
 			return err
@@ -105,7 +115,7 @@ var ipcpList = &command{
 
 // printIPCPs writes the table of those IPCPs that in asks for, by type and
 // then by name.
-func printIPCPs(out io.Writer, list []irmctl.IPCP, in input) {
+func printIPCPs(out *screen, list []irmctl.IPCP, in input) {
 	if len(list) == 0 {
 		fmt.Fprint(out, "No IPCPs in system.\n\n")
 		return

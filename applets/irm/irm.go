@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"o7s/applets"
@@ -21,7 +20,7 @@ func Applet() applets.Applet {
 		Name:    "irm",
 		Summary: "manage the IPCPs, layers and names of this system",
 		Run: func(ctx context.Context, env *applets.Env) error {
-			return run(ctx, env.Stdout, env.Args, dial)
+			return run(ctx, newScreen(env.Stdout), env.Args, dial)
 		},
 	}
 }
@@ -31,6 +30,7 @@ type irmd interface {
 	ipcpManager
 	binder
 	nameManager
+	seer
 	Close() error
 }
 
@@ -53,35 +53,42 @@ const (
 
 // run does what args ask for. It writes data and help to stdout, in one Write
 // once all is well, and nothing else: a command that was done says nothing.
-func run(ctx context.Context, stdout io.Writer, args []string, dial func(context.Context) (irmd, error)) error {
+func run(ctx context.Context, stdout *screen, args []string, dial func(context.Context) (irmd, error)) error {
 	req, err := root.parse(args)
 	if err != nil {
 		return applets.Usagef("%w", err)
 	}
-	var out bytes.Buffer
+	var buf bytes.Buffer
+	out := stdout.to(&buf)
 	switch req.ask {
 	case askHelp:
-		help(&out, req.cmd, req.path)
+		help(out, req.cmd, req.path)
 	case askVersion:
-		fmt.Fprintf(&out, "irm %s\n", applets.Version)
+		fmt.Fprintf(out, "irm %s\n", applets.Version)
 	default:
-		if err := req.do(ctx, &out, dial); err != nil {
+		if req.cmd.limit == 0 {
+			out = stdout
+		}
+		if err := req.do(ctx, out, dial); err != nil {
 			return fmt.Errorf("%s: %w", req.cmd.tried(req.in), err)
 		}
 	}
-	if out.Len() == 0 {
+	if buf.Len() == 0 {
 		return nil
 	}
-	if _, err := stdout.Write(out.Bytes()); err != nil {
+	if _, err := stdout.Write(buf.Bytes()); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
 }
 
 // do asks the IRMd, within the command's time.
-func (r *request) do(ctx context.Context, out io.Writer, dial func(context.Context) (irmd, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, r.cmd.limit)
-	defer cancel()
+func (r *request) do(ctx context.Context, out *screen, dial func(context.Context) (irmd, error)) error {
+	if r.cmd.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.cmd.limit)
+		defer cancel()
+	}
 	d, err := dial(ctx)
 	if err != nil {
 		return explain(ctx, r.cmd.limit, err)

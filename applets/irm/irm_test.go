@@ -18,7 +18,7 @@ import (
 // irm runs args against f and returns what is printed.
 func irm(f *fakeIRMd, args ...string) (string, error) {
 	var out bytes.Buffer
-	err := run(context.Background(), &out, args, f.dial)
+	err := run(context.Background(), newScreen(&out), args, f.dial)
 	return out.String(), err
 }
 
@@ -78,15 +78,15 @@ func TestAsks(t *testing.T) {
 func TestUsage(t *testing.T) {
 	long := strings.Repeat("x", core.MaxName+1)
 	tests := []struct{ line, err string }{
-		{"", `a command is missing: it is ipcp, bind, unbind, name or help: try "irm --help"`},
-		{"ipcp", `ipcp: a command is missing: it is create, destroy, bootstrap, list or help: try "irm ipcp --help"`},
-		{"''", `unknown command "": it is ipcp, bind, unbind, name or help: try "irm --help"`},
-		{"foo", `unknown command "foo": it is ipcp, bind, unbind, name or help: try "irm --help"`},
-		{"ipcpx", `unknown command "ipcpx": it is ipcp, bind, unbind, name or help: try "irm --help"`},
-		{"I", `unknown command "I": it is ipcp, bind, unbind, name or help: try "irm --help"`},
-		{"ipcp enroll name x", `ipcp: unknown command "enroll": it is create, destroy, bootstrap, list or help: try "irm ipcp --help"`},
+		{"", `a command is missing: it is ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
+		{"ipcp", `ipcp: a command is missing: it is create, destroy, bootstrap, list, show or help: try "irm ipcp --help"`},
+		{"''", `unknown command "": it is ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
+		{"foo", `unknown command "foo": it is ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
+		{"ipcpx", `unknown command "ipcpx": it is ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
+		{"I", `unknown command "I": it is ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
+		{"ipcp enroll name x", `ipcp: unknown command "enroll": it is create, destroy, bootstrap, list, show or help: try "irm ipcp --help"`},
 		{"bind program x", `bind: unknown command "program": it is process or help: try "irm bind --help"`},
-		{"help foo", `no help on "foo": there is some on ipcp, bind, unbind, name or help: try "irm --help"`},
+		{"help foo", `no help on "foo": there is some on ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
 		{"ipcp bootstrap type local name", `ipcp bootstrap: the keyword "name" needs a value: try "irm ipcp bootstrap --help"`},
 		{"ipcp bootstrap", `ipcp bootstrap: "name NAME" and "layer LAYER" are missing: try "irm ipcp bootstrap --help"`},
 		{"i c n x", `ipcp create: "type TYPE" is missing: try "irm ipcp create --help"`},
@@ -162,7 +162,7 @@ func TestFailures(t *testing.T) {
 
 func TestNoIRMd(t *testing.T) {
 	var out bytes.Buffer
-	err := run(context.Background(), &out, []string{"ipcp", "list"}, func(context.Context) (irmd, error) {
+	err := run(context.Background(), newScreen(&out), []string{"ipcp", "list"}, func(context.Context) (irmd, error) {
 		return nil, fmt.Errorf("%w on /run/o7s/irmd.sock: start one", core.ErrIRMd)
 	})
 	if !errors.Is(err, core.ErrIRMd) || err.Error() != "list IPCPs: no IRMd answers on /run/o7s/irmd.sock: start one" {
@@ -198,7 +198,7 @@ type brokenWriter struct{}
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 func TestPrintError(t *testing.T) {
-	err := run(context.Background(), brokenWriter{}, []string{"--version"}, nil)
+	err := run(context.Background(), newScreen(brokenWriter{}), []string{"--version"}, nil)
 	if err == nil || err.Error() != "print: disk full" {
 		t.Errorf("error %v", err)
 	}

@@ -3,10 +3,10 @@ package irm
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"o7s/core"
+	"o7s/core/view"
 	"o7s/ipc/irmctl"
 )
 
@@ -34,7 +34,7 @@ spillover, one of them serves until it is busy.
 	example: "irm name create oping-server lb spillover",
 	limit:   slow,
 	tried:   func(in input) string { return fmt.Sprintf("create name %q", in.operand) },
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		policy := ""
 		if lb := in.one("lb"); lb != "" {
 			var err error
@@ -53,7 +53,7 @@ var nameDestroy = &command{
 	example: "irm name destroy oping-server",
 	limit:   slow,
 	tried:   func(in input) string { return fmt.Sprintf("destroy name %q", in.operand) },
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		return d.DestroyName(ctx, in.operand)
 	},
 }
@@ -77,7 +77,7 @@ var nameRegister = &command{
 	tried: func(in input) string {
 		return fmt.Sprintf("register name %q%s%s", in.operand, quoteAll(" in layer ", in.values["layer"]), quoteAll(" with IPCP ", in.values["ipcp"]))
 	},
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		return d.RegisterName(ctx, registerReq(in))
 	},
 }
@@ -93,7 +93,7 @@ var nameUnregister = &command{
 	tried: func(in input) string {
 		return fmt.Sprintf("unregister name %q%s%s", in.operand, quoteAll(" from layer ", in.values["layer"]), quoteAll(" from IPCP ", in.values["ipcp"]))
 	},
-	run: func(ctx context.Context, d irmd, in input, _ io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		return d.UnregisterName(ctx, registerReq(in))
 	},
 }
@@ -118,10 +118,18 @@ var nameList = &command{
 	name:    "list",
 	summary: "show the names of this system",
 	operand: operand{value: "FILTER", help: "how the names begin or, with a * for any number of characters, look", optional: true, check: core.CheckName},
+	flags:   []toggle{jsonFlag},
 	example: "irm name list\nirm name list '*-server'",
 	limit:   quick,
 	tried:   func(input) string { return "list names" },
-	run: func(ctx context.Context, d irmd, in input, out io.Writer) error {
+	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		if in.flags["--json"] {
+			all, err := d.Names(ctx)
+			if err != nil {
+				return err
+			}
+			return out.json(of(all, func(n view.Name) bool { return n.Exists && core.Match(filterPattern(in.operand), n.Name) }))
+		}
 		names, err := d.ListNames(ctx)
 		if err != nil {
 			return err
@@ -133,14 +141,12 @@ var nameList = &command{
 
 // printNames writes the table of those names that the filter lets through. An
 // empty filter lets all through.
-func printNames(out io.Writer, names []irmctl.Name, filter string) {
+func printNames(out *screen, names []irmctl.Name, filter string) {
 	if len(names) == 0 {
 		fmt.Fprint(out, "No names in system.\n\n")
 		return
 	}
-	if !strings.Contains(filter, "*") {
-		filter += "*"
-	}
+	filter = filterPattern(filter)
 	t := table{{title: "name", width: 50}, {title: "load-balance policy", width: 20}}
 	rows := 0
 	for _, n := range names {
@@ -154,6 +160,15 @@ func printNames(out io.Writer, names []irmctl.Name, filter string) {
 		return
 	}
 	t.print(out)
+}
+
+// filterPattern returns the pattern of a filter: without a * it is how names
+// begin.
+func filterPattern(filter string) string {
+	if strings.Contains(filter, "*") {
+		return filter
+	}
+	return filter + "*"
 }
 
 // parsePolicy returns what the IRMd calls the load-balancing policy s.

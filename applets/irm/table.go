@@ -2,7 +2,6 @@ package irm
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"o7s/core/logs"
@@ -29,7 +28,8 @@ func (t table) add(cells ...string) {
 }
 
 // print writes the table.
-func (t table) print(w io.Writer) {
+func (t table) print(w *screen) {
+	t.fit(w.width)
 	frame := "+"
 	for _, c := range t {
 		frame += strings.Repeat("-", c.width+2) + "+"
@@ -49,4 +49,62 @@ func (t table) print(w io.Writer) {
 		row(func(c column) string { return c.cells[i] })
 	}
 	fmt.Fprintln(w, frame)
+}
+
+// least is the width below which fit narrows no column.
+const least = 6
+
+// fit narrows t to columns of a terminal, where that is not 0: first the room
+// that no cell needs goes, then the widest column loses the ends of its cells.
+func (t table) fit(columns int) {
+	total := 1
+	for _, c := range t {
+		total += c.width + 3
+	}
+	for i := range t {
+		if columns == 0 || total <= columns {
+			return
+		}
+		need := width(t[i].title)
+		for _, s := range t[i].cells {
+			need = max(need, width(s))
+		}
+		spare := min(t[i].width-need, total-columns)
+		t[i].width -= spare
+		total -= spare
+	}
+	for columns != 0 && total > columns {
+		widest := 0
+		for i, c := range t {
+			if c.width > t[widest].width {
+				widest = i
+			}
+		}
+		if t[widest].width <= least {
+			break // what is left is narrower than any table
+		}
+		t[widest].width--
+		total--
+	}
+	for i, c := range t {
+		t[i].title = cut(c.title, c.width)
+		for j, s := range c.cells {
+			c.cells[j] = cut(s, c.width)
+		}
+	}
+}
+
+// cut returns s, or its beginning and an ellipsis, in n columns of a terminal.
+func cut(s string, n int) string {
+	if width(s) <= n {
+		return s
+	}
+	short := ""
+	for _, r := range s {
+		if width(short+string(r)) > n-1 {
+			break
+		}
+		short += string(r)
+	}
+	return short + "…"
 }

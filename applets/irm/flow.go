@@ -1,0 +1,133 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"o7s/core"
+	"o7s/core/view"
+)
+
+const ringNotes = `The figures are bytes of the flow's memory: the packets, a header of 8 bytes and
+the padding of each, and the room skipped where a ring starts again at its
+beginning. They are read from that memory, without a word to the processes.`
+
+var flowList = &command{
+	name:    "list",
+	summary: "show the flows of this system, each end in a row",
+	keywords: []keyword{
+		{name: "name", value: "NAME", check: core.CheckName, help: "only those to this name"},
+		{name: "layer", value: "LAYER", check: core.CheckName, help: "only those in this layer"},
+		{name: "pid", value: "PID", check: checkPID, help: "only those of this process"},
+	},
+	flags:   []toggle{jsonFlag},
+	notes:   "Each * in NAME or LAYER stands for any number of characters.\n\n" + ringNotes,
+	example: "irm flow list\nirm flow list name oping-server --json",
+	limit:   quick,
+	tried:   func(input) string { return "list flows" },
+	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		all, err := d.Flows(ctx)
+		if err != nil {
+			return err
+		}
+		flows := of(all, func(f view.Flow) bool {
+			return wanted(in, "name", f.Name) && wanted(in, "layer", f.Layer) && wanted(in, "pid", strconv.Itoa(f.PID))
+		})
+		if in.flags["--json"] {
+			return out.json(flows)
+		}
+		out.flows(flows, len(all))
+		return nil
+	},
+}
+
+func (s *screen) flows(flows []view.Flow, all int) {
+	if len(flows) == 0 {
+		fmt.Fprintf(s, "No %sflows in system.\n\n", such(all))
+		return
+	}
+	t := table{{title: "id"}, {title: "peer"}, {title: "pid"}, {title: "program"}, {title: "name"}, {title: "layer"}, {title: "state"}, {title: "sent"}, {title: "received"}}
+	t.titles()
+	for _, f := range flows {
+		peer, sent, received := "-", "-", "-"
+		if f.Peer >= 0 {
+			peer = strconv.Itoa(f.Peer)
+		}
+		if f.Counted {
+			sent, received = amount(f.Sent), amount(f.Read)
+		}
+		t.add(strconv.Itoa(int(f.ID)), peer, strconv.Itoa(f.PID), f.Program, f.Name, f.Layer, f.State, sent, received)
+	}
+	t.print(s)
+	fmt.Fprintln(s)
+}
+
+func such(all int) string {
+	if all > 0 {
+		return "such "
+	}
+	return ""
+}
+
+var flowShow = &command{
+	name:    "show",
+	summary: "show one end of a flow",
+	operand: operand{value: "ID", help: "the flow_id of the end, as in the log and in irm flow list", check: checkFlow},
+	flags:   []toggle{jsonFlag},
+	notes:   ringNotes,
+	example: "irm flow show 0",
+	limit:   quick,
+	tried:   func(in input) string { return "show flow " + in.operand },
+	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		all, err := d.Flows(ctx)
+		if err != nil {
+			return err
+		}
+		for _, f := range all {
+			if strconv.Itoa(int(f.ID)) != in.operand {
+				continue
+			}
+			if in.flags["--json"] {
+				return out.json(f)
+			}
+			out.showFlow(f)
+			return nil
+		}
+		return fmt.Errorf("%w: no flow has the id %s: \"irm flow list\" shows them; a flow that never came to be leaves its reason with who asked for it, and \"irm status\" shows what its name lacks", core.ErrNotFound, in.operand)
+	},
+}
+
+func (s *screen) showFlow(f view.Flow) {
+	peer, process := "not on this system", "none has accepted it yet"
+	if f.Peer >= 0 {
+		peer = "flow " + strconv.Itoa(f.Peer)
+	}
+	if f.PID > 0 {
+		process = fmt.Sprintf("%d %s", f.PID, f.Program)
+	}
+	s.fields("flow", strconv.Itoa(int(f.ID)), "name", f.Name, "role", f.Role, "state", f.State+": "+stateText[f.State],
+		"process", process, "other end", peer, "layer", f.Layer, "IPCP", f.IPCP, "QoS", f.QoS, "since", f.Since+" ("+ago(f.Since)+" ago)")
+	if f.Counted {
+		s.fields("sent", amount(f.Sent)+", of which the other end has not read "+amount(f.Unread),
+			"received", amount(f.Read)+", and "+amount(f.Waiting)+" wait to be read")
+	}
+	if f.State == "req-arrived" && f.PID == 0 {
+		s.hint("", "it waits for a process that accepts at %s: \"irm name show %s\" tells who is bound", f.Name, f.Name)
+	}
+}
+
+var stateText = map[string]string{
+	"alloc-pending": "the process asked for it, the layer has not answered yet",
+	"req-arrived":   "the layer asked for it, no process has answered yet",
+	"allocated":     "packets may flow",
+	"user-gone":     "the process has let go, the IPCP has not yet",
+	"provider-gone": "the IPCP has let go, the process has not yet",
+}
+
+func checkFlow(s string) error {
+	if n, err := strconv.ParseUint(s, 10, 32); err != nil || strconv.FormatUint(n, 10) != s {
+		return fmt.Errorf("%w: a flow_id is a number from 0", core.ErrUsage)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"o7s/core"
+	"o7s/core/logs"
+	"o7s/core/view"
+)
+
+// seer is the part of the IRMd that shows the system.
+type seer interface {
+	System(ctx context.Context) (view.System, error)
+	IPCPs(ctx context.Context) ([]view.IPCP, error)
+	Names(ctx context.Context) ([]view.Name, error)
+	Registrations(ctx context.Context) ([]view.Registration, error)
+	Bindings(ctx context.Context) ([]view.Binding, error)
+	Processes(ctx context.Context) ([]view.Process, error)
+	Flows(ctx context.Context) ([]view.Flow, error)
+	Watch(ctx context.Context, tell func(view.Event)) error
+	SetLogLevel(ctx context.Context, level string) error
+}
+
+// picture is all that a system shows of itself.
+type picture struct {
+	System        view.System         `json:"irmd"`
+	IPCPs         []view.IPCP         `json:"ipcps"`
+	Names         []view.Name         `json:"names"`
+	Registrations []view.Registration `json:"registrations"`
+	Bindings      []view.Binding      `json:"bindings"`
+	Processes     []view.Process      `json:"processes"`
+	Flows         []view.Flow         `json:"flows"`
+}
+
+// look fetches the picture. Its lists are of one moment each, not of one
+// moment all.
+func look(ctx context.Context, d irmd) (*picture, error) {
+	var p picture
+	var err error
+	fetch := func(f func() error) {
+		if err == nil {
+			err = f()
+		}
+	}
+	fetch(func() (err error) { p.System, err = d.System(ctx); return })
+	fetch(func() (err error) { p.IPCPs, err = d.IPCPs(ctx); return })
+	fetch(func() (err error) { p.Names, err = d.Names(ctx); return })
+	fetch(func() (err error) { p.Registrations, err = d.Registrations(ctx); return })
+	fetch(func() (err error) { p.Bindings, err = d.Bindings(ctx); return })
+	fetch(func() (err error) { p.Processes, err = d.Processes(ctx); return })
+	fetch(func() (err error) { p.Flows, err = d.Flows(ctx); return })
+	return &p, err
+}
+
+// of returns those rows that f wants; never nil, so that JSON has a list.
+func of[T any](rows []T, f func(T) bool) []T {
+	some := []T{}
+	for _, r := range rows {
+		if f(r) {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+func (p *picture) process(pid int) string {
+	for _, q := range p.Processes {
+		if q.PID == pid {
+			return logs.Escape(q.Program)
+		}
+	}
+	return "?"
+}
+
+// say prints a line whose words come from elsewhere.
+func (s *screen) say(format string, args ...any) {
+	for i, a := range args {
+		if t, ok := a.(string); ok {
+			args[i] = logs.Escape(t)
+		}
+	}
+	fmt.Fprintf(s, format+"\n", args...)
+}
+
+// fields prints "key  value" lines of a show.
+func (s *screen) fields(pairs ...string) {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fmt.Fprintf(s, "%s %s\n", s.paint(bold, fmt.Sprintf("%-13s", pairs[i])), logs.Escape(pairs[i+1]))
+		}
+	}
+}
+
+// hint prints what to do about something.
+func (s *screen) hint(indent, format string, args ...any) {
+	for i, a := range args {
+		if t, ok := a.(string); ok {
+			args[i] = logs.Escape(t)
+		}
+	}
+	fmt.Fprintf(s, "%s%s\n", indent, s.paint(bad, "! "+fmt.Sprintf(format, args...)))
+}
+
+// ago returns how long ago the RFC 3339 time was, to the second.
+func ago(stamp string) string {
+	t, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
+		return "?"
+	}
+	return max(time.Since(t), 0).Truncate(time.Second).String()
+}
+
+// amount returns n bytes in a unit that people read.
+func amount(n uint64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, u := float64(n)/1024, 0
+	for f >= 1024 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[u])
+}
+
+// missing is the error of a show whose operand there is none of.
+func missing(what, which, list string) error {
+	return fmt.Errorf("%w: %s %q: \"irm %s\" shows what there is", core.ErrNotFound, what, which, list)
+}

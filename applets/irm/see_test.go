@@ -1,0 +1,86 @@
+package irm
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"o7s/core/view"
+)
+
+func TestRates(t *testing.T) {
+	before := []view.Flow{{ID: 1, Counted: true, Sent: 100, Since: "a"}, {ID: 2, Counted: true, Sent: 5, Since: "a"}, {ID: 3, Counted: true, Sent: 900, Since: "a"}}
+	now := []view.Flow{
+		{ID: 1, Counted: true, Sent: 300, Read: 50, Since: "a"},
+		{ID: 2, Counted: true, Sent: 1 << 40, Since: "b"}, // another flow by now
+		{ID: 3, Counted: true, Sent: 10, Since: "a"},      // its ends say nonsense
+		{ID: 4, Counted: true, Sent: 10, Since: "b"},
+	}
+	got := rates(before, now, 2*time.Second)
+	if got[0].ID != 1 || got[0].Sent != 100 || got[0].Read != 25 {
+		t.Errorf("busiest: %+v", got[0])
+	}
+	for _, r := range got[1:] {
+		if r.Sent != 0 || r.Read != 0 {
+			t.Errorf("flow %d: %d, %d; want 0", r.ID, r.Sent, r.Read)
+		}
+	}
+}
+
+// TestNarrow: a table fits its terminal, whatever is in it.
+func TestNarrow(t *testing.T) {
+	for _, columns := range []int{0, 200, 80, 60, 40} {
+		var buf bytes.Buffer
+		s := &screen{Writer: &buf, width: columns}
+		tab := table{{title: "pid", width: 7}, {title: "name", width: 20}, {title: "type", width: 10}, {title: "layer", width: 20}}
+		tab.add("35", "a-name-of-more-than-twenty-東京東京", "local", "local-layer")
+		tab.print(s)
+		first := -1
+		for l := range strings.Lines(buf.String()) {
+			n := width(strings.TrimSuffix(l, "\n"))
+			if columns > 0 && n > columns {
+				t.Errorf("%d columns: a line of %d: %s", columns, n, l)
+			}
+			if first >= 0 && n != first {
+				t.Errorf("%d columns: lines of %d and %d", columns, first, n)
+			}
+			first = n
+		}
+	}
+}
+
+func TestAmount(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", ^uint64(0): "16.0 EiB"} {
+		if got := amount(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestNothingForges: what comes from elsewhere moves no cursor and starts no
+// line.
+func TestNothingForges(t *testing.T) {
+	evil := "x\n\x1b[2J"
+	f := &fakeIRMd{view: picture{
+		System:        view.System{RuntimeDir: evil},
+		IPCPs:         []view.IPCP{{Name: evil, Layer: evil, Type: "local"}, {Name: evil}},
+		Names:         []view.Name{{Name: evil, Exists: true, Policy: "spillover"}},
+		Registrations: []view.Registration{{Name: evil, IPCP: evil, Layer: evil, Hash: "0123456789"}},
+		Bindings:      []view.Binding{{Name: evil, PID: 1}},
+		Processes:     []view.Process{{PID: 1, Program: evil, Path: evil}},
+		Flows:         []view.Flow{{Name: evil, Program: evil, Layer: evil, IPCP: evil, PID: 1, Peer: -1, State: "allocated"}},
+	}, tells: []view.Event{{Event: "x", Name: evil, Program: evil, IPCP: evil, Layer: evil}}}
+	for _, line := range [][]string{
+		{"status"}, {"flow", "list"}, {"flow", "show", "0"}, {"process", "list"}, {"name", "show", evil}, {"ipcp", "show", "name", evil}, {"watch"},
+		{"status", "--json"}, {"watch", "--json"},
+	} {
+		out, err := irm(f, line...)
+		if err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+		if strings.ContainsRune(out, '\x1b') || strings.Contains(out, "x\n") {
+			t.Errorf("%q: printed %q", line, out)
+		}
+	}
+}

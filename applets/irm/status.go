@@ -1,0 +1,139 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+
+	"o7s/core/logs"
+	"o7s/core/view"
+)
+
+var status = &command{
+	name:    "status",
+	summary: "show all at a glance: layers, names, processes, flows, and what is missing",
+	flags:   []toggle{jsonFlag},
+	notes:   "A line that begins with ! says what keeps flows from a name, and what to type.",
+	example: "irm status\nirm status --json",
+	limit:   quick,
+	tried:   func(input) string { return "show the status" },
+	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		p, err := look(ctx, d)
+		if err != nil {
+			return err
+		}
+		if in.flags["--json"] {
+			return out.json(p)
+		}
+		out.status(p)
+		return nil
+	},
+}
+
+// status prints the tree of everything.
+func (s *screen) status(p *picture) {
+	s.say("irmd %s, pid %d, uid %d, up %s, log level %s, in %s",
+		p.System.Version, p.System.PID, p.System.UID, ago(p.System.Started), p.System.LogLevel, p.System.RuntimeDir)
+	s.head("Layers", len(p.IPCPs))
+	if len(p.IPCPs) == 0 {
+		s.hint("  ", "there is no layer yet; make one: irm ipcp bootstrap type local name IPCP layer LAYER")
+	}
+	for _, i := range p.IPCPs {
+		if i.Layer == "" {
+			s.hint("  ", "IPCP %s (%s, pid %d) is in no layer; make it a member: irm ipcp bootstrap name %s layer LAYER", i.Name, i.Type, i.PID, i.Name)
+			continue
+		}
+		s.say("  %s: IPCP %s (%s, pid %d), %d names, %d ends of flows", i.Layer, i.Name, i.Type, i.PID, i.Names, i.Flows)
+	}
+	s.head("Names", len(p.Names))
+	for _, n := range p.Names {
+		s.name(p, n)
+	}
+	s.head("Processes", len(p.Processes))
+	for _, q := range p.Processes {
+		s.say("  %d %s (uid %d): %s", q.PID, q.Program, q.UID, doing(q))
+	}
+	s.head("Flows", len(p.Flows))
+	for _, f := range p.Flows {
+		// A client's end tells of its server's too.
+		if f.Role == "server" && f.Peer >= 0 {
+			continue
+		}
+		s.flow(p, f)
+	}
+}
+
+func (s *screen) head(title string, n int) {
+	fmt.Fprintf(s, "%s (%d)\n", s.paint(bold, title), n)
+}
+
+func doing(q view.Process) string {
+	text := fmt.Sprintf("%d flows", q.Flows)
+	switch {
+	case q.Accepting:
+		text = "accepting, " + text
+	case q.Listeners > 0:
+		text = "listening but busy, " + text
+	}
+	return text
+}
+
+// name prints a name, who serves it and what it lacks.
+func (s *screen) name(p *picture, n view.Name) {
+	policy := n.Policy
+	if !n.Exists {
+		policy = "not created"
+	}
+	s.say("  %s (%s)", n.Name, policy)
+	for _, r := range p.Registrations {
+		if r.Name == n.Name {
+			s.say("    in layer %s by IPCP %s as %s", r.Layer, r.IPCP, r.Hash[:min(8, len(r.Hash))])
+		}
+	}
+	serving := false
+	for _, b := range p.Bindings {
+		if b.Name == n.Name {
+			state := "accepting"
+			if !b.Accepting {
+				state = "not accepting"
+			}
+			serving = serving || b.Accepting
+			s.say("    process %d %s, %s", b.PID, p.process(b.PID), state)
+		}
+	}
+	if n.Waiting > 0 {
+		s.say("    %d flows wait for a process that accepts", n.Waiting)
+	}
+	if n.Layers == 0 {
+		s.hint("    ", "no layer knows it; register it: irm name register %s layer LAYER", n.Name)
+	}
+	switch {
+	case n.Processes == 0:
+		s.hint("    ", "no process is bound; start a server and bind it: irm bind process PID name %s", n.Name)
+	case !serving:
+		s.hint("    ", "no bound process accepts at the moment: it has ended its listener, is busy or stopped; \"irm process list\" shows it")
+	}
+}
+
+// flow prints a flow with both its ends.
+func (s *screen) flow(p *picture, f view.Flow) {
+	line := fmt.Sprintf("  %d", f.ID)
+	from := fmt.Sprintf("%d %s", f.PID, f.Program)
+	to := "elsewhere"
+	for _, g := range p.Flows {
+		if int(g.ID) == f.Peer {
+			line += fmt.Sprintf(",%d", g.ID)
+			to = fmt.Sprintf("%d %s", g.PID, g.Program)
+		}
+	}
+	if f.Role == "server" {
+		from, to = "elsewhere", from
+	}
+	if f.PID == 0 {
+		to = "nobody yet"
+	}
+	state := f.State
+	if f.Counted {
+		state += fmt.Sprintf(", %s out, %s in", amount(f.Sent), amount(f.Read+f.Waiting))
+	}
+	fmt.Fprintf(s, "%s %s -> %s at %s, layer %s, %s\n", line, logs.Escape(from), logs.Escape(to), logs.Escape(f.Name), logs.Escape(f.Layer), state)
+}
