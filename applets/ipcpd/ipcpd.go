@@ -45,7 +45,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 
 					ctx, cancel := context.WithCancel(c.Context)
 					defer cancel()
-					host := &ipcpctl.Host{}
+					host := ipcpctl.NewHost()
 					p := ipcp.NewProcess(typ, host, log)
 					mux := rpc.NewMux()
 					ipcpctl.HandleControl(mux, p)
