@@ -83,8 +83,14 @@ func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Chi
 		if err == nil {
 			err = fmt.Errorf("exit status 0")
 		}
-		link.Close()
-		<-link.Done()
+		// Its end of the link ended with it: what it said until then counts,
+		// and whoever waits for an answer hears that it died.
+		select {
+		case <-link.Done():
+		case <-time.After(stopTime): // it has given that end away
+			link.Close()
+			<-link.Done()
+		}
 		died(c, err)
 		close(c.done)
 	}()
