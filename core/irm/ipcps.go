@@ -200,6 +200,9 @@ func (m *Manager) childDied(i *registry.IPCP, c Child, err error) {
 	m.mu.Lock()
 	unasked := m.children[i] == c && !m.stopping
 	delete(m.children, i)
+	if unasked {
+		m.reg.RemoveIPCP(i) // who reads the line may make another of that name
+	}
 	m.mu.Unlock()
 	if unasked {
 		m.log.Errorf("IPCP %d (%s) died: %v.", c.PID(), i.Name, err)
