@@ -96,6 +96,11 @@ func (c *carrier) Leave(id core.FlowID) {
 func (c *carrier) stop() {
 	c.mu.Lock()
 	c.stopped = true
+	for _, s := range c.sides {
+		// Before any is closed: who then carries closes the other one.
+		s.down.Store(true)
+		s.peer.down.Store(true)
+	}
 	for id, s := range c.sides {
 		delete(c.sides, id)
 		s.flow.Abort()

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"o7s/core"
 	"o7s/core/ipcp"
@@ -13,6 +14,7 @@ type side struct {
 	flow ipcp.Flow
 	peer *side
 	left chan struct{} // closed when the process has left
+	down atomic.Bool   // the layer has ended
 }
 
 func newSide(f ipcp.Flow) *side { return &side{flow: f, left: make(chan struct{})} }
@@ -47,7 +49,7 @@ func (s *side) carry() {
 			<-s.left
 			s.peer.flow.Close()
 			return
-		case errors.Is(err, core.ErrClosed):
+		case errors.Is(err, core.ErrClosed) && !s.down.Load():
 			// The layer closed it: the other process has left.
 			s.peer.flow.Close()
 			return
