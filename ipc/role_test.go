@@ -23,6 +23,9 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-client": clientRole,
 	"test-bound":  boundRole,
 	"test-dial":   dialRole,
+	"test-hold":   holdRole,
+	"test-deaf":   deafRole,
+	"test-words":  wordsRole,
 }
 
 func runRole(role func(context.Context, []string) error) int {
@@ -105,6 +108,47 @@ func dialRole(ctx context.Context, args []string) error {
 		c.Close()
 	}
 	fmt.Println("done")
+	return nil
+}
+
+// holdRole accepts and does nothing more.
+func holdRole(ctx context.Context, args []string) error {
+	l, err := ipc.Listen(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	fmt.Println("listens")
+	for {
+		if _, err := l.AcceptFlow(); err != nil {
+			return err
+		}
+		fmt.Println("accepted")
+	}
+}
+
+// deafRole listens and never accepts.
+func deafRole(ctx context.Context, args []string) error {
+	if _, err := ipc.Listen(ctx, args[0]); err != nil {
+		return err
+	}
+	fmt.Println("listens")
+	<-ctx.Done()
+	return nil
+}
+
+// wordsRole writes ten packets and waits.
+func wordsRole(ctx context.Context, args []string) error {
+	c, err := ipc.Dial(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	for i := range 10 {
+		if err := c.WritePacket([]byte(fmt.Sprint("word ", i))); err != nil {
+			return err
+		}
+	}
+	fmt.Println("wrote")
+	<-ctx.Done()
 	return nil
 }
 
