@@ -90,8 +90,32 @@ func (b *bell) apply(dir int) error {
 	return err
 }
 
-// conn puts the bell into the poller, if it is not there yet.
+// conn returns the bell in the poller, and puts it there if it is not yet. It
+// is nil without an error once the bell is closed.
 func (b *bell) conn() (syscall.RawConn, error) {
+	b.mu.Lock()
+	rc, closed := b.rc, b.fd < 0
+	b.mu.Unlock()
+	if rc != nil || closed {
+		return rc, nil
+	}
+	return b.enterAside()
+}
+
+// enterAside is enter in a goroutine of its own: it needs a deep stack, and the
+// goroutine that waits, perhaps for hours, then gets by with a small one.
+func (b *bell) enterAside() (rc syscall.RawConn, err error) {
+	done := make(chan struct{})
+	go func() {
+		rc, err = b.enter()
+		close(done)
+	}()
+	<-done
+	return rc, err
+}
+
+// enter puts the bell into the poller.
+func (b *bell) enter() (syscall.RawConn, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.rc != nil || b.fd < 0 {

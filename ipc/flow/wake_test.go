@@ -77,7 +77,6 @@ func TestNoWakeIsLost(t *testing.T) {
 func TestBellIsDrainedByAWriterToo(t *testing.T) {
 	neverSpin(t)
 	a, b := pair(t, MinRing)
-	const packets = 4000
 	go func() {
 		buf := make([]byte, core.MaxPacket)
 		for {
@@ -87,16 +86,14 @@ func TestBellIsDrainedByAWriterToo(t *testing.T) {
 		}
 	}()
 	p := make([]byte, core.MaxPacket)
-	for range packets { // each second or third one sleeps
+	// As many looks, and so rings, as a queue that nobody drains can't take.
+	for a.bell.looks.Load() < 600 {
 		if err := a.WritePacket(p); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := unread(t, a); n > 2*drainEvery {
 		t.Errorf("%d rings left unread after %d looks", n, a.bell.looks.Load())
-	}
-	if n := a.bell.looks.Load(); n < 300 {
-		t.Errorf("only %d looks: the writer did not sleep", n)
 	}
 }
 

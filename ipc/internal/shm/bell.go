@@ -73,6 +73,10 @@ const (
 	drainCalls = 8 // bounds one Drain, however fast a hostile peer rings
 )
 
+// sink takes what is drained, from everybody, and nobody reads it. On the stack
+// of a goroutine that waits it would double that stack.
+var sink [drainBytes]byte
+
 // Drain reads and forgets what the peer rang, up to a few KiB, and reports
 // whether there was anything. It never waits: MSG_DONTWAIT, whatever the
 // descriptor's flags are.
@@ -81,10 +85,9 @@ const (
 // poller reports only what is still to be read. They have to be woken, or to
 // look at the memory once more.
 func Drain(fd int) bool {
-	var b [drainBytes]byte
 	some := false
 	for range drainCalls {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b)), uintptr(len(b)),
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&sink)), uintptr(len(sink)),
 			unix.MSG_DONTWAIT, 0, 0)
 		if errno == unix.EINTR {
 			continue

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -44,13 +45,6 @@ func Create(size int) (int, error) {
 // whoever passed it is not to be trusted. The caller must Unmap.
 func Map(fd, size int) ([]byte, error) {
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, fmt.Errorf("%w: memory: %w", core.ErrUsage, os.NewSyscallError("fstat", err))
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%w: memory: not a memfd", core.ErrUsage)
-	}
 	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: memory: not a memfd", core.ErrUsage)
@@ -59,22 +53,24 @@ func Map(fd, size int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: memory: seals %#x, want %#x", core.ErrUsage, got, seals)
 	}
 	// Only now, since before the seals the size could change after the look.
+	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("%w: memory: %w", core.ErrUsage, os.NewSyscallError("fstat", err))
 	}
 	if st.Size != int64(size) {
 		return nil, fmt.Errorf("%w: memory: %d bytes, want %d", core.ErrUsage, st.Size, size)
 	}
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	// Not unix.Mmap, which remembers every mapping in a table of its own.
+	p, err := unix.MmapPtr(fd, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, sysErr("mmap", err)
 	}
-	return mem, nil
+	return unsafe.Slice((*byte)(p), size), nil
 }
 
 // Unmap gives back what Map returned. Nobody may hold a part of it any more.
 func Unmap(mem []byte) error {
-	return os.NewSyscallError("munmap", unix.Munmap(mem))
+	return os.NewSyscallError("munmap", unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(mem)), uintptr(len(mem))))
 }
 
 // sysErr names the system call, and wraps core.ErrLimit too where a bound on
