@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"o7s/applets/internal/measure"
 	"o7s/core"
 	"o7s/core/logs"
 )
@@ -29,8 +30,8 @@ const (
 type client struct {
 	cfg  *config
 	name string // cfg.name as it may be printed
-	out  lines
-	errs lines
+	out  *measure.Lines
+	errs *measure.Lines
 
 	packet []byte    // the request, used by the sender alone
 	start  time.Time // the zero of the clock in messages; set by run
@@ -49,7 +50,7 @@ func newClient(cfg *config) *client {
 // run pings over f until everything is sent and answered or waited for, ctx
 // is done, or f ends. It prints the statistics and returns how many replies
 // came. It leaves f open.
-func (c *client) run(ctx context.Context, f flow) (received uint64) {
+func (c *client) run(ctx context.Context, f measure.Flow) (received uint64) {
 	c.start = time.Now()
 	if c.cfg.duration > 0 {
 		c.end = c.start.Add(c.cfg.duration)
@@ -59,9 +60,9 @@ func (c *client) run(ctx context.Context, f flow) (received uint64) {
 	if c.cfg.count > 0 {
 		packets = fmt.Sprintf(" (%d packets)", c.cfg.count)
 	}
-	c.out.printf("Pinging %s with %d bytes of data%s:\n\n", c.name, c.cfg.size, packets)
+	c.out.Printf("Pinging %s with %d bytes of data%s:\n\n", c.name, c.cfg.size, packets)
 
-	stop := onDone(ctx, func() { f.SetDeadline(longAgo) })
+	stop := measure.OnDone(ctx, func() { f.SetDeadline(measure.LongAgo) })
 	defer stop()
 	var err error
 	if c.cfg.flood {
@@ -72,19 +73,19 @@ func (c *client) run(ctx context.Context, f flow) (received uint64) {
 	total := time.Since(c.start)
 
 	switch {
-	case err == nil, timedOut(err):
+	case err == nil, measure.TimedOut(err):
 	case errors.Is(err, io.EOF):
-		c.errs.printf("%s closed the flow\n", c.name)
+		c.errs.Printf("%s closed the flow\n", c.name)
 	default:
-		c.errs.failure(fmt.Errorf("the flow to %s broke: %w", c.cfg.name, cause(err)))
+		c.errs.Failure(fmt.Errorf("the flow to %s broke: %w", c.cfg.name, measure.Cause(err)))
 	}
-	c.out.printf("\n%s", c.stats.summary(c.name, total))
+	c.out.Printf("\n%s", c.stats.summary(c.name, total))
 	return c.stats.received
 }
 
 // pace sends a packet every interval, the first after one, and receives at
 // the same time. Its error says how the flow ended, should it have.
-func (c *client) pace(ctx context.Context, f flow) error {
+func (c *client) pace(ctx context.Context, f measure.Flow) error {
 	var recvErr error
 	received := make(chan struct{})
 	go func() {
@@ -94,7 +95,7 @@ func (c *client) pace(ctx context.Context, f flow) error {
 	sendErr := c.send(ctx, f, received)
 	c.finish(ctx, f, sendErr)
 	<-received
-	if recvErr == nil || timedOut(recvErr) {
+	if recvErr == nil || measure.TimedOut(recvErr) {
 		return sendErr
 	}
 	return recvErr // which knows better how a flow ended
@@ -102,7 +103,7 @@ func (c *client) pace(ctx context.Context, f flow) error {
 
 // send sends packets until there are no more to send, ctx is done or the
 // receiver has ended.
-func (c *client) send(ctx context.Context, f flow, received <-chan struct{}) error {
+func (c *client) send(ctx context.Context, f measure.Flow, received <-chan struct{}) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	// wait returns at t. It reports false if there is no use in going on.
@@ -139,7 +140,7 @@ func (c *client) send(ctx context.Context, f flow, received <-chan struct{}) err
 }
 
 // sendOne sends the next packet.
-func (c *client) sendOne(f flow) error {
+func (c *client) sendOne(f measure.Flow) error {
 	c.mu.Lock()
 	id := uint32(c.stats.sent)
 	c.stats.sent++ // before the reply can be there
@@ -157,22 +158,22 @@ func (c *client) sendOne(f flow) error {
 // finish says that no packet will be sent any more, because all are or because
 // of err, and bounds the wait for the rest: for replies, or for the word from
 // the reading side on how the flow ended.
-func (c *client) finish(ctx context.Context, f flow, err error) {
-	broken := err != nil && !timedOut(err)
+func (c *client) finish(ctx context.Context, f measure.Flow, err error) {
+	broken := err != nil && !measure.TimedOut(err)
 	c.mu.Lock()
 	c.final = !broken
-	until := longAgo
+	until := measure.LongAgo
 	if broken || c.stats.received < c.stats.sent {
-		until = time.Now().Add(min(max(lateWait, 2*c.stats.max), maxLateWait))
+		until = time.Now().Add(min(max(lateWait, 2*c.stats.rtt.Max), maxLateWait))
 	}
 	c.mu.Unlock()
 	// An error means that f has ended, which the receiver gets to know.
-	_ = setDeadline(ctx, f.SetReadDeadline, until)
+	_ = measure.SetDeadline(ctx, f.SetReadDeadline, until)
 }
 
 // receive takes replies until the last one is there, f's read deadline passes
 // or f ends; its error says which.
-func (c *client) receive(f flow) error {
+func (c *client) receive(f measure.Flow) error {
 	buf := make([]byte, core.MaxPacket)
 	for !c.complete() {
 		n, err := f.ReadPacket(buf)
@@ -221,5 +222,5 @@ func (c *client) reply(p []byte) {
 	if late {
 		mark = " [out-of-order]"
 	}
-	c.out.printf("%s%d bytes from %s: seq=%d time=%.3f ms%s\n", stamp, len(p), c.name, m.id, ms(float64(rtt)), mark)
+	c.out.Printf("%s%d bytes from %s: seq=%d time=%.3f ms%s\n", stamp, len(p), c.name, m.id, measure.MS(float64(rtt)), mark)
 }

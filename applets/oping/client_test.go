@@ -10,12 +10,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"o7s/applets/internal/measure"
+	"o7s/applets/internal/measure/flowtest"
 	"o7s/core"
 )
 
 // ping runs a client over f and returns what it printed, how many replies
 // came and how long it took.
-func ping(t *testing.T, ctx context.Context, cfg config, f flow) (out, errs string, received uint64, took time.Duration) {
+func ping(t *testing.T, ctx context.Context, cfg config, f measure.Flow) (out, errs string, received uint64, took time.Duration) {
 	t.Helper()
 	if cfg.size == 0 {
 		cfg.size = minSize
@@ -26,10 +28,10 @@ func ping(t *testing.T, ctx context.Context, cfg config, f flow) (out, errs stri
 	if cfg.name == "" {
 		cfg.name = "oping-server"
 	}
-	stdout, stderr := &wholeLines{t: t}, &wholeLines{t: t}
+	stdout, stderr := &flowtest.WholeLines{T: t}, &flowtest.WholeLines{T: t}
 	c := newClient(&cfg)
-	c.out = lines{w: stdout}
-	c.errs = lines{w: stderr, prefix: "oping: "}
+	c.out = measure.NewLines(stdout, "")
+	c.errs = measure.NewLines(stderr, "oping: ")
 	start := time.Now()
 	received = c.run(ctx, f)
 	return stdout.String(), stderr.String(), received, time.Since(start)
@@ -37,7 +39,7 @@ func ping(t *testing.T, ctx context.Context, cfg config, f flow) (out, errs stri
 
 func TestClientTutorial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFakeFlow(64)
+		f := flowtest.NewFlow(64)
 		us := []time.Duration{633, 498, 471, 505, 441}
 		echo(f, func(n int) time.Duration { return us[n] * time.Microsecond })
 		out, errs, received, _ := ping(t, t.Context(), config{count: 5}, f)
@@ -65,14 +67,14 @@ func TestClient(t *testing.T) {
 	tests := []struct {
 		name   string
 		cfg    config
-		server func(f *fakeFlow)
+		server func(f *flowtest.Flow)
 		took   time.Duration
 		out    string // without the first line and the blank ones
 		errs   string
 	}{
 		{
 			"one packet has no deviation", config{count: 1},
-			func(f *fakeFlow) { echo(f, always(ms)) }, 1001 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(ms)) }, 1001 * ms, `
 64 bytes from oping-server: seq=0 time=1.000 ms
 --- oping-server ping statistics ---
 1 packets transmitted, 1 received, 0 out-of-order, 0% packet loss, time: 1001.000 ms
@@ -80,20 +82,20 @@ rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "",
 		},
 		{
 			"without a reply it waits 2 s and leaves the rtt line out", config{count: 2, interval: 100 * ms},
-			func(f *fakeFlow) {}, 2200 * ms, `
+			func(f *flowtest.Flow) {}, 2200 * ms, `
 --- oping-server ping statistics ---
 2 packets transmitted, 0 received, 0 out-of-order, 100% packet loss, time: 2200.000 ms`, "",
 		},
 		{
 			"a late last reply is waited for", config{count: 2, interval: 10 * ms, quiet: true},
-			func(f *fakeFlow) { echo(f, always(1900*ms)) }, 1920 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(1900*ms)) }, 1920 * ms, `
 --- oping-server ping statistics ---
 2 packets transmitted, 2 received, 0 out-of-order, 0% packet loss, time: 1920.000 ms
 rtt min/avg/max/mdev = 1900.000/1900.000/1900.000/0.000 ms`, "",
 		},
 		{
 			"twice the longest round trip is waited for", config{count: 5, quiet: true},
-			func(f *fakeFlow) {
+			func(f *flowtest.Flow) {
 				echo(f, func(n int) time.Duration {
 					if n == 4 {
 						return 5900 * ms
@@ -107,28 +109,28 @@ rtt min/avg/max/mdev = 3000.000/3580.000/5900.000/1296.919 ms`, "",
 		},
 		{
 			"the duration ends it", config{duration: 2500 * ms, quiet: true},
-			func(f *fakeFlow) { echo(f, always(ms)) }, 2500 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(ms)) }, 2500 * ms, `
 --- oping-server ping statistics ---
 2 packets transmitted, 2 received, 0 out-of-order, 0% packet loss, time: 2500.000 ms
 rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "",
 		},
 		{
 			"a packet due at the end of the duration is sent", config{duration: 2000 * ms, quiet: true},
-			func(f *fakeFlow) { echo(f, always(ms)) }, 2001 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(ms)) }, 2001 * ms, `
 --- oping-server ping statistics ---
 2 packets transmitted, 2 received, 0 out-of-order, 0% packet loss, time: 2001.000 ms
 rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "",
 		},
 		{
 			"the count ends it before the duration", config{duration: time.Hour, count: 1, quiet: true},
-			func(f *fakeFlow) { echo(f, always(ms)) }, 1001 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(ms)) }, 1001 * ms, `
 --- oping-server ping statistics ---
 1 packets transmitted, 1 received, 0 out-of-order, 0% packet loss, time: 1001.000 ms
 rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "",
 		},
 		{
 			"late replies are marked, lost ones counted", config{count: 4},
-			func(f *fakeFlow) {
+			func(f *flowtest.Flow) {
 				echo(f, func(n int) time.Duration { return []time.Duration{1500 * ms, ms, -1, ms}[n] })
 			}, 7000 * ms, `
 64 bytes from oping-server: seq=1 time=1.000 ms
@@ -140,7 +142,7 @@ rtt min/avg/max/mdev = 1.000/500.667/1500.000/865.448 ms`, "",
 		},
 		{
 			"the time of day is printed before a reply", config{count: 1, timeOfDay: true},
-			func(f *fakeFlow) { echo(f, always(1500*time.Microsecond)) }, 1001500 * time.Microsecond, `
+			func(f *flowtest.Flow) { echo(f, always(1500*time.Microsecond)) }, 1001500 * time.Microsecond, `
 [946684801.001500] 64 bytes from oping-server: seq=0 time=1.500 ms
 --- oping-server ping statistics ---
 1 packets transmitted, 1 received, 0 out-of-order, 0% packet loss, time: 1001.500 ms
@@ -148,7 +150,7 @@ rtt min/avg/max/mdev = 1.500/1.500/1.500/0.000 ms`, "",
 		},
 		{
 			"a name cannot forge a line", config{count: 1, name: "a\nb"},
-			func(f *fakeFlow) { echo(f, always(ms)) }, 1001 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(ms)) }, 1001 * ms, `
 64 bytes from a\nb: seq=0 time=1.000 ms
 --- a\nb ping statistics ---
 1 packets transmitted, 1 received, 0 out-of-order, 0% packet loss, time: 1001.000 ms
@@ -156,9 +158,9 @@ rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "",
 		},
 		{
 			"the server closes the flow", config{},
-			func(f *fakeFlow) {
+			func(f *flowtest.Flow) {
 				echo(f, always(ms))
-				time.AfterFunc(1500*ms, func() { f.fail(io.EOF) })
+				time.AfterFunc(1500*ms, func() { f.Fail(io.EOF) })
 			}, 1500 * ms, `
 64 bytes from oping-server: seq=0 time=1.000 ms
 --- oping-server ping statistics ---
@@ -167,16 +169,16 @@ rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "oping: oping-server closed 
 		},
 		{
 			"the server dies while its reply is waited for", config{count: 1},
-			func(f *fakeFlow) { time.AfterFunc(1500*ms, func() { f.fail(core.ErrFlowDown) }) }, 1500 * ms, `
+			func(f *flowtest.Flow) { time.AfterFunc(1500*ms, func() { f.Fail(core.ErrFlowDown) }) }, 1500 * ms, `
 --- oping-server ping statistics ---
 1 packets transmitted, 0 received, 0 out-of-order, 100% packet loss, time: 1500.000 ms`,
 			"oping: the flow to oping-server broke: flow is down\n",
 		},
 		{
 			"a write that meets the end leaves the word to the reader", config{},
-			func(f *fakeFlow) {
-				f.onWrite = func([]byte) error {
-					time.AfterFunc(ms, func() { f.fail(io.EOF) })
+			func(f *flowtest.Flow) {
+				f.OnWrite = func([]byte) error {
+					time.AfterFunc(ms, func() { f.Fail(io.EOF) })
 					return core.ErrFlowDown
 				}
 			}, 1001 * ms, `
@@ -186,20 +188,20 @@ rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "oping: oping-server closed 
 		},
 		{
 			"a write error of its own is told", config{},
-			func(f *fakeFlow) { f.onWrite = func([]byte) error { return core.ErrLimit } }, 3000 * ms, `
+			func(f *flowtest.Flow) { f.OnWrite = func([]byte) error { return core.ErrLimit } }, 3000 * ms, `
 --- oping-server ping statistics ---
 0 packets transmitted, 0 received, 0 out-of-order, 0% packet loss, time: 3000.000 ms`,
 			"oping: the flow to oping-server broke: limit reached\n",
 		},
 		{
 			"a server that does not read ends no later than the duration and 2 s", config{duration: 3000 * ms},
-			func(f *fakeFlow) { f.setFull(true) }, 5000 * ms, `
+			func(f *flowtest.Flow) { f.SetFull(true) }, 5000 * ms, `
 --- oping-server ping statistics ---
 0 packets transmitted, 0 received, 0 out-of-order, 0% packet loss, time: 5000.000 ms`, "",
 		},
 		{
 			"a flood sends when the reply is there, the first at once", config{count: 3, flood: true},
-			func(f *fakeFlow) { echo(f, always(2*ms)) }, 6 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(2*ms)) }, 6 * ms, `
 64 bytes from oping-server: seq=0 time=2.000 ms
 64 bytes from oping-server: seq=1 time=2.000 ms
 64 bytes from oping-server: seq=2 time=2.000 ms
@@ -209,7 +211,7 @@ rtt min/avg/max/mdev = 2.000/2.000/2.000/0.000 ms`, "",
 		},
 		{
 			"a flood goes on after the interval without a reply", config{count: 3, flood: true},
-			func(f *fakeFlow) {
+			func(f *flowtest.Flow) {
 				echo(f, func(n int) time.Duration { return []time.Duration{ms, -1, ms}[n] })
 			}, 3001 * ms, `
 64 bytes from oping-server: seq=0 time=1.000 ms
@@ -220,16 +222,16 @@ rtt min/avg/max/mdev = 1.000/1.000/1.000/0.000 ms`, "",
 		},
 		{
 			"the duration ends a flood, its last reply counts", config{duration: 15 * ms, flood: true, quiet: true},
-			func(f *fakeFlow) { echo(f, always(10*ms)) }, 20 * ms, `
+			func(f *flowtest.Flow) { echo(f, always(10*ms)) }, 20 * ms, `
 --- oping-server ping statistics ---
 2 packets transmitted, 2 received, 0 out-of-order, 0% packet loss, time: 20.000 ms
 rtt min/avg/max/mdev = 10.000/10.000/10.000/0.000 ms`, "",
 		},
 		{
 			"the server closes the flow of a flood", config{flood: true, quiet: true},
-			func(f *fakeFlow) {
+			func(f *flowtest.Flow) {
 				echo(f, always(10*ms))
-				time.AfterFunc(15*ms, func() { f.fail(io.EOF) })
+				time.AfterFunc(15*ms, func() { f.Fail(io.EOF) })
 			}, 15 * ms, `
 --- oping-server ping statistics ---
 2 packets transmitted, 1 received, 0 out-of-order, 50% packet loss, time: 15.000 ms
@@ -239,7 +241,7 @@ rtt min/avg/max/mdev = 10.000/10.000/10.000/0.000 ms`, "oping: oping-server clos
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeFlow(64)
+				f := flowtest.NewFlow(64)
 				tt.server(f)
 				out, errs, _, took := ping(t, t.Context(), tt.cfg, f)
 				_, out, _ = strings.Cut(out, "\n")
@@ -250,7 +252,7 @@ rtt min/avg/max/mdev = 10.000/10.000/10.000/0.000 ms`, "oping: oping-server clos
 				if took != tt.took {
 					t.Errorf("it took %v, want %v", took, tt.took)
 				}
-				if f.isClosed() {
+				if f.IsClosed() {
 					t.Error("it closed the flow of its caller")
 				}
 			})
@@ -263,20 +265,20 @@ func TestClientInterrupted(t *testing.T) {
 	tests := []struct {
 		name    string
 		cfg     config
-		prepare func(f *fakeFlow)
+		prepare func(f *flowtest.Flow)
 		sent    int
 	}{
-		{"before the first packet", config{interval: 10 * time.Second}, func(f *fakeFlow) {}, 0},
-		{"between packets", config{}, func(f *fakeFlow) { echo(f, always(0)) }, 2},
-		{"waiting for late replies", config{count: 1}, func(f *fakeFlow) {}, 1},
-		{"in a write", config{}, func(f *fakeFlow) { f.setFull(true) }, 0},
-		{"in a flood", config{flood: true, interval: 10 * time.Second}, func(f *fakeFlow) {}, 1},
-		{"in a write of a flood", config{flood: true}, func(f *fakeFlow) { f.setFull(true) }, 0},
+		{"before the first packet", config{interval: 10 * time.Second}, func(f *flowtest.Flow) {}, 0},
+		{"between packets", config{}, func(f *flowtest.Flow) { echo(f, always(0)) }, 2},
+		{"waiting for late replies", config{count: 1}, func(f *flowtest.Flow) {}, 1},
+		{"in a write", config{}, func(f *flowtest.Flow) { f.SetFull(true) }, 0},
+		{"in a flood", config{flood: true, interval: 10 * time.Second}, func(f *flowtest.Flow) {}, 1},
+		{"in a write of a flood", config{flood: true}, func(f *flowtest.Flow) { f.SetFull(true) }, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeFlow(64)
+				f := flowtest.NewFlow(64)
 				tt.prepare(f)
 				ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
 				defer cancel()
@@ -300,7 +302,7 @@ func TestClientHeader(t *testing.T) {
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if out, _, _, _ := ping(t, ctx, cfg, newFakeFlow(64)); !strings.HasPrefix(out, want) {
+		if out, _, _, _ := ping(t, ctx, cfg, flowtest.NewFlow(64)); !strings.HasPrefix(out, want) {
 			t.Errorf("stdout:\n%s\nwant:\n%s", out, want)
 		}
 	}
@@ -310,17 +312,17 @@ func TestClientHeader(t *testing.T) {
 // send does no harm.
 func TestClientStrangeReplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFakeFlow(64)
-		f.onWrite = func(p []byte) error {
+		f := flowtest.NewFlow(64)
+		f.OnWrite = func(p []byte) error {
 			with := func(change func(p []byte)) {
 				q := append([]byte(nil), p...)
 				binary.BigEndian.PutUint32(q[offType:], typeReply)
 				change(q)
-				f.deliver(q)
+				f.Deliver(q)
 			}
-			f.deliver(nil)
-			f.deliver(p[:headerSize-1])
-			f.deliver(p) // still a request
+			f.Deliver(nil)
+			f.Deliver(p[:headerSize-1])
+			f.Deliver(p) // still a request
 			with(func(q []byte) { binary.BigEndian.PutUint32(q[offType:], 2) })
 			with(func(q []byte) { binary.BigEndian.PutUint32(q[offID:], 7) })
 			with(func(q []byte) { binary.BigEndian.PutUint32(q[offID:], 1<<32-1) })
@@ -343,9 +345,9 @@ func TestClientStrangeReplies(t *testing.T) {
 // took long is followed by no burst.
 func TestClientSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, start := newFakeFlow(64), time.Now()
+		f, start := flowtest.NewFlow(64), time.Now()
 		var at []time.Duration
-		f.onWrite = func(p []byte) error {
+		f.OnWrite = func(p []byte) error {
 			at = append(at, time.Since(start))
 			if len(at) == 4 {
 				time.Sleep(3500 * time.Millisecond)

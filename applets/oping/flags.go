@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"o7s/applets"
+	"o7s/applets/internal/measure"
 	"o7s/core"
 )
 
@@ -142,7 +143,7 @@ func newConfig(c *cli.Context, warn func(format string, args ...any)) (*config, 
 }
 
 func (cfg *config) setServer(c *cli.Context) (err error) {
-	if cfg.idle, err = parseTime(c.String("idle")); err != nil {
+	if cfg.idle, err = measure.ParseTime(c.String("idle")); err != nil {
 		return fmt.Errorf("--idle: %w", err)
 	}
 	if cfg.idle == 0 {
@@ -166,7 +167,7 @@ func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...an
 			return fmt.Errorf("--count: %q is no number of packets: it is 1 or more", s)
 		}
 	}
-	if cfg.interval, err = parseTime(c.String("interval")); err != nil {
+	if cfg.interval, err = measure.ParseTime(c.String("interval")); err != nil {
 		return fmt.Errorf("--interval: %w", err)
 	}
 	if cfg.interval == 0 {
@@ -177,7 +178,7 @@ func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...an
 		cfg.interval = maxInterval
 	}
 	if c.IsSet("duration") {
-		if cfg.duration, err = parseTime(c.String("duration")); err != nil {
+		if cfg.duration, err = measure.ParseTime(c.String("duration")); err != nil {
 			return fmt.Errorf("--duration: %w", err)
 		}
 		if cfg.duration == 0 {
@@ -188,13 +189,12 @@ func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...an
 }
 
 func (cfg *config) setSize(s string, warn func(format string, args ...any)) error {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range, n is the bound
-		return fmt.Errorf("--size: %q is no number of bytes", s)
+	size, clamped, err := measure.ParseSize(s, minSize, maxSize)
+	if err != nil {
+		return fmt.Errorf("--size: %w", err)
 	}
-	cfg.size = int(min(max(n, minSize), maxSize))
-	if int64(cfg.size) != n {
-		warn("size %s is not within %d to %d bytes: it is %d now", s, minSize, maxSize, cfg.size)
+	if cfg.size = size; clamped {
+		warn("size %s is not within %d to %d bytes: it is %d now", s, minSize, maxSize, size)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"o7s/applets/internal/measure"
 	"o7s/core"
 )
 
@@ -11,9 +12,9 @@ import (
 // the interval has passed without it. It sends and receives in turn, so that
 // no switch between two goroutines is measured. Its error says how the flow
 // ended, should it have.
-func (c *client) flood(ctx context.Context, f flow) error {
+func (c *client) flood(ctx context.Context, f measure.Flow) error {
 	buf := make([]byte, core.MaxPacket)
-	if err := setDeadline(ctx, f.SetReadDeadline, c.start); err != nil { // for readBy
+	if err := measure.SetDeadline(ctx, f.SetReadDeadline, c.start); err != nil { // for readBy
 		return err
 	}
 	var sendErr error
@@ -26,7 +27,7 @@ func (c *client) flood(ctx context.Context, f flow) error {
 		}
 	}
 	c.finish(ctx, f, sendErr)
-	if err := c.receive(f); err != nil && !timedOut(err) {
+	if err := c.receive(f); err != nil && !measure.TimedOut(err) {
 		return err
 	}
 	return sendErr
@@ -39,15 +40,15 @@ func (c *client) mayFlood(ctx context.Context) bool {
 
 // awaitReply returns when the last packet sent is answered, or was not within
 // the interval. Any other end is an error.
-func (c *client) awaitReply(ctx context.Context, f flow, buf []byte) error {
+func (c *client) awaitReply(ctx context.Context, f measure.Flow, buf []byte) error {
 	until := time.Now().Add(c.cfg.interval)
 	if !c.end.IsZero() && c.end.Before(until) {
 		until = c.end
 	}
 	for !c.answered() {
-		n, err := readBy(ctx, f, buf, until)
+		n, err := measure.ReadBy(ctx, f, buf, until)
 		if err != nil {
-			if timedOut(err) {
+			if measure.TimedOut(err) {
 				return nil
 			}
 			return err
@@ -61,5 +62,5 @@ func (c *client) awaitReply(ctx context.Context, f flow, buf []byte) error {
 func (c *client) answered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.window.next == c.stats.sent
+	return c.window.seq.Next() == c.stats.sent
 }

@@ -8,49 +8,19 @@ import (
 	"fmt"
 
 	"o7s/applets"
-	"o7s/core"
-	"o7s/ipc"
+	"o7s/applets/internal/measure"
 )
 
 // Applet returns the applet oping.
 func Applet() applets.Applet {
-	n := network{dial: dial, listen: listen}
+	n := network(measure.IPC())
 	return applets.Applet{Name: "oping", Summary: summary, Run: n.run}
 }
 
 const summary = "ping server and client over flows"
 
-// network is what oping needs of package ipc; tests have one of their own.
-type network struct {
-	dial   func(ctx context.Context, name string, qos core.QoS) (flow, error)
-	listen func(ctx context.Context) (listener, error)
-}
-
-func dial(ctx context.Context, name string, qos core.QoS) (flow, error) {
-	c, err := ipc.Dial(ctx, name, ipc.WithQoS(qos))
-	if err != nil {
-		return nil, err // not c: a nil *ipc.Conn is no nil flow
-	}
-	return c, nil
-}
-
-func listen(ctx context.Context) (listener, error) {
-	l, err := ipc.Listen(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	return ipcListener{l}, nil
-}
-
-type ipcListener struct{ *ipc.Listener }
-
-func (l ipcListener) accept() (flow, error) {
-	c, err := l.AcceptFlow()
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
-}
+// network is package ipc, or what a test has instead.
+type network measure.Network
 
 // run does what env's arguments ask for.
 func (n network) run(ctx context.Context, env *applets.Env) error {
@@ -68,33 +38,33 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 }
 
 func (n network) serve(ctx context.Context, env *applets.Env, cfg *config) error {
-	l, err := n.listen(ctx)
+	l, err := n.Listen(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped before it had begun
 		}
-		return fmt.Errorf("start the ping server: %w", cause(err))
+		return fmt.Errorf("start the ping server: %w", measure.Cause(err))
 	}
 	s := &server{
 		idle:  cfg.idle,
 		quiet: cfg.quiet,
-		out:   lines{w: env.Stdout},
-		errs:  lines{w: env.Stderr, prefix: env.Name + ": "},
+		out:   measure.NewLines(env.Stdout, ""),
+		errs:  measure.NewLines(env.Stderr, env.Name+": "),
 	}
 	return s.serve(ctx, l)
 }
 
 func (n network) ping(ctx context.Context, env *applets.Env, cfg *config) error {
-	f, err := n.dial(ctx, cfg.name, cfg.qos)
+	f, err := n.Dial(ctx, cfg.name, cfg.qos)
 	if err != nil {
-		return fmt.Errorf("allocate a flow to %s: %w", cfg.name, cause(err))
+		return fmt.Errorf("allocate a flow to %s: %w", cfg.name, measure.Cause(err))
 	}
 	// What a Close can say matters to nobody any more: the flow ends, at the
 	// latest, with this process.
 	defer f.Close()
 	c := newClient(cfg)
-	c.out = lines{w: env.Stdout}
-	c.errs = lines{w: env.Stderr, prefix: env.Name + ": "}
+	c.out = measure.NewLines(env.Stdout, "")
+	c.errs = measure.NewLines(env.Stderr, env.Name+": ")
 	if c.run(ctx, f) == 0 {
 		return applets.Exit(applets.StatusFailed)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"o7s/applets"
+	"o7s/applets/internal/measure"
+	"o7s/applets/internal/measure/flowtest"
 	"o7s/core"
 )
 
@@ -28,8 +30,11 @@ func run(n network, args ...string) (status int, out, errs string) {
 // noNetwork fails the test if it is used.
 func noNetwork(t *testing.T) network {
 	return network{
-		dial:   func(context.Context, string, core.QoS) (flow, error) { t.Error("dial"); return nil, core.ErrIRMd },
-		listen: func(context.Context) (listener, error) { t.Error("listen"); return nil, core.ErrIRMd },
+		Dial: func(context.Context, string, core.QoS) (measure.Flow, error) {
+			t.Error("dial")
+			return nil, core.ErrIRMd
+		},
+		Listen: func(context.Context) (measure.Listener, error) { t.Error("listen"); return nil, core.ErrIRMd },
 	}
 }
 
@@ -65,8 +70,8 @@ func TestHelpAndVersion(t *testing.T) {
 }
 
 func TestClientStatus(t *testing.T) {
-	closed := func(n network, f *fakeFlow) network {
-		n.dial = func(_ context.Context, name string, qos core.QoS) (flow, error) {
+	closed := func(n network, f *flowtest.Flow) network {
+		n.Dial = func(_ context.Context, name string, qos core.QoS) (measure.Flow, error) {
 			if name != "oping-server" || qos != core.QoSVoice {
 				t.Errorf("dial %q with %+v", name, qos)
 			}
@@ -76,23 +81,23 @@ func TestClientStatus(t *testing.T) {
 	}
 	args := []string{"-n", "oping-server", "-c", "3", "-f", "-Q", "-q", "voice"}
 
-	f := newFakeFlow(64)
+	f := flowtest.NewFlow(64)
 	echo(f, always(0))
 	status, out, errs := run(closed(noNetwork(t), f), args...)
-	if status != applets.StatusDone || errs != "" || !strings.Contains(out, "\n3 packets transmitted, 3 received") || f.closings != 1 {
-		t.Errorf("replies came: status %d, %d closings, stderr %q, stdout:\n%s", status, f.closings, errs, out)
+	if status != applets.StatusDone || errs != "" || !strings.Contains(out, "\n3 packets transmitted, 3 received") || f.Closings() != 1 {
+		t.Errorf("replies came: status %d, %d closings, stderr %q, stdout:\n%s", status, f.Closings(), errs, out)
 	}
 
-	f = newFakeFlow(64)
-	f.onWrite = func([]byte) error { f.fail(core.ErrFlowDown); return nil }
+	f = flowtest.NewFlow(64)
+	f.OnWrite = func([]byte) error { f.Fail(core.ErrFlowDown); return nil }
 	status, out, errs = run(closed(noNetwork(t), f), args...)
 	const want = "oping: the flow to oping-server broke: flow is down\n"
-	if status != applets.StatusFailed || errs != want || !strings.Contains(out, "\n1 packets transmitted, 0 received") || f.closings != 1 {
-		t.Errorf("no reply came: status %d, %d closings, stderr %q, stdout:\n%s", status, f.closings, errs, out)
+	if status != applets.StatusFailed || errs != want || !strings.Contains(out, "\n1 packets transmitted, 0 received") || f.Closings() != 1 {
+		t.Errorf("no reply came: status %d, %d closings, stderr %q, stdout:\n%s", status, f.Closings(), errs, out)
 	}
 
 	n := noNetwork(t)
-	n.dial = func(context.Context, string, core.QoS) (flow, error) {
+	n.Dial = func(context.Context, string, core.QoS) (measure.Flow, error) {
 		err := fmt.Errorf("%w: register it with \"irm\"", core.ErrName)
 		return nil, &net.OpError{Op: "dial", Net: "o7s", Err: err}
 	}
@@ -104,15 +109,15 @@ func TestClientStatus(t *testing.T) {
 
 func TestServerStatus(t *testing.T) {
 	n := noNetwork(t)
-	n.listen = func(context.Context) (listener, error) { return nil, core.ErrIRMd }
+	n.Listen = func(context.Context) (measure.Listener, error) { return nil, core.ErrIRMd }
 	status, out, errs := run(n, "--listen")
 	if status != applets.StatusFailed || out != "" || errs != "oping: start the ping server: no IRMd answers\n" {
 		t.Errorf("no IRMd: status %d, stdout %q, stderr %q", status, out, errs)
 	}
 
-	l := newFakeListener()
-	n.listen = func(context.Context) (listener, error) { return l, nil }
-	go func() { l.errs <- errors.New("gone") }()
+	l := flowtest.NewListener()
+	n.Listen = func(context.Context) (measure.Listener, error) { return l, nil }
+	go func() { l.Errs <- errors.New("gone") }()
 	status, out, errs = run(n, "-l")
 	if status != applets.StatusFailed || out != "Ouroboros ping server started.\n" || errs != "oping: accept a flow: gone\n" {
 		t.Errorf("the listener fails: status %d, stdout %q, stderr %q", status, out, errs)
@@ -122,11 +127,11 @@ func TestServerStatus(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	env := &applets.Env{Name: "oping", Args: []string{"-l", "--idle", "1h"}, Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer)}
-	n.listen = func(ctx context.Context) (listener, error) { return nil, ctx.Err() }
+	n.Listen = func(ctx context.Context) (measure.Listener, error) { return nil, ctx.Err() }
 	if err := n.run(ctx, env); err != nil {
 		t.Errorf("stopped before it listens: %v", err)
 	}
-	n.listen = func(ctx context.Context) (listener, error) { return newFakeListener(), nil }
+	n.Listen = func(ctx context.Context) (measure.Listener, error) { return flowtest.NewListener(), nil }
 	if err := n.run(ctx, env); err != nil {
 		t.Errorf("stopped: %v", err)
 	}

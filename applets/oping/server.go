@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"sync"
 	"time"
 
+	"o7s/applets/internal/measure"
 	"o7s/core"
 )
 
@@ -16,67 +15,31 @@ import (
 type server struct {
 	idle  time.Duration // a flow ends when this long without a packet
 	quiet bool          // no line for each packet
-	out   lines
-	errs  lines
+	out   *measure.Lines
+	errs  *measure.Lines
 }
 
-// serve accepts flows from l and answers on them until ctx is done, which is
-// no error, or l fails for good. When it returns, l and all flows are closed
-// and nothing of it runs.
-func (s *server) serve(ctx context.Context, l listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var flows sync.WaitGroup
-	defer flows.Wait()
-	stop := onDone(ctx, func() { l.Close() })
-	defer stop()
-	defer cancel()
-
-	s.out.printf("Ouroboros ping server started.\n")
-	down := false // told that the IRMd is gone
-	for {
-		f, err := l.accept()
-		switch {
-		case err == nil:
-			down = false
-			s.out.printf("New flow %d.\n", f.FD())
-			flows.Go(func() { s.serveFlow(ctx, f) })
-		case ctx.Err() != nil:
-			return nil
-		case temporary(err):
-			if !down {
-				s.errs.failure(fmt.Errorf("accept a flow: %w; it goes on with what it has, and waits", cause(err)))
-			}
-			down = true
-		default:
-			return fmt.Errorf("accept a flow: %w", cause(err))
-		}
-	}
-}
-
-// temporary reports whether err of an accept passes by itself.
-func temporary(err error) bool {
-	// That net.Error's Temporary is deprecated holds for its vague cases, not
-	// for accept.
-	t, ok := errors.AsType[interface {
-		error
-		Temporary() bool
-	}](err)
-	return ok && t.Temporary() && !errors.Is(err, net.ErrClosed)
+// serve accepts flows from l until ctx is done, which is no error, or l fails
+// for good. When it returns, l and all flows are closed and nothing of it runs.
+func (s *server) serve(ctx context.Context, l measure.Listener) error {
+	s.out.Printf("Ouroboros ping server started.\n")
+	return measure.Serve(ctx, l, s.errs, s.serveFlow)
 }
 
 // serveFlow answers on f until no packet came for the idle time, or ctx is
 // done. That the peer has closed f, or died, ends it no earlier.
-func (s *server) serveFlow(ctx context.Context, f flow) {
+func (s *server) serveFlow(ctx context.Context, f measure.Flow) {
+	s.out.Printf("New flow %d.\n", f.FD())
 	// What a Close can say matters to nobody any more: the flow ends, at the
 	// latest, with this process.
 	defer f.Close()
-	stop := onDone(ctx, func() { f.SetDeadline(longAgo) })
+	stop := measure.OnDone(ctx, func() { f.SetDeadline(measure.LongAgo) })
 	defer stop()
 
 	last, err := s.answerAll(ctx, f)
-	if !timedOut(err) {
+	if !measure.TimedOut(err) {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, core.ErrFlowDown) {
-			s.errs.failure(fmt.Errorf("flow %d: %w", f.FD(), cause(err)))
+			s.errs.Failure(fmt.Errorf("flow %d: %w", f.FD(), measure.Cause(err)))
 		}
 		timer := time.NewTimer(time.Until(last.Add(s.idle)))
 		defer timer.Stop()
@@ -86,37 +49,37 @@ func (s *server) serveFlow(ctx context.Context, f flow) {
 		}
 	}
 	if ctx.Err() == nil {
-		s.out.printf("Flow %d timed out.\n", f.FD())
+		s.out.Printf("Flow %d timed out.\n", f.FD())
 	}
 }
 
 // answerAll answers the packets of f. It returns when the last one came, and
 // an error: a time-out when the idle time is over or ctx is done, and how the
 // flow ended otherwise.
-func (s *server) answerAll(ctx context.Context, f flow) (last time.Time, err error) {
+func (s *server) answerAll(ctx context.Context, f measure.Flow) (last time.Time, err error) {
 	buf := make([]byte, core.MaxPacket)
 	last = time.Now()
-	if err := setDeadline(ctx, f.SetDeadline, last.Add(s.idle)); err != nil {
+	if err := measure.SetDeadline(ctx, f.SetDeadline, last.Add(s.idle)); err != nil {
 		return last, err
 	}
 	for {
-		n, err := readBy(ctx, f, buf, last.Add(s.idle))
+		n, err := measure.ReadBy(ctx, f, buf, last.Add(s.idle))
 		if err != nil {
 			return last, err
 		}
 		last = time.Now()
 		if !answer(buf[:n]) {
-			s.out.printf("Invalid message on fd %d.\n", f.FD())
+			s.out.Printf("Invalid message on fd %d.\n", f.FD())
 			continue
 		}
-		err = writeBy(ctx, f, buf[:n], last.Add(s.idle))
+		err = measure.WriteBy(ctx, f, buf[:n], last.Add(s.idle))
 		// Only now: the client measures the time until the answer.
 		if !s.quiet {
-			s.out.printf("Received %d bytes on fd %d.\n", n, f.FD())
+			s.out.Printf("Received %d bytes on fd %d.\n", n, f.FD())
 		}
 		// A peer that does not read is cut off. Any other error is one of the
 		// flow, too; reading tells it, after what the peer has sent before.
-		if timedOut(err) {
+		if measure.TimedOut(err) {
 			return last, err
 		}
 	}

@@ -9,20 +9,22 @@ import (
 	"testing/synctest"
 	"time"
 
+	"o7s/applets/internal/measure"
+	"o7s/applets/internal/measure/flowtest"
 	"o7s/core"
 )
 
 // startServer runs s in the bubble of t and returns its listener, its streams
 // and a function that stops it, waits and returns its error.
-func startServer(t *testing.T, s *server) (l *fakeListener, out, errs *wholeLines, stop func() error) {
+func startServer(t *testing.T, s *server) (l *flowtest.Listener, out, errs *flowtest.WholeLines, stop func() error) {
 	t.Helper()
-	out, errs = &wholeLines{t: t}, &wholeLines{t: t}
-	s.out = lines{w: out}
-	s.errs = lines{w: errs, prefix: "oping: "}
+	out, errs = &flowtest.WholeLines{T: t}, &flowtest.WholeLines{T: t}
+	s.out = measure.NewLines(out, "")
+	s.errs = measure.NewLines(errs, "oping: ")
 	if s.idle == 0 {
 		s.idle = 10 * time.Second
 	}
-	l = newFakeListener()
+	l = flowtest.NewListener()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.serve(ctx, l) }()
@@ -47,23 +49,23 @@ func TestServerTutorial(t *testing.T) {
 			t.Errorf("stdout before the first flow: %q", got)
 		}
 		// The two ends of one flow.
-		near, far := newFakeFlow(64), newFakeFlow(64)
-		near.onWrite = func(p []byte) error { far.deliver(p); return nil }
-		far.onWrite = func(p []byte) error { near.deliver(p); return nil }
-		l.flows <- far
+		near, far := flowtest.NewFlow(64), flowtest.NewFlow(64)
+		near.OnWrite = func(p []byte) error { far.Deliver(p); return nil }
+		far.OnWrite = func(p []byte) error { near.Deliver(p); return nil }
+		l.Flows <- far
 		client, _, received, _ := ping(t, t.Context(), config{count: 5}, near)
-		far.fail(io.EOF) // the client has closed
+		far.Fail(io.EOF) // the client has closed
 		if received != 5 {
 			t.Errorf("%d replies, want 5:\n%s", received, client)
 		}
 		time.Sleep(10*time.Second - time.Nanosecond)
 		synctest.Wait()
-		if far.isClosed() {
+		if far.IsClosed() {
 			t.Error("the flow ended before its idle time was over")
 		}
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
-		if !far.isClosed() {
+		if !far.IsClosed() {
 			t.Error("the flow did not end when its idle time was over")
 		}
 		const want = `Ouroboros ping server started.
@@ -98,15 +100,15 @@ func TestServerIdle(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, out, errs, stop := startServer(t, &server{idle: 3 * time.Second, quiet: true})
-				f := newFakeFlow(70)
-				l.flows <- f
+				f := flowtest.NewFlow(70)
+				l.Flows <- f
 				for range 4 { // the deadline moves on with every packet
 					time.Sleep(2 * time.Second)
-					f.deliver(newPing(64))
+					f.Deliver(newPing(64))
 				}
 				if tt.end != nil {
 					time.Sleep(tt.endAt)
-					f.fail(tt.end)
+					f.Fail(tt.end)
 				}
 				time.Sleep(3*time.Second - tt.endAt - time.Nanosecond)
 				synctest.Wait()
@@ -115,8 +117,8 @@ func TestServerIdle(t *testing.T) {
 				synctest.Wait()
 				const before = "Ouroboros ping server started.\nNew flow 70.\n"
 				const after = before + "Flow 70 timed out.\n"
-				if early != before || out.String() != after || errs.String() != tt.errs || !f.isClosed() {
-					t.Errorf("early %q, late %q, stderr %q, closed: %v", early, out, errs, f.isClosed())
+				if early != before || out.String() != after || errs.String() != tt.errs || !f.IsClosed() {
+					t.Errorf("early %q, late %q, stderr %q, closed: %v", early, out, errs, f.IsClosed())
 				}
 				if err := stop(); err != nil {
 					t.Error(err)
@@ -129,16 +131,16 @@ func TestServerIdle(t *testing.T) {
 func TestServerAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, out, _, stop := startServer(t, &server{})
-		f := newFakeFlow(64)
+		f := flowtest.NewFlow(64)
 		var answers [][]byte
-		f.onWrite = func(p []byte) error { answers = append(answers, p); return nil }
-		l.flows <- f
+		f.OnWrite = func(p []byte) error { answers = append(answers, p); return nil }
+		l.Flows <- f
 		noRequest := newPing(64)
 		noRequest[3] = typeReply
 		big := newPing(core.MaxPacket)
 		big[core.MaxPacket-1] = 0xaa
 		for _, p := range [][]byte{newPing(headerSize), newPing(headerSize - 1), noRequest, big} {
-			f.deliver(p)
+			f.Deliver(p)
 			synctest.Wait()
 		}
 		stop()
@@ -165,17 +167,17 @@ func TestServerPeerDoesNotRead(t *testing.T) {
 	for _, reads := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			l, out, _, stop := startServer(t, &server{quiet: true})
-			f := newFakeFlow(64)
-			l.flows <- f
+			f := flowtest.NewFlow(64)
+			l.Flows <- f
 			time.Sleep(5 * time.Second) // the first deadline is not the last
-			f.setFull(true)
-			f.deliver(newPing(64))
-			f.deliver(newPing(64))
+			f.SetFull(true)
+			f.Deliver(newPing(64))
+			f.Deliver(newPing(64))
 			time.Sleep(9 * time.Second)
-			f.setFull(!reads)
+			f.SetFull(!reads)
 			time.Sleep(2 * time.Second)
 			synctest.Wait()
-			if f.isClosed() == reads {
+			if f.IsClosed() == reads {
 				t.Errorf("the peer reads: %v; stdout:\n%s", reads, out)
 			}
 			stop()
@@ -187,14 +189,14 @@ func TestServerPeerDoesNotRead(t *testing.T) {
 func TestServerGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, out, errs, stop := startServer(t, &server{})
-		broken, good := newFakeFlow(64), newFakeFlow(65)
-		broken.fail(errors.New("it broke"))
-		l.flows <- broken
-		l.errs <- core.ErrIRMd
-		l.errs <- core.ErrIRMd
-		l.flows <- good
-		l.errs <- core.ErrIRMd
-		good.deliver(newPing(64))
+		broken, good := flowtest.NewFlow(64), flowtest.NewFlow(65)
+		broken.Fail(errors.New("it broke"))
+		l.Flows <- broken
+		l.Errs <- core.ErrIRMd
+		l.Errs <- core.ErrIRMd
+		l.Flows <- good
+		l.Errs <- core.ErrIRMd
+		good.Deliver(newPing(64))
 		synctest.Wait()
 		if !strings.HasSuffix(out.String(), "New flow 65.\nReceived 64 bytes on fd 65.\n") {
 			t.Errorf("stdout:\n%s", out)
@@ -206,8 +208,8 @@ func TestServerGoesOn(t *testing.T) {
 		if got := strings.Count(errs.String(), gone); got != 2 {
 			t.Errorf("told %d times that the IRMd is away, want once each time:\n%s", got, errs)
 		}
-		if !broken.isClosed() || !good.isClosed() || strings.Contains(out.String(), "timed out") {
-			t.Errorf("after the stop: closed %v and %v, stdout:\n%s", broken.isClosed(), good.isClosed(), out)
+		if !broken.IsClosed() || !good.IsClosed() || strings.Contains(out.String(), "timed out") {
+			t.Errorf("after the stop: closed %v and %v, stdout:\n%s", broken.IsClosed(), good.IsClosed(), out)
 		}
 	})
 }
@@ -216,18 +218,18 @@ func TestServerGoesOn(t *testing.T) {
 func TestServerListenerFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _, _, stop := startServer(t, &server{})
-		f := newFakeFlow(64)
-		l.flows <- f
-		l.errs <- core.ErrPermission
+		f := flowtest.NewFlow(64)
+		l.Flows <- f
+		l.Errs <- core.ErrPermission
 		synctest.Wait()
-		if !f.isClosed() {
+		if !f.IsClosed() {
 			t.Error("a flow is open after the listener failed")
 		}
 		if err := stop(); !errors.Is(err, core.ErrPermission) {
 			t.Errorf("error %v, want %v", err, core.ErrPermission)
 		}
 		select {
-		case <-l.closed:
+		case <-l.Closed:
 		default:
 			t.Error("the listener is open")
 		}
@@ -238,10 +240,10 @@ func TestServerListenerFails(t *testing.T) {
 func TestServerStopsInWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _, _, stop := startServer(t, &server{quiet: true})
-		f := newFakeFlow(64)
-		f.setFull(true)
-		l.flows <- f
-		f.deliver(newPing(64))
+		f := flowtest.NewFlow(64)
+		f.SetFull(true)
+		l.Flows <- f
+		f.Deliver(newPing(64))
 		synctest.Wait()
 		start := time.Now()
 		if err := stop(); err != nil || time.Since(start) != 0 {

@@ -1,6 +1,10 @@
 package oping
 
-import "testing"
+import (
+	"testing"
+
+	"o7s/applets/internal/measure"
+)
 
 func TestWindow(t *testing.T) {
 	type take struct {
@@ -20,12 +24,12 @@ func TestWindow(t *testing.T) {
 		{"late", []take{{2, 3, false, true}, {0, 3, true, true}, {1, 3, true, true}, {0, 3, false, false}}},
 		{"after a gap", []take{{0, 1, false, true}, {5, 6, false, true}, {3, 6, true, true}, {3, 6, false, false}}},
 		{"a gap of the whole window", []take{
-			{0, 1, false, true}, {windowSize, windowSize + 1, false, true},
-			{0, windowSize + 1, false, false}, {1, windowSize + 1, true, true},
+			{0, 1, false, true}, {measure.SequenceWindow, measure.SequenceWindow + 1, false, true},
+			{0, measure.SequenceWindow + 1, false, false}, {1, measure.SequenceWindow + 1, true, true},
 		}},
 		{"a gap of more than the window", []take{
-			{0, 1, false, true}, {3 * windowSize, 3*windowSize + 1, false, true},
-			{2 * windowSize, 3*windowSize + 1, false, false}, {2*windowSize + 1, 3*windowSize + 1, true, true},
+			{0, 1, false, true}, {3 * measure.SequenceWindow, 3*measure.SequenceWindow + 1, false, true},
+			{2 * measure.SequenceWindow, 3*measure.SequenceWindow + 1, false, false}, {2*measure.SequenceWindow + 1, 3*measure.SequenceWindow + 1, true, true},
 		}},
 		{"ids that have wrapped around", []take{
 			{1<<32 - 1, far, false, true}, {0, far + 1, false, true}, {1<<32 - 2, far + 1, true, true},
@@ -48,7 +52,7 @@ func TestWindow(t *testing.T) {
 // all duplicates are not.
 func TestWindowLongRun(t *testing.T) {
 	var w window
-	for n := uint64(0); n < 3*windowSize; n += 2 {
+	for n := uint64(0); n < 3*measure.SequenceWindow; n += 2 {
 		if late, ok := w.take(uint32(n), n+1); late || !ok {
 			t.Fatalf("packet %d: late %v, ok %v", n, late, ok)
 		}

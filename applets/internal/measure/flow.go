@@ -1,0 +1,136 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"time"
+
+	"o7s/core"
+	"o7s/ipc"
+)
+
+// Flow is what a tool needs of an ipc.Conn.
+type Flow interface {
+	FD() int
+	ReadPacket(p []byte) (int, error)
+	WritePacket(p []byte) error
+	ReadBatch(bufs [][]byte, sizes []int) (int, error)
+	WriteBatch(packets [][]byte) (int, error)
+	SetDeadline(t time.Time) error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	Close() error
+}
+
+// Listener is what a server needs of an ipc.Listener.
+type Listener interface {
+	AcceptFlow() (Flow, error)
+	Close() error
+}
+
+// Network is what a tool needs of package ipc; tests have one of their own.
+type Network struct {
+	Dial   func(ctx context.Context, name string, qos core.QoS) (Flow, error)
+	Listen func(ctx context.Context) (Listener, error) // for the names bound to the process
+}
+
+// IPC returns the Network that is package ipc.
+func IPC() Network { return Network{dial, listen} }
+
+func dial(ctx context.Context, name string, qos core.QoS) (Flow, error) {
+	c, err := ipc.Dial(ctx, name, ipc.WithQoS(qos))
+	if err != nil {
+		return nil, err // not c: a nil *ipc.Conn is no nil Flow
+	}
+	return c, nil
+}
+
+func listen(ctx context.Context) (Listener, error) {
+	l, err := ipc.Listen(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	return ipcListener{l}, nil
+}
+
+type ipcListener struct{ *ipc.Listener }
+
+// AcceptFlow implements Listener.
+func (l ipcListener) AcceptFlow() (Flow, error) {
+	c, err := l.Listener.AcceptFlow()
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// LongAgo, as a deadline, ends what waits on a flow.
+var LongAgo = time.Unix(1, 0)
+
+// SetDeadline calls set, a deadline method of a flow, with t, but never takes
+// back the LongAgo that somebody has set because ctx is done.
+func SetDeadline(ctx context.Context, set func(time.Time) error, t time.Time) error {
+	err := set(t)
+	if ctx.Err() != nil {
+		err = set(LongAgo)
+	}
+	return err
+}
+
+// ReadBy is f.ReadPacket with a deadline that may be another one each time,
+// as long as none is earlier than the one before. f's own deadline costs a
+// timer, so it is set only when the last one set has passed. Before the first
+// call, set f's read deadline to any time not after until.
+func ReadBy(ctx context.Context, f Flow, p []byte, until time.Time) (int, error) {
+	for {
+		n, err := f.ReadPacket(p)
+		if err == nil || !TimedOut(err) || ctx.Err() != nil || !time.Now().Before(until) {
+			return n, err
+		}
+		if err := SetDeadline(ctx, f.SetReadDeadline, until); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// WriteBy is to f.WritePacket what ReadBy is to f.ReadPacket.
+func WriteBy(ctx context.Context, f Flow, p []byte, until time.Time) error {
+	for {
+		err := f.WritePacket(p)
+		if err == nil || !TimedOut(err) || ctx.Err() != nil || !time.Now().Before(until) {
+			return err
+		}
+		if err := SetDeadline(ctx, f.SetWriteDeadline, until); err != nil {
+			return err
+		}
+	}
+}
+
+// TimedOut reports whether err says that a deadline passed.
+func TimedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// Cause returns what err of package ipc says without the operation and the
+// addresses, for messages that tell them in words of their own.
+func Cause(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
+}
+
+// OnDone calls f once ctx is done, unless stop is called before. When stop
+// has returned, f has ended or will never be called.
+func OnDone(ctx context.Context, f func()) (stop func()) {
+	ended := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		f()
+	})
+	return func() {
+		if !cancel() {
+			<-ended
+		}
+	}
+}

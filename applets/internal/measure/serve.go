@@ -1,0 +1,52 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+)
+
+// Serve accepts flows from l and runs handle for each, on a goroutine of its
+// own, until ctx is done, which is no error, or l fails for good. handle must
+// Close its flow and end with its ctx, which is done no later than ctx. That an IRMd has gone is told
+// errs, once each time, and waited for. When Serve returns, l is closed and
+// nothing of it runs.
+func Serve(ctx context.Context, l Listener, errs *Lines, handle func(context.Context, Flow)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var flows sync.WaitGroup
+	defer flows.Wait()
+	stop := OnDone(ctx, func() { l.Close() })
+	defer stop()
+	defer cancel()
+	down := false // told that the IRMd is gone
+	for {
+		f, err := l.AcceptFlow()
+		switch {
+		case err == nil:
+			down = false
+			flows.Go(func() { handle(ctx, f) })
+		case ctx.Err() != nil:
+			return nil
+		case temporary(err):
+			if !down {
+				errs.Failure(fmt.Errorf("accept a flow: %w; it goes on with what it has, and waits", Cause(err)))
+			}
+			down = true
+		default:
+			return fmt.Errorf("accept a flow: %w", Cause(err))
+		}
+	}
+}
+
+// temporary reports whether err of an accept passes by itself.
+func temporary(err error) bool {
+	// That net.Error's Temporary is deprecated holds for its vague cases, not
+	// for accept.
+	t, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	return ok && t.Temporary() && !errors.Is(err, net.ErrClosed)
+}

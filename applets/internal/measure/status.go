@@ -1,0 +1,61 @@
+package measure
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// Status is the last line of a terminal, for the progress of a long run: it is
+// written over, and erased before any other line. A nil Status is that of an
+// output that is no terminal: it writes nothing.
+type Status struct {
+	w io.Writer
+
+	mu    sync.Mutex // guards shown; held across the Write
+	shown bool
+}
+
+// NewStatus returns the Status at w, nil unless terminal is set.
+func NewStatus(w io.Writer, terminal bool) *Status {
+	if !terminal {
+		return nil
+	}
+	return &Status{w: w}
+}
+
+// Show replaces the line by text, which is shorter than a terminal is wide.
+func (s *Status) Show(text string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shown = true
+	fmt.Fprintf(s.w, "\r\x1b[K%s", text)
+}
+
+// Close erases the line.
+func (s *Status) Close() { s.erase() }
+
+func (s *Status) erase() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shown {
+		s.shown = false
+		fmt.Fprint(s.w, "\r\x1b[K")
+	}
+}
+
+// Progress returns the text for a run of which took has passed: what it
+// reaches now, and the time left where total, its length, is above 0.
+func Progress(what string, took, total time.Duration) string {
+	if total <= 0 {
+		return fmt.Sprintf("%s, %v so far", what, took.Round(time.Second))
+	}
+	return fmt.Sprintf("%s, %v of %v, %v left", what, took.Round(time.Second), total, max(0, total-took).Round(time.Second))
+}
