@@ -9,10 +9,15 @@ import (
 )
 
 // OpenReceived is Open of the two descriptors, memory and bell, that came with
-// a message. It takes ownership of all of fds; any other number of them is an
-// error that wraps core.ErrMessage.
+// a message. It takes ownership of all of fds. No descriptors is what a process
+// gets that has none free: core.ErrLimit. Any other number but two is an error
+// that wraps core.ErrMessage.
 func OpenReceived(side int, fds []int, ring int) (*End, error) {
-	if len(fds) != 2 {
+	switch len(fds) {
+	case 2:
+	case 0:
+		return nil, fmt.Errorf("%w: this process has no free descriptors (ulimit -n)", core.ErrLimit)
+	default:
 		for _, fd := range fds {
 			unix.Close(fd)
 		}

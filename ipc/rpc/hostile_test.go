@@ -177,7 +177,7 @@ func TestDescriptorsThatDoNotFitAreClosed(t *testing.T) {
 		l, r := rawLink(t, Config{Mux: testMux()})
 		r.hello()
 		r.send(callFrame(kindCall, 1, n, "test.add", &addReq{}), memfds(t, n)...)
-		wantEnd(t, l, r, core.ErrMessage, "more than 4 in a packet")
+		wantEnd(t, l, r, core.ErrMessage, "more than 4 descriptors in a packet")
 	}
 }
 

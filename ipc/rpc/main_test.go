@@ -20,9 +20,10 @@ const childRole = "O7S_RPC_TEST_CHILD"
 // children are what the test binary does when it runs as another process.
 // Descriptor 3 is the child's end of a Pair, where it has one.
 var children = map[string]func() error{
-	"serve":       childServe,
-	"inherit":     childInherit,
-	"toomanyrefs": childTooManyRefs,
+	"no descriptors": childNoDescriptors,
+	"serve":          childServe,
+	"inherit":        childInherit,
+	"toomanyrefs":    childTooManyRefs,
 }
 
 func TestMain(m *testing.M) {

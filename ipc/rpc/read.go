@@ -88,12 +88,15 @@ func (l *Link) packet() error {
 	}
 	// Also a packet that is refused has installed its descriptors.
 	fds, bad := p.takeFiles()
+	// Of those that fit, the kernel installed as many as this process had
+	// free descriptors for. That is not the other end's fault.
+	short := p.flags&unix.MSG_CTRUNC != 0 && len(fds) < MaxFiles
 	var err error
 	switch {
 	case p.flags&unix.MSG_TRUNC != 0:
 		err = fmt.Errorf("%w: a packet of more than %d bytes", core.ErrMessage, MaxMessage)
-	case p.flags&unix.MSG_CTRUNC != 0:
-		err = fmt.Errorf("%w: descriptors that do not fit: more than %d in a packet, or no free ones here", core.ErrMessage, MaxFiles)
+	case p.flags&unix.MSG_CTRUNC != 0 && !short:
+		err = fmt.Errorf("%w: more than %d descriptors in a packet", core.ErrMessage, MaxFiles)
 	case bad:
 		err = malformed("control data that are no descriptors")
 	case p.n == 0:
@@ -105,7 +108,7 @@ func (l *Link) packet() error {
 	}
 	if err == nil {
 		if l.hello {
-			err = l.message(l.rbuf[:p.n], fds)
+			err = l.message(l.rbuf[:p.n], fds, short)
 		} else {
 			err = l.gotHello(l.rbuf[:p.n], fds)
 		}
@@ -136,9 +139,17 @@ func (l *Link) gotHello(b []byte, fds []int) error {
 	return l.woken() // and no more deadline
 }
 
-// message dispatches a packet. It owns fds.
-func (l *Link) message(b []byte, fds []int) error {
+// message dispatches a packet. It owns fds. Where they are short of what was
+// sent the message counts, without any of them: whoever misses them refuses
+// what they stand for.
+func (l *Link) message(b []byte, fds []int, short bool) error {
 	m, err := parse(b)
+	if short {
+		closeAll(fds)
+		if fds = nil; m.files <= MaxFiles {
+			m.files = 0
+		}
+	}
 	if err == nil && m.files != len(fds) {
 		err = malformed(fmt.Sprintf("%d descriptors declared, %d came", m.files, len(fds)))
 	}
