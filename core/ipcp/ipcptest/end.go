@@ -49,6 +49,7 @@ type end struct {
 	known    bool       // the layer knows the server's id
 	peer     *end       // where the layer has spliced the two
 	process  *memoryEnd // where it has attached itself
+	refused  error      // why Splice has failed
 	deallocs int        // calls of Host.FlowDealloc
 }
 

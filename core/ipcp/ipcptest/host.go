@@ -216,6 +216,13 @@ func (h *host) replied(id core.FlowID, code core.Errno) error {
 		h.overLocked(e)
 		h.mu.Unlock()
 		h.occasion(&h.freed)
+	case e.refused != nil && !e.joined():
+		// The layer could not know, if Splice crossed a socket and had no
+		// answer. The process gets no flow.
+		err := e.refused
+		h.mu.Unlock()
+		h.post(e.leave)
+		return err
 	default:
 		e.allocatedLocked()
 		h.mu.Unlock()
@@ -257,6 +264,9 @@ func (h *host) Splice(a, b core.FlowID) error {
 	client, server := h.ends[a], h.ends[b]
 	for i, e := range []*end{client, server} {
 		if err := h.mayJoinLocked(e, i == 1); err != nil {
+			if client != nil {
+				client.refused = err
+			}
 			return fmt.Errorf("splice %d and %d: %w", a, b, err)
 		}
 	}
