@@ -81,7 +81,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool)}
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
-		Log: log, Types: types, Memory: newMemory(),
+		Log: log, Types: types, Memory: memory{},
 		Spawner: spawn,
 		UID:     os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})

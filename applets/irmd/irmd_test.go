@@ -126,9 +126,16 @@ func TestPagesHoldAllAndFitAMessage(t *testing.T) {
 	}
 }
 
+func TestRingsShrinkAsFlowsGrow(t *testing.T) {
+	for held, want := range map[int]int{0: 4 << 20, 127: 4 << 20, 128: 2 << 20, 256: 1 << 20, 512: 512 << 10, 1024: 256 << 10, 1 << 20: 256 << 10} {
+		if got := ringSize(held); got != want {
+			t.Errorf("with %d flows held: %d KiB, want %d KiB", held, got>>10, want>>10)
+		}
+	}
+}
+
 func TestMemoryIsClosedWithItsSecondEnd(t *testing.T) {
-	m := newMemory()
-	a, b, err := m.NewFlow()
+	a, b, err := memory{}.NewFlow(0)
 	if err != nil {
 		t.Fatal(err)
 	}

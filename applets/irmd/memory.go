@@ -11,9 +11,23 @@ import (
 )
 
 // memory makes the memory of flows. It is irm.Memory.
-type memory struct{ ring int }
+type memory struct{}
 
-func newMemory() *memory { return &memory{ring: flow.DefaultRing} }
+// ringBudget is about what the rings of a process may take together, were all
+// of them full, before those of its next flows are made smaller. Below
+// flow.MinRing they do not shrink: a packet must fit.
+const ringBudget = 1 << 30
+
+// ringSize returns the bytes of ring, in each direction, of a flow between
+// processes that hold so many others at the most. Few flows get the rings that
+// are fastest between two cores; many get small ones.
+func ringSize(held int) int {
+	size := flow.DefaultRing
+	for size > flow.MinRing && held*2*size >= ringBudget {
+		size /= 2
+	}
+	return size
+}
 
 // end is one end of a flow's memory on its way to a process: the memory, which
 // the other end and the meters share until all are closed, and one end of the
@@ -27,8 +41,8 @@ type end struct {
 var _ registry.Metered = (*end)(nil)
 
 // NewFlow implements irm.Memory.
-func (m *memory) NewFlow() (a, b registry.End, err error) {
-	kit, err := flow.NewKit(m.ring)
+func (memory) NewFlow(held int) (a, b registry.End, err error) {
+	kit, err := flow.NewKit(ringSize(held))
 	if err != nil {
 		return nil, nil, err
 	}

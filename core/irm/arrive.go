@@ -155,13 +155,14 @@ func wentAway(name string) error {
 func (m *Manager) join(client, server *registry.Flow) {
 	m.mu.Lock()
 	waiting := m.allocs[client]
+	held := max(client.User.Held(), server.User.Held())
 	m.mu.Unlock()
 	if waiting == nil { // the client has given up in the meantime
 		m.userLeft(server, core.ErrFlowDown, func(error) {})
 		m.credit(server)
 		return
 	}
-	a, b, err := m.cfg.Memory.NewFlow()
+	a, b, err := m.cfg.Memory.NewFlow(held)
 	if err != nil {
 		waiting.giveUp(err)
 		m.userLeft(server, core.ErrLimit, func(error) {})
@@ -256,10 +257,14 @@ func (m *Manager) Splice(i *registry.IPCP, a, b core.FlowID) error {
 // Attach makes the memory of a flow whose packets the IPCP i carries itself
 // and returns the IPCP's end.
 func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error) {
-	if err := m.mayAttach(i, id); err != nil {
+	m.mu.Lock()
+	err := m.mayAttachLocked(i, id)
+	held := i.Provided()
+	m.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
-	ours, theirs, err := m.cfg.Memory.NewFlow()
+	ours, theirs, err := m.cfg.Memory.NewFlow(held)
 	if err != nil {
 		return nil, err
 	}
@@ -276,12 +281,6 @@ func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error)
 		return nil, err
 	}
 	return theirs, nil
-}
-
-func (m *Manager) mayAttach(i *registry.IPCP, id core.FlowID) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.mayAttachLocked(i, id)
 }
 
 func (m *Manager) mayAttachLocked(i *registry.IPCP, id core.FlowID) error {

@@ -50,9 +50,11 @@ type Child interface {
 
 // Memory makes the memory of flows.
 type Memory interface {
-	// NewFlow makes one and returns its two ends. Its error is core.ErrLimit
-	// where descriptors or memory have run out.
-	NewFlow() (a, b registry.End, err error)
+	// NewFlow makes one and returns its two ends. held is how many flows the
+	// process that holds most of the two, or the one, holds: who holds many
+	// gets less memory for each. The error is core.ErrLimit where
+	// descriptors or memory have run out.
+	NewFlow(held int) (a, b registry.End, err error)
 }
 
 // Config is what a Manager is given.

@@ -165,7 +165,7 @@ func (h host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 // fakeEnd is an end of memory that carries nothing.
 type fakeEnd struct{ n *node }
 
-func (n *node) NewFlow() (a, b registry.End, err error) {
+func (n *node) NewFlow(int) (a, b registry.End, err error) {
 	if n.noMemory != nil {
 		return nil, nil, n.noMemory
 	}

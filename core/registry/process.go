@@ -96,6 +96,9 @@ func (p *Process) BoundByHand(name string) bool {
 // Flows returns the ends that p holds, by id.
 func (p *Process) Flows() []*Flow { return sortedFlows(p.flows) }
 
+// Held returns how many ends p holds.
+func (p *Process) Held() int { return len(p.flows) }
+
 // AddListener gives p a listener with no credit. Its id is core.ErrExists if
 // p has it already.
 func (p *Process) AddListener(id uint32, name string) (*Listener, error) {

@@ -137,6 +137,9 @@ func (r *Registry) Layers() []*IPCP {
 // FlowsOf returns the flows that i provides, by id.
 func (i *IPCP) FlowsOf() []*Flow { return sortedFlows(i.flows) }
 
+// Provided returns how many flows i provides.
+func (i *IPCP) Provided() int { return len(i.flows) }
+
 func sortedFlows(m map[core.FlowID]*Flow) []*Flow {
 	return slices.SortedFunc(maps.Values(m), func(a, b *Flow) int { return cmp.Compare(a.ID, b.ID) })
 }
