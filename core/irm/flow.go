@@ -48,7 +48,7 @@ func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, time
 	}
 	m.mu.Lock()
 	a.timer = time.AfterFunc(timeout, func() {
-		a.giveUp(fmt.Errorf("%w: no process accepted the flow to %q within %v", core.ErrTimeout, name, timeout))
+		a.giveUp(fmt.Errorf("%w: no process accepted the flow to %q within %v", core.ErrTimeout, name, timeout.Round(time.Millisecond)))
 	})
 	up := m.reg.Layers()
 	direct := len(up) > 0 && up[0].Knows(name)
