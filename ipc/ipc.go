@@ -12,6 +12,7 @@
 package ipc
 
 import (
+	"errors"
 	"net"
 
 	"o7s/core"
@@ -63,5 +64,25 @@ func (a Addr) String() string { return string(a) }
 
 // opError is how every error of this package reaches the caller, but io.EOF.
 func opError(op string, addr net.Addr, err error) error {
+	if _, ok := err.(core.Errno); !ok {
+		err = said{err}
+	}
 	return &net.OpError{Op: op, Net: "o7s", Addr: addr, Err: err}
+}
+
+// said is an error with a core.Errno below its words. A *net.OpError asks only
+// the error that it holds itself whether it is a time-out.
+type said struct{ error }
+
+func (s said) Unwrap() error { return s.error }
+
+// Timeout implements net.Error.
+func (s said) Timeout() bool { return s.errno().Timeout() }
+
+// Temporary implements net.Error.
+func (s said) Temporary() bool { return s.errno().Temporary() }
+
+func (s said) errno() core.Errno {
+	e, _ := errors.AsType[core.Errno](s.error)
+	return e
 }

@@ -26,6 +26,8 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-hold":   holdRole,
 	"test-deaf":   deafRole,
 	"test-words":  wordsRole,
+	"test-admin":  adminRole,
+	"test-limit":  limitRole,
 }
 
 func runRole(role func(context.Context, []string) error) int {
