@@ -23,6 +23,9 @@ func (e *End) close(clean bool) error {
 		return nil
 	}
 	e.w.att.Or(attClosed)
+	if m := e.member.Load(); m != nil {
+		m.set.Remove(e)
+	}
 	e.bell.kick(kickBoth)
 	// Those who hold the locks were told to leave: now nobody is inside.
 	e.r.mu.Lock()
@@ -114,6 +117,9 @@ func (e *End) reason() error {
 func (e *End) raise(bit uint32) {
 	e.r.att.Or(bit)
 	e.w.att.Or(bit)
+	if m := e.member.Load(); m != nil {
+		m.stir()
+	}
 }
 
 // unmap gives the memory back once the end is closed and none of it is lent.

@@ -138,6 +138,8 @@ type End struct {
 	bell bell
 	fail atomic.Pointer[error] // set once, by Fail
 
+	member atomic.Pointer[member] // of the set that watches it
+
 	mem []byte // nil when unmapped; guarded by both half.mu, the reader's first
 }
 
