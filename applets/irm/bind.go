@@ -7,13 +7,16 @@ import (
 	"strings"
 
 	"o7s/core"
+	"o7s/ipc/irmctl"
 )
 
-// binder is the part of the IRMd that knows which processes accept flows for
-// which names.
+// binder is the part of the IRMd that knows which processes, programs and IPCPs
+// accept flows for which names.
 type binder interface {
 	BindProcess(ctx context.Context, pid int, name string) error
 	UnbindProcess(ctx context.Context, pid int, name string) error
+	BindProgram(ctx context.Context, req irmctl.ProgramReq) error
+	UnbindProgram(ctx context.Context, req irmctl.ProgramReq) error
 }
 
 var pidOperand = operand{value: "PID", help: "the process, one that uses flows", check: checkPID}

@@ -16,13 +16,13 @@ var root = &command{
 			name:    "bind",
 			summary: "say who accepts flows for a name",
 			example: bindProcess.example,
-			sub:     []*command{bindProcess},
+			sub:     []*command{bindProgram, bindProcess, bindIPCP},
 		},
 		{
 			name:    "unbind",
 			summary: "take back what bind said",
 			example: unbindProcess.example,
-			sub:     []*command{unbindProcess},
+			sub:     []*command{unbindProgram, unbindProcess, unbindIPCP},
 		},
 		{
 			name:    "name",

@@ -124,3 +124,15 @@ func (f *fakeIRMd) Watch(ctx context.Context, tell func(view.Event)) error {
 func (f *fakeIRMd) SetLogLevel(ctx context.Context, level string) error {
 	return f.ask(ctx, "log level %q", level)
 }
+
+func (f *fakeIRMd) BindProgram(ctx context.Context, r irmctl.ProgramReq) error {
+	return f.ask(ctx, "bind program %q %q %q auto=%v %q", r.Path, r.IPCP, r.Name, r.Auto, r.Args)
+}
+
+func (f *fakeIRMd) UnbindProgram(ctx context.Context, r irmctl.ProgramReq) error {
+	return f.ask(ctx, "unbind program %q %q %q", r.Path, r.IPCP, r.Name)
+}
+
+func (f *fakeIRMd) Programs(ctx context.Context) ([]view.Program, error) {
+	return f.view.Programs, f.ask(ctx, "programs")
+}

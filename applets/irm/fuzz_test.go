@@ -36,7 +36,7 @@ func write(c *command, path string, in input) []string {
 func FuzzGrammar(f *testing.F) {
 	for _, seed := range []string{
 		"i b t local n x l y", "bind process 6810 name oping-server", "name create -- --help",
-		"name register x l a* i b l c", "unbind p 1", "n l o", "ipcp help create", "ipcp list type --version",
+		"name register x l a* i b l c", "unbind proc 1", "bind program true name x auto -- --listen", "n l o", "ipcp help create", "ipcp list type --version",
 	} {
 		f.Add(strings.ReplaceAll(seed, " ", "\n"))
 	}

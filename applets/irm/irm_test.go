@@ -22,6 +22,14 @@ func irm(f *fakeIRMd, args ...string) (string, error) {
 	return out.String(), err
 }
 
+func mustFind(program string) string {
+	path, err := findProgram(program)
+	if err != nil {
+		panic(err)
+	}
+	return path
+}
+
 // TestAsks has, for each command line, what the IRMd is asked.
 func TestAsks(t *testing.T) {
 	tests := []struct{ line, ask string }{
@@ -36,9 +44,15 @@ func TestAsks(t *testing.T) {
 		{"i c t local n x", `create ipcp "x" "local"`},
 		{"i d n x", `destroy ipcp "x"`},
 		{"i l", `list ipcps`},
-		{"b p 1 n x", `bind 1 "x"`},
+		{"b p /bin/true n x", `bind program "/bin/true" "" "x" auto=false []`},
+		{"bind program true name x auto -- --listen -- y", `bind program "` + mustFind("true") + `" "" "x" auto=true ["--listen" "--" "y"]`},
+		{"b i i name x", `bind program "" "i" "x" auto=false []`},
+		{"u prog /bin/true", `unbind program "/bin/true" "" ""`},
+		{"unbind program /nowhere/x name y", `unbind program "/nowhere/x" "" "y"`},
+		{"unbind ipcp i", `unbind program "" "i" ""`},
+		{"b proc 1 n x", `bind 1 "x"`},
 		{"b proc 1 na x", `bind 1 "x"`},
-		{"u p 1 n x", `unbind 1 "x"`},
+		{"u proc 1 n x", `unbind 1 "x"`},
 		{"n c x", `create name "x" ""`},
 		{"n d x", `destroy name "x"`},
 		{"n r x l y", `register "x" ["y"] []`},
@@ -85,7 +99,9 @@ func TestUsage(t *testing.T) {
 		{"ipcpx", `unknown command "ipcpx": it is ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
 		{"I", `unknown command "I": it is ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
 		{"ipcp enroll name x", `ipcp: unknown command "enroll": it is create, destroy, bootstrap, list, show or help: try "irm ipcp --help"`},
-		{"bind program x", `bind: unknown command "program": it is process or help: try "irm bind --help"`},
+		{"bind flow x", `bind: unknown command "flow": it is program, process, ipcp or help: try "irm bind --help"`},
+		{"bind program x", `bind program: "name NAME" is missing: try "irm bind program --help"`},
+		{"bind process 1 name x -- y", `bind process: unknown keyword "--": it is name: try "irm bind process --help"`},
 		{"help foo", `no help on "foo": there is some on ipcp, bind, unbind, name, status, flow, process, watch, top, log or help: try "irm --help"`},
 		{"ipcp bootstrap type local name", `ipcp bootstrap: the keyword "name" needs a value: try "irm ipcp bootstrap --help"`},
 		{"ipcp bootstrap", `ipcp bootstrap: "name NAME" and "layer LAYER" are missing: try "irm ipcp bootstrap --help"`},
@@ -141,6 +157,10 @@ func TestFailures(t *testing.T) {
 		{"ipcp list", `list IPCPs: no`},
 		{"bind process 42 name x", `bind process 42 to name "x": no`},
 		{"unbind process 42 name x", `unbind process 42 from name "x": no`},
+		{"bind program /bin/true name x", `bind program "/bin/true" to name "x": no`},
+		{"unbind program /bin/true", `unbind program "/bin/true" from all names: no`},
+		{"bind ipcp i name x", `bind IPCP "i" to name "x": no`},
+		{"unbind ipcp i name x", `unbind IPCP "i" from name "x": no`},
 		{"unbind process 42", `unbind process 42 from all names: no`},
 		{"name create x", `create name "x": no`},
 		{"name destroy x", `destroy name "x": no`},

@@ -17,6 +17,7 @@ type seer interface {
 	Names(ctx context.Context) ([]view.Name, error)
 	Registrations(ctx context.Context) ([]view.Registration, error)
 	Bindings(ctx context.Context) ([]view.Binding, error)
+	Programs(ctx context.Context) ([]view.Program, error)
 	Processes(ctx context.Context) ([]view.Process, error)
 	Flows(ctx context.Context) ([]view.Flow, error)
 	Watch(ctx context.Context, tell func(view.Event)) error
@@ -30,6 +31,7 @@ type picture struct {
 	Names         []view.Name         `json:"names"`
 	Registrations []view.Registration `json:"registrations"`
 	Bindings      []view.Binding      `json:"bindings"`
+	Programs      []view.Program      `json:"programs"`
 	Processes     []view.Process      `json:"processes"`
 	Flows         []view.Flow         `json:"flows"`
 }
@@ -49,6 +51,7 @@ func look(ctx context.Context, d irmd) (*picture, error) {
 	fetch(func() (err error) { p.Names, err = d.Names(ctx); return })
 	fetch(func() (err error) { p.Registrations, err = d.Registrations(ctx); return })
 	fetch(func() (err error) { p.Bindings, err = d.Bindings(ctx); return })
+	fetch(func() (err error) { p.Programs, err = d.Programs(ctx); return })
 	fetch(func() (err error) { p.Processes, err = d.Processes(ctx); return })
 	fetch(func() (err error) { p.Flows, err = d.Flows(ctx); return })
 	return &p, err

@@ -32,11 +32,13 @@ var nameShow = &command{
 				view.Name
 				Registrations []view.Registration `json:"registrations"`
 				Bindings      []view.Binding      `json:"bindings"`
+				ProgramRows   []view.Program      `json:"programs"`
 				FlowRows      []view.Flow         `json:"flows"`
 			}{
 				named[0],
 				of(p.Registrations, func(r view.Registration) bool { return r.Name == n }),
 				of(p.Bindings, func(b view.Binding) bool { return b.Name == n }),
+				of(p.Programs, func(q view.Program) bool { return q.Name == n }),
 				of(p.Flows, func(f view.Flow) bool { return f.Name == n }),
 			})
 		}

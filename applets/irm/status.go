@@ -100,6 +100,13 @@ func (s *screen) name(p *picture, n view.Name) {
 			s.say("    process %d %s, %s", b.PID, p.process(b.PID), state)
 		}
 	}
+	auto := false
+	for _, q := range p.Programs {
+		if q.Name == n.Name {
+			auto = auto || q.Auto && q.Pause == 0
+			s.program(q)
+		}
+	}
 	if n.Waiting > 0 {
 		s.say("    %d flows wait for a process that accepts", n.Waiting)
 	}
@@ -107,10 +114,26 @@ func (s *screen) name(p *picture, n view.Name) {
 		s.hint("    ", "no layer knows it; register it: irm name register %s layer LAYER", n.Name)
 	}
 	switch {
+	case auto:
 	case n.Processes == 0:
 		s.hint("    ", "no process is bound; start a server and bind it: irm bind process PID name %s", n.Name)
 	case !serving:
 		s.hint("    ", "no bound process accepts at the moment: it has ended its listener, is busy or stopped; \"irm process list\" shows it")
+	}
+}
+
+func (s *screen) program(q view.Program) {
+	if q.IPCP != "" {
+		s.say("    IPCP %s", q.IPCP)
+		return
+	}
+	line := fmt.Sprintf("    program %s of uid %d", logs.Escape(q.Path), q.UID)
+	if q.Auto {
+		line += fmt.Sprintf(", started when nobody accepts, %d run", q.Running)
+	}
+	fmt.Fprintln(s, line)
+	if q.Pause > 0 {
+		s.hint("    ", "%s ended before it listened and is not started again for %d s; irmd's log tells how it ended", q.Path, (q.Pause+999)/1000)
 	}
 }
 

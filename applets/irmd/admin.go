@@ -39,6 +39,12 @@ func (d *daemon) handleAdmin(m *rpc.Mux) {
 	rpc.HandleBlocking(m, irmctl.UnbindProcess, func(_ context.Context, l *rpc.Link, r *irmctl.BindReq) (*rpc.Empty, error) {
 		return nil, d.m.UnbindProcess(caller(l), r.PID, r.Name)
 	})
+	rpc.HandleBlocking(m, irmctl.BindProgram, func(_ context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
+		return nil, d.m.BindProgram(caller(l), programOf(r))
+	})
+	rpc.HandleBlocking(m, irmctl.UnbindProgram, func(_ context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
+		return nil, d.m.UnbindProgram(caller(l), canonical(r.Path), r.IPCP, r.Name)
+	})
 	rpc.HandleBlocking(m, irmctl.CreateName, func(_ context.Context, l *rpc.Link, r *irmctl.NameReq) (*rpc.Empty, error) {
 		return nil, d.m.CreateName(caller(l), r.Name, r.Policy)
 	})

@@ -82,8 +82,8 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: memory{},
-		Spawner: spawn,
-		UID:     os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
+		Spawner: spawn, Starter: newStarter(dir),
+		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})
 	spawn.m = d.m
 	ln, err := listen(dir)

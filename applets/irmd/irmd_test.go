@@ -91,7 +91,7 @@ func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 		{"a long word", me, irmctl.AnnounceReq{Path: self, Applet: strings.Repeat("x", 1000)}, strings.Repeat("x", maxLabel)},
 	}
 	for _, tt := range tests {
-		if got := label(tt.peer, &tt.req); got != tt.want {
+		if _, got := program(tt.peer, &tt.req); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}

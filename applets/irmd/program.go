@@ -15,27 +15,38 @@ import (
 // maxLabel bounds a program's word in the logs.
 const maxLabel = 64
 
-// label returns the word for a process's program in the logs. What the process
-// says counts only if it runs the file that it names; else the kernel's word
-// does. It is a label, no credential: of the applets of one executable a
-// process can claim any.
-func label(p rpc.Peer, r *irmctl.AnnounceReq) string {
+// program returns which program a process runs: its path, and the word for it
+// in the logs. What the process says counts only if it runs the file that it
+// names; else the kernel's word does. It is for bindings and logs, no
+// credential: of the applets of one executable a process can claim any.
+func program(p rpc.Peer, r *irmctl.AnnounceReq) (path, label string) {
 	exe := fmt.Sprintf("/proc/%d/exe", p.PID)
 	var runs, says unix.Stat_t
 	honest := unix.Stat(exe, &runs) == nil && unix.Stat(r.Path, &says) == nil &&
 		runs.Dev == says.Dev && runs.Ino == says.Ino && alive(p)
-	name := filepath.Base(r.Path)
+	path = canonical(r.Path)
 	switch {
-	case honest && r.Applet != "":
-		name = r.Applet
+	case honest && r.Applet != "" && !strings.Contains(r.Applet, "/"):
+		// "o7s oping" is the program that a symlink oping beside it is.
+		path = filepath.Join(filepath.Dir(path), r.Applet)
 	case !honest:
-		path, err := os.Readlink(exe)
+		target, err := os.Readlink(exe)
 		if err != nil {
-			return "unknown"
+			return "", "unknown"
 		}
-		name = strings.TrimSuffix(filepath.Base(path), " (deleted)")
+		path = strings.TrimSuffix(target, " (deleted)")
 	}
-	return name[:min(len(name), maxLabel)]
+	label = filepath.Base(path)
+	return path, label[:min(len(label), maxLabel)]
+}
+
+// canonical returns path without symlinks in its directory; the last one, which
+// makes an applet of the multitool a program, stays.
+func canonical(path string) string {
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); path != "" && err == nil {
+		return filepath.Join(dir, filepath.Base(path))
+	}
+	return path
 }
 
 // alive reports whether the process is still the one that connected, and not

@@ -23,6 +23,7 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 	handleRows(m, irmctl.ShowNames, d.m.EachName)
 	handleRows(m, irmctl.ShowRegistrations, d.m.EachRegistration)
 	handleRows(m, irmctl.ShowBindings, d.m.EachBinding)
+	handleRows(m, irmctl.ShowPrograms, d.m.EachProgram)
 	handleRows(m, irmctl.ShowProcesses, d.m.EachProcess)
 	handleRows(m, irmctl.ShowFlows, d.m.EachFlow)
 

@@ -68,7 +68,8 @@ func (d *daemon) userMux() *rpc.Mux {
 			return
 		}
 		u := &process{link: l}
-		u.proc = d.m.Announce(caller(l), label(l.Peer(), r), r.Path, u)
+		path, label := program(l.Peer(), r)
+		u.proc = d.m.Announce(caller(l), label, path, u)
 		l.SetData(u)
 		_ = call.Reply(nil)
 	})

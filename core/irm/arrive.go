@@ -23,9 +23,9 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, dst core.Hash, qos core.QoS, got 
 	}
 	m.log.Infof("Flow request arrived for %s.", name)
 	m.mu.Lock()
-	if len(m.reg.Binding(name).Processes()) == 0 {
+	if err := m.mayServeLocked(name); err != nil {
 		m.mu.Unlock()
-		got(0, noProcess(name))
+		got(0, err)
 		return
 	}
 	f := m.reg.NewFlow(nil, i, name, qos)
@@ -43,13 +43,14 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, dst core.Hash, qos core.QoS, got 
 		return
 	}
 	m.mu.Lock()
-	waits := f.State() == registry.ReqArrived && len(m.reg.Binding(name).Processes()) > 0
+	waits := f.State() == registry.ReqArrived && m.mayServeLocked(name) == nil
 	if waits {
 		m.reg.Wait(f, name)
 	}
 	m.mu.Unlock()
 	if waits {
 		m.match(name)
+		m.wake(name)
 	} else {
 		m.refuse(f)
 	}
@@ -79,7 +80,12 @@ func (m *Manager) match(name string) {
 // strand refuses the flows that wait for a name to which no process is bound
 // any more.
 func (m *Manager) strand(name string) {
+	m.wake(name)
 	m.mu.Lock()
+	if m.mayServeLocked(name) == nil {
+		m.mu.Unlock()
+		return
+	}
 	flows := m.reg.Stranded(name)
 	m.mu.Unlock()
 	for _, f := range flows {

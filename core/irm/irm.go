@@ -63,6 +63,7 @@ type Config struct {
 	Types   []ipcp.Type
 	Spawner Spawner
 	Memory  Memory
+	Starter Starter // nil: no program is started
 
 	UID      int   // this IRMd's own: an administrator
 	Admins   []int // the uids of further administrators
@@ -74,12 +75,14 @@ type Manager struct {
 	cfg Config
 	log *logs.Logger
 
-	mu       sync.Mutex // guards the fields below
-	reg      *registry.Registry
-	allocs   map[*registry.Flow]*allocation // not answered yet
-	children map[*registry.IPCP]Child
-	stopping bool
-	watchers map[*func(view.Event)]bool
+	mu        sync.Mutex // guards the fields below
+	reg       *registry.Registry
+	allocs    map[*registry.Flow]*allocation // not answered yet
+	children  map[*registry.IPCP]Child
+	stopping  bool
+	instances map[int]*instance // that this IRM has started, by pid
+	starts    int               // of instances
+	watchers  map[*func(view.Event)]bool
 
 	started time.Time
 
@@ -90,11 +93,12 @@ type Manager struct {
 func New(cfg Config) *Manager {
 	return &Manager{
 		cfg: cfg, log: cfg.Log,
-		reg:      registry.New(),
-		allocs:   make(map[*registry.Flow]*allocation),
-		children: make(map[*registry.IPCP]Child),
-		watchers: make(map[*func(view.Event)]bool),
-		started:  time.Now(),
+		reg:       registry.New(),
+		allocs:    make(map[*registry.Flow]*allocation),
+		children:  make(map[*registry.IPCP]Child),
+		instances: make(map[int]*instance),
+		watchers:  make(map[*func(view.Event)]bool),
+		started:   time.Now(),
 	}
 }
 
@@ -108,10 +112,19 @@ func (m *Manager) Stop() {
 	for _, c := range m.children {
 		children = append(children, c)
 	}
+	var instances []Instance
+	for _, i := range m.instances {
+		if i.run != nil { // else wake stops it
+			instances = append(instances, i.run)
+		}
+	}
 	m.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, c := range children {
 		wg.Go(c.Stop)
+	}
+	for _, i := range instances {
+		wg.Go(i.Stop)
 	}
 	wg.Wait()
 	m.wg.Wait() // a look-up ends with its IPCP
@@ -147,8 +160,5 @@ func (m *Manager) mayBindLocked(c Caller, p *registry.Process, name string) erro
 	if p.UID != c.UID {
 		return fmt.Errorf("%w for uid %d: process %d is of uid %d, so that uid or an administrator may do this", core.ErrPermission, c.UID, p.PID, p.UID)
 	}
-	if b := m.reg.Binding(name); b != nil && len(b.Processes()) > 0 && b.UID != c.UID {
-		return fmt.Errorf("%w for uid %d: uid %d holds the name %q, so that uid or an administrator may do this", core.ErrPermission, c.UID, b.UID, name)
-	}
-	return nil
+	return m.mayHoldLocked(c, name)
 }

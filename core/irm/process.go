@@ -27,6 +27,7 @@ func (m *Manager) Announce(c Caller, program, path string, user registry.User) *
 	defer m.mu.Unlock()
 	p := &registry.Process{PID: c.PID, UID: c.UID, Program: program, Path: path, User: user}
 	m.reg.AddProcess(p)
+	m.announcedLocked(p)
 	return p
 }
 

@@ -67,7 +67,7 @@ func (m *Manager) EachName(after string, yield func(view.Name) bool) {
 			continue
 		}
 		b := m.reg.Binding(n)
-		row := view.Name{Name: n, HolderUID: -1, Processes: len(b.Processes()), Waiting: b.Waiting()}
+		row := view.Name{Name: n, HolderUID: -1, Processes: len(b.Processes()), Programs: len(b.Programs()), Waiting: b.Waiting()}
 		if named := m.reg.Name(n); named != nil {
 			row.Exists, row.Policy = true, named.Policy.String()
 		}
@@ -119,7 +119,7 @@ func (m *Manager) EachProcess(after string, yield func(view.Process) bool) {
 	for _, p := range m.reg.Processes() {
 		rows = append(rows, view.Process{
 			PID: p.PID, UID: p.UID, Program: p.Program, Path: p.Path, Names: len(p.Names()),
-			Listeners: p.Listeners(), Accepting: p.Accepting(""), Flows: len(p.Flows()),
+			Listeners: p.Listeners(), Accepting: p.Accepting(""), Flows: len(p.Flows()), Auto: p.Auto,
 		})
 	}
 	eachOf(rows, after, yield)

@@ -108,11 +108,8 @@ func (r *Registry) Processes() map[int]*Process { return r.procs }
 // FlowCount returns how many ends there are.
 func (r *Registry) FlowCount() int { return len(r.flows) }
 
-// Held reports whether something is bound to b's name: then its UID holds it.
-func (b *Binding) Held() bool { return b != nil && len(b.procs) > 0 }
-
-// BoundBy tells why p is bound to name: by bind (process) or by a listener of
-// its own.
+// BoundBy tells why p is bound to name: by bind (process), as an instance of a
+// program or by a listener of its own.
 func (p *Process) BoundBy(name string) string {
 	why := p.bound[name]
 	switch {
@@ -120,6 +117,8 @@ func (p *Process) BoundBy(name string) string {
 		return ""
 	case why.asked:
 		return "process"
+	case why.program:
+		return "program"
 	}
 	return "listener"
 }

@@ -83,8 +83,9 @@ type Binding struct {
 	Name string
 	UID  int
 
-	procs   []*Process // in the order in which they are offered a flow
-	waiting []*Flow    // that no process has accepted yet, oldest first
+	procs    []*Process // in the order in which they are offered a flow
+	programs []*Program // in the order in which they are started
+	waiting  []*Flow    // that no process has accepted yet, oldest first
 }
 
 // Binding returns the binding of name, or nil.
@@ -102,19 +103,8 @@ func (b *Binding) Processes() []*Process {
 // Bind lets p accept for name: for the life of a listener, or until Unbind.
 // Both may hold at once. It reports whether p was not bound before.
 func (r *Registry) Bind(name string, p *Process, listener bool) (bound bool) {
-	b := r.bindings[name]
-	if b == nil {
-		b = &Binding{Name: name, UID: p.UID}
-		r.bindings[name] = b
-	}
-	why := p.bound[name]
-	if why == nil {
-		why = &reasons{}
-		p.bound[name] = why
-		b.procs = append(b.procs, p)
-		bound = true
-		r.processChanged("process.bound", name, p)
-	}
+	bound = !p.Bound(name)
+	why := r.tie(name, p)
 	if listener {
 		why.listeners++
 	} else {
@@ -123,11 +113,34 @@ func (r *Registry) Bind(name string, p *Process, listener bool) (bound bool) {
 	return bound
 }
 
+// tie binds p to name, if it is not bound yet, and returns its reasons, to
+// which the caller adds one.
+func (r *Registry) tie(name string, p *Process) *reasons {
+	b := r.bindings[name]
+	if b == nil {
+		b = &Binding{Name: name, UID: p.UID}
+		r.bindings[name] = b
+	} else if !b.Held() {
+		b.UID = p.UID
+	}
+	why := p.bound[name]
+	if why == nil {
+		why = &reasons{}
+		p.bound[name] = why
+		b.procs = append(b.procs, p)
+		r.processChanged("process.bound", name, p)
+	}
+	return why
+}
+
 // reasons is why a process is bound to a name.
 type reasons struct {
 	listeners int  // of its own, for that name
 	asked     bool // by bind
+	program   bool // as an instance of a program
 }
+
+func (w *reasons) any() bool { return w.asked || w.program || w.listeners > 0 }
 
 // Unbind takes back what Bind did. It reports whether p is bound no more.
 func (r *Registry) Unbind(name string, p *Process, listener bool) (unbound bool) {
@@ -140,7 +153,7 @@ func (r *Registry) Unbind(name string, p *Process, listener bool) (unbound bool)
 	} else {
 		why.asked = false
 	}
-	if why.asked || why.listeners > 0 {
+	if why.any() {
 		return false
 	}
 	r.drop(name, p)
@@ -153,9 +166,7 @@ func (r *Registry) drop(name string, p *Process) {
 	r.processChanged("process.unbound", name, p)
 	b := r.bindings[name]
 	b.procs = slices.DeleteFunc(b.procs, func(q *Process) bool { return q == p })
-	if len(b.procs) == 0 && len(b.waiting) == 0 {
-		delete(r.bindings, name)
-	}
+	r.prune(b)
 }
 
 // Enter puts p, which accepts again, where the policies of its names want it.
@@ -200,7 +211,8 @@ func move(s []*Process, p *Process, i int) {
 	s[i] = p
 }
 
-// Wait queues f until a process accepts for name. A process must be bound.
+// Wait queues f until a process accepts for name. A process or a program must
+// be bound.
 func (r *Registry) Wait(f *Flow, name string) {
 	b := r.bindings[name]
 	b.waiting = append(b.waiting, f)
@@ -230,7 +242,8 @@ func (r *Registry) Stranded(name string) []*Flow {
 		return nil
 	}
 	w := b.waiting
-	delete(r.bindings, name)
+	b.waiting = nil
+	r.prune(b)
 	return w
 }
 
@@ -241,7 +254,5 @@ func (r *Registry) unwait(f *Flow) {
 		return
 	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(g *Flow) bool { return g == f })
-	if len(b.procs) == 0 && len(b.waiting) == 0 {
-		delete(r.bindings, b.Name)
-	}
+	r.prune(b)
 }

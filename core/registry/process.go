@@ -23,6 +23,11 @@ type Process struct {
 	// finished with yet.
 	Leaving int
 
+	// Listened is set once it has had a listener.
+	Listened bool
+	// Auto is set where the IRM has started it.
+	Auto bool
+
 	bound     map[string]*reasons
 	listeners map[uint32]*Listener
 	flows     map[core.FlowID]*Flow
@@ -107,6 +112,7 @@ func (p *Process) AddListener(id uint32, name string) (*Listener, error) {
 	}
 	l := &Listener{ID: id, Name: name, Process: p}
 	p.listeners[id] = l
+	p.Listened = true
 	return l, nil
 }
 

@@ -71,7 +71,8 @@ type Binding struct {
 // Program is a program whose instances accept flows for a name.
 type Program struct {
 	Name    string   `json:"name"`
-	Path    string   `json:"path"`
+	Path    string   `json:"path"` // empty: it is an IPCP
+	IPCP    string   `json:"ipcp"`
 	UID     int      `json:"uid"` // who bound it
 	Auto    bool     `json:"auto"`
 	Args    []string `json:"args"`
@@ -146,7 +147,9 @@ func (r Registration) Key() string { return r.Name + "\x00" + r.IPCP }
 func (b Binding) Key() string { return b.Name + "\x00" + number(b.PID) }
 
 // Key implements Row.
-func (p Program) Key() string { return p.Name + "\x00" + p.Path + "\x00" + number(p.UID) }
+func (p Program) Key() string {
+	return p.Name + "\x00" + p.Path + "\x00" + p.IPCP + "\x00" + number(p.UID)
+}
 
 // Key implements Row.
 func (p Process) Key() string { return number(p.PID) }

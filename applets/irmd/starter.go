@@ -1,0 +1,125 @@
+package irmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"o7s/core/irm"
+	"o7s/core/registry"
+	"o7s/ipc/irmctl"
+)
+
+// starter starts programs as the users who bound them. It is irm.Starter.
+type starter struct {
+	dir   string // the runtime directory
+	calls chan func()
+}
+
+// newStarter returns a starter. Its one thread lives as long as irmd does: the
+// kernel signals what the thread has started when that ends, also when irmd is
+// killed.
+func newStarter(dir string) *starter {
+	s := &starter{dir: dir, calls: make(chan func())}
+	go func() {
+		runtime.LockOSThread()
+		for f := range s.calls {
+			f()
+		}
+	}()
+	return s
+}
+
+// Start implements irm.Starter.
+func (s *starter) Start(p *registry.Program, died func(error)) (irm.Instance, error) {
+	cmd := exec.Command(p.Path, p.Args...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Env = environment(p.UID, s.dir)
+	// A group of its own: Ctrl-C is for the irmd.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if os.Geteuid() == 0 {
+		cred, err := credential(p)
+		if err != nil {
+			return nil, err
+		}
+		cmd.SysProcAttr.Credential = cred
+	}
+	err := errors.New("not started")
+	done := make(chan struct{})
+	s.calls <- func() {
+		err = cmd.Start()
+		close(done)
+	}
+	<-done
+	if err != nil {
+		return nil, err
+	}
+	r := &running{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		err := cmd.Wait()
+		if err == nil {
+			err = errors.New("exit status 0")
+		}
+		// Its children are as good as dead without it.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		died(err)
+		close(r.done)
+	}()
+	return r, nil
+}
+
+// credential returns who runs p: the kernel's word on who bound it.
+func credential(p *registry.Program) (*syscall.Credential, error) {
+	if len(p.Groups) == 0 || p.UID < 0 {
+		return nil, fmt.Errorf("the groups of uid %d are not known", p.UID)
+	}
+	c := &syscall.Credential{Uid: uint32(p.UID), Gid: uint32(p.Groups[0])}
+	for _, g := range p.Groups[1:] {
+		c.Groups = append(c.Groups, uint32(g))
+	}
+	return c, nil
+}
+
+// environment returns what a program of uid finds, as after a login, and the
+// way to this irmd.
+func environment(uid int, dir string) []string {
+	env := []string{"O7S_RUNTIME_DIR=" + dir}
+	for _, k := range []string{"PATH", "LANG", "TZ", "TMPDIR"} {
+		if v, ok := os.LookupEnv(k); ok {
+			env = append(env, k+"="+v)
+		}
+	}
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		env = append(env, "HOME="+u.HomeDir, "USER="+u.Username, "LOGNAME="+u.Username)
+	}
+	return env
+}
+
+// running is a program that runs. It is irm.Instance.
+type running struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it is reaped
+}
+
+// PID implements irm.Instance.
+func (r *running) PID() int { return r.cmd.Process.Pid }
+
+// Stop implements irm.Instance.
+func (r *running) Stop() {
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	t := time.AfterFunc(stopTime, func() { _ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) })
+	defer t.Stop()
+	<-r.done
+}
+
+// programOf returns the program that a request to bind names.
+func programOf(r *irmctl.ProgramReq) *registry.Program {
+	return &registry.Program{Name: r.Name, Path: canonical(r.Path), IPCP: r.IPCP, Auto: r.Auto, Args: r.Args}
+}
