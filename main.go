@@ -9,6 +9,7 @@ import (
 	"o7s/applets/ipcpd"
 	"o7s/applets/irm"
 	"o7s/applets/irmd"
+	"o7s/applets/operf"
 	"o7s/applets/oping"
 	"o7s/applets/tutorial"
 	"o7s/core/ipcp"
@@ -27,6 +28,7 @@ func table(types []ipcp.Type) []applets.Applet {
 		irmd.Applet(types),
 		irm.Applet(),
 		oping.Applet(),
+		operf.Applet(),
 		tutorial.Applet(),
 	}
 	for _, typ := range types {

@@ -143,7 +143,7 @@ func newConfig(c *cli.Context, warn func(format string, args ...any)) (*config, 
 }
 
 func (cfg *config) setServer(c *cli.Context) (err error) {
-	if cfg.idle, err = measure.ParseTime(c.String("idle")); err != nil {
+	if cfg.idle, err = measure.ParseTime(c.String("idle"), time.Millisecond); err != nil {
 		return fmt.Errorf("--idle: %w", err)
 	}
 	if cfg.idle == 0 {
@@ -167,7 +167,7 @@ func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...an
 			return fmt.Errorf("--count: %q is no number of packets: it is 1 or more", s)
 		}
 	}
-	if cfg.interval, err = measure.ParseTime(c.String("interval")); err != nil {
+	if cfg.interval, err = measure.ParseTime(c.String("interval"), time.Millisecond); err != nil {
 		return fmt.Errorf("--interval: %w", err)
 	}
 	if cfg.interval == 0 {
@@ -178,7 +178,7 @@ func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...an
 		cfg.interval = maxInterval
 	}
 	if c.IsSet("duration") {
-		if cfg.duration, err = measure.ParseTime(c.String("duration")); err != nil {
+		if cfg.duration, err = measure.ParseTime(c.String("duration"), time.Millisecond); err != nil {
 			return fmt.Errorf("--duration: %w", err)
 		}
 		if cfg.duration == 0 {

@@ -68,6 +68,12 @@ func (s *server) answerAll(ctx context.Context, f measure.Flow) (last time.Time,
 			return last, err
 		}
 		last = time.Now()
+		if refusal := measure.Refuse(buf[:n], "an oping server"); refusal != nil {
+			// Reading tells of an error, too.
+			_ = measure.WriteBy(ctx, f, refusal, last.Add(s.idle))
+			s.out.Printf("Invalid message on fd %d.\n", f.FD())
+			continue
+		}
 		if !answer(buf[:n]) {
 			s.out.Printf("Invalid message on fd %d.\n", f.FD())
 			continue

@@ -251,3 +251,23 @@ func TestServerStopsInWrite(t *testing.T) {
 		}
 	})
 }
+
+// A client of operf is told what it has found.
+func TestServerRefusesATest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, out, _, stop := startServer(t, &server{})
+		c, s := flowtest.Pipe(64, 65)
+		l.Flows <- s
+		c.WritePacket(measure.Control(measure.Hello, 0, struct{}{}))
+		buf := make([]byte, core.MaxPacket)
+		n, _ := c.ReadPacket(buf)
+		var why measure.RefusalBody
+		if kind, ok := measure.ParseControl(buf[:n], &why); !ok || kind != measure.Refusal || why.Why != "it is an oping server" {
+			t.Errorf("answer %q", buf[:n])
+		}
+		stop()
+		if want := "New flow 65.\nInvalid message on fd 65.\n"; !strings.HasSuffix(out.String(), want) {
+			t.Errorf("stdout:\n%s", out)
+		}
+	})
+}

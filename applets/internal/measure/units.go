@@ -10,7 +10,7 @@ import (
 )
 
 var units = map[string]time.Duration{
-	"":   time.Millisecond,
+	"":   0, // as the caller says
 	"ms": time.Millisecond,
 	"s":  time.Second,
 	"m":  time.Minute,
@@ -18,30 +18,33 @@ var units = map[string]time.Duration{
 	"d":  24 * time.Hour,
 }
 
-// ParseTime returns the time that s says: a whole number of milliseconds, or
-// a number and one of the units ms, s, m, h and d. It is never negative.
-func ParseTime(s string) (time.Duration, error) {
+// ParseTime returns the time that s says: a whole number of bare, which is one
+// of the units, or a number and one of the units ms, s, m, h and d. It is never
+// negative.
+func ParseTime(s string, bare time.Duration) (time.Duration, error) {
 	end := strings.LastIndexAny(s, "0123456789.") + 1
 	number, suffix := s[:end], s[end:]
 	unit, ok := units[suffix]
-	if !ok || strings.Trim(number, "0123456789.") != "" {
-		return 0, fmt.Errorf("%q is no time: give milliseconds, or a number and ms, s, m, h or d", s)
-	}
-	if suffix == "" && strings.Contains(number, ".") {
-		return 0, fmt.Errorf("%q needs a unit: ms, s, m, h or d", s)
-	}
 	v, err := strconv.ParseFloat(number, 64)
 	if err != nil && math.IsInf(v, 1) {
 		err = nil
 	}
-	if err != nil {
-		return 0, fmt.Errorf("%q is no time: give milliseconds, or a number and ms, s, m, h or d", s)
+	if !ok || strings.Trim(number, "0123456789.") != "" || err != nil {
+		return 0, fmt.Errorf("%q is no time: give %s, or a number and ms, s, m, h or d", s, bareWords[bare])
+	}
+	if suffix == "" {
+		if strings.Contains(number, ".") && bare < time.Second {
+			return 0, fmt.Errorf("%q needs a unit: ms, s, m, h or d", s)
+		}
+		unit = bare
 	}
 	if v *= float64(unit); v > maxTime {
 		return 0, fmt.Errorf("%q is too long: at most 100 years", s)
 	}
 	return time.Duration(v), nil
 }
+
+var bareWords = map[time.Duration]string{time.Millisecond: "milliseconds", time.Second: "seconds"}
 
 // maxTime keeps sums of times far from overflow.
 const maxTime = float64(100 * 365 * 24 * time.Hour)

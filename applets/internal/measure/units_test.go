@@ -41,10 +41,21 @@ func TestParseTime(t *testing.T) {
 		{"1m30s", -1},
 	}
 	for _, tt := range tests {
-		got, err := ParseTime(tt.in)
+		got, err := ParseTime(tt.in, time.Millisecond)
 		if tt.want < 0 && err == nil || tt.want >= 0 && (err != nil || got != tt.want) {
 			t.Errorf("ParseTime(%q) = %v, %v, want %v", tt.in, got, err, tt.want)
 		}
+	}
+}
+
+func TestParseTimeSeconds(t *testing.T) {
+	for in, want := range map[string]time.Duration{"60": time.Minute, "0.5": 500 * time.Millisecond, "10ms": 10 * time.Millisecond} {
+		if got, err := ParseTime(in, time.Second); got != want || err != nil {
+			t.Errorf("ParseTime(%q) = %v, %v, want %v", in, got, err, want)
+		}
+	}
+	if _, err := ParseTime("x", time.Second); err == nil {
+		t.Error("x is a time")
 	}
 }
 

@@ -1,0 +1,202 @@
+package operf
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"o7s/applets/internal/measure"
+	"o7s/core"
+)
+
+const maxSize = core.MaxPacket
+
+// counter is what a busy loop tells those who print. The loop stores after
+// each batch; nobody else writes it.
+type counter struct {
+	packets, bytes, lost, late atomic.Uint64
+	_                          [64]byte // the other direction's is apart
+}
+
+// stream is one end of one flow of a test.
+type stream struct {
+	flow measure.Flow
+	plan *plan
+	fd   int
+
+	stop atomic.Bool // send no more
+	_    [64]byte
+	sent counter
+	got  counter
+	stir atomic.Uint64 // control packets that came
+
+	// of the receiving goroutine, and of others when it has ended
+	seq     measure.Sequence
+	bytes   uint64
+	first   time.Time // when the first data packet came; zero: none
+	last    time.Time // when the end was seen
+	strange uint64    // packets that are none of operf's
+	cpu     measure.CPU
+
+	mine, theirs *figures // of the two ends; nil: not known
+	echoed       *figures // what came back, at the client of a test of type bi
+
+	quiet    atomic.Bool // watch has ended the reading
+	lastSeen time.Time   // when watch saw the last packet, to its tick
+}
+
+func newStream(f measure.Flow, p *plan) *stream {
+	return &stream{flow: f, plan: p, fd: f.FD()}
+}
+
+// halt makes the sender end: at once where it sends, in a second where it waits
+// for a peer that does not read.
+func (s *stream) halt() {
+	if !s.stop.Swap(true) {
+		_ = s.flow.SetWriteDeadline(time.Now().Add(time.Second)) // an error: the flow has ended
+	}
+}
+
+// The buffers that a batch of packets is read into. Longer packets are read one
+// by one, into one that stays in the cache.
+const (
+	batch     = 64
+	batchSize = 2048
+)
+
+// receive reads packets until onControl returns true for one, or the flow ends
+// or times out, which the error says. Data is counted, and sent back if echo is
+// set.
+func (s *stream) receive(echo bool, onControl func(p []byte) bool) error {
+	room := make([]byte, batch*batchSize)
+	bufs, sizes := make([][]byte, batch), make([]int, batch)
+	for i := range bufs {
+		bufs[i] = room[i*batchSize : (i+1)*batchSize]
+	}
+	back := make([][]byte, 0, batch)
+	long := [][]byte{nil}
+	for {
+		n, err := s.flow.ReadBatch(bufs, sizes)
+		if errors.Is(err, io.ErrShortBuffer) && long[0] == nil {
+			long[0] = make([]byte, maxSize)
+			bufs, sizes = long, sizes[:1]
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		back = back[:0]
+		over := false
+		for i := range n {
+			p := bufs[i][:sizes[i]]
+			switch {
+			case len(p) < 4:
+				s.strange++
+				s.stir.Add(1)
+			case measure.IsControl(p):
+				s.stir.Add(1)
+				over = onControl(p) || over // and what it has overtaken counts
+			default:
+				s.take(p)
+				if echo {
+					back = append(back, p)
+				}
+			}
+		}
+		s.publish()
+		if len(back) > 0 {
+			if _, err := s.flow.WriteBatch(back); err != nil {
+				return err
+			}
+		}
+		if over {
+			return nil
+		}
+	}
+}
+
+// take counts a data packet.
+func (s *stream) take(p []byte) {
+	if s.first.IsZero() {
+		s.first = time.Now()
+	}
+	n, ok := s.seq.Extend(binary.LittleEndian.Uint32(p))
+	if !ok {
+		s.strange++
+		return
+	}
+	if _, ok := s.seq.Take(n); ok {
+		s.bytes += uint64(len(p))
+	}
+}
+
+func (s *stream) publish() {
+	s.got.packets.Store(s.seq.Received)
+	s.got.bytes.Store(s.bytes)
+	if lost := s.seq.Lost(); lost != 0 || s.seq.Late != 0 {
+		s.got.lost.Store(lost)
+		s.got.late.Store(s.seq.Late)
+	}
+}
+
+// received returns the figures of the receiver; sent is how many packets its
+// peer has sent, as far as is known.
+func (s *stream) received(sent uint64) *figures {
+	f := &figures{
+		Packets: s.seq.Received, Bytes: s.bytes, CPU: s.cpu.Percent(),
+		Lost: max(sent, s.seq.Next()) - s.seq.Received, Late: s.seq.Late, Repeated: s.seq.Again,
+	}
+	if !s.first.IsZero() {
+		f.Seconds = s.last.Sub(s.first).Seconds()
+	}
+	return f
+}
+
+// watch ends the reading of s when nothing came for idle, first for the first
+// packet, until stop is called. It looks often, but not at each packet.
+func (s *stream) watch(first, idle time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(silence / 50)
+		defer tick.Stop()
+		since, seen := time.Now(), s.got.packets.Load()+s.stir.Load()
+		for wait := first; ; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if now := s.got.packets.Load() + s.stir.Load(); now != seen {
+				since, seen, wait = time.Now(), now, idle
+			} else if time.Since(since) >= wait {
+				s.lastSeen = since
+				s.quiet.Store(true)
+				_ = s.flow.SetReadDeadline(measure.LongAgo) // an error: it has ended
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// idle returns how long a receiver waits for the next packet.
+func (s *stream) idle() time.Duration {
+	if s.plan.base || s.plan.Rate == 0 {
+		return silence
+	}
+	return silence + 2*measure.NewPace(s.plan.Rate, s.plan.Size, s.plan.Duration).Gap()
+}
+
+// ended returns the error for people of a flow that ended with err.
+func ended(name string, err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s closed the flow before the test was over", name)
+	}
+	return fmt.Errorf("the flow to %s broke: %w", name, measure.Cause(err))
+}
