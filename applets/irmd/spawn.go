@@ -42,7 +42,7 @@ func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Chi
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
+
 	// Not the path of the executable, which may be replaced or gone by now.
 	cmd := exec.Command("/proc/self/exe", s.args()...)
 	cmd.Args[0] = "ipcpd-" + i.Type.Name
@@ -50,7 +50,9 @@ func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Chi
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A group of its own: Ctrl-C is for the irmd.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	theirs.Close() // now, or the death of the child is not seen
+	if err != nil {
 		ours.Close()
 		return nil, err
 	}
