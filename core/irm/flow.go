@@ -2,6 +2,7 @@ package irm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -115,6 +116,9 @@ func (a *allocation) start(i *registry.IPCP) {
 	m.allocs[f] = a
 	m.mu.Unlock()
 	i.Control.FlowAlloc(ipcp.AllocRequest{Flow: f.ID, Dst: i.Hash.Sum(a.name), QoS: a.qos}, func(err error) {
+		if errors.Is(err, core.ErrIPCP) {
+			err = fmt.Errorf("%w: the IPCP %q has just ended", core.ErrIPCP, i.Name)
+		}
 		if err != nil {
 			m.refused(f, err)
 		}
@@ -122,7 +126,8 @@ func (a *allocation) start(i *registry.IPCP) {
 }
 
 // takeLocked ends a: it returns the function to call with the outcome, nil if
-// another call has it already.
+// another call has it already. Where the IRM stops that is what the process
+// hears, by the end of its link, and not what its flow comes to then.
 func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 	done := a.done
 	a.done = nil
@@ -131,6 +136,9 @@ func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 	}
 	if a.timer != nil {
 		a.timer.Stop()
+	}
+	if done != nil && a.m.stopping {
+		return func(*registry.Flow, registry.End, error) {}
 	}
 	return done
 }
