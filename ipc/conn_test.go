@@ -299,11 +299,11 @@ func testCloseBlocked(t *testing.T, a, b *ipc.Conn) {
 }
 
 func testWriteToClosed(t *testing.T, a, b *ipc.Conn) {
-	blocked := async(func() error { _, err := a.Write(tooMuch); return err })
+	blocked := async(func() error { return flood(a) })
 	settle()
 	must(t, b.Close())
 	fails(t, "a write that was blocked", result(t, "write", blocked), core.ErrFlowDown)
-	fails(t, "WritePacket", flood(a), core.ErrFlowDown)
+	fails(t, "a write after that", a.WritePacket([]byte("x")), core.ErrFlowDown)
 }
 
 // Every method at once, for the race detector and for what hangs.

@@ -43,21 +43,21 @@ func TestMain(m *testing.M) {
 
 	// The examples, and what is tested of Dial and Listen themselves, have an
 	// IRMd to which this process is a process like any other.
+	before := held()
 	p, err := startSystem()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Setenv("O7S_RUNTIME_DIR", p.dir)
-	before := held()
 	status := m.Run()
 	ipc.ProcessNode().Close()
-	if left := leftSince(before); left != "" && status == 0 {
-		fmt.Fprintf(os.Stderr, "FAIL: the tests leave behind\n%s", left)
-		status = 1
-	}
 	if err := p.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	if left := leftSince(before); left != "" && status == 0 {
+		fmt.Fprintf(os.Stderr, "FAIL: the tests leave behind\n%s", left)
 		status = 1
 	}
 	os.Exit(status)

@@ -57,7 +57,6 @@ func echoRole(ctx context.Context, args []string) error {
 		if err != nil {
 			return nil
 		}
-		fmt.Println("accepted")
 		go echo(c)
 	}
 }
