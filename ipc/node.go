@@ -3,6 +3,8 @@ package ipc
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,8 +45,9 @@ type session struct {
 	// How many of each call are under way at a time.
 	allocs, deallocs gate
 
-	mu    sync.Mutex // guards conns
+	mu    sync.Mutex // guards the fields below
 	conns map[core.FlowID]*Conn
+	sweep *time.Timer // runs while there are conns
 }
 
 // gate lets so many in at a time as it has room. The IRMd bounds how many calls
@@ -130,6 +133,36 @@ func (s *session) add(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c.id] = c
+	if s.sweep == nil {
+		s.sweep = time.AfterFunc(firstSweep, func() { s.reclaim(firstSweep) })
+	}
+}
+
+// The pauses between sweeps for memory that idle flows hold. They grow while
+// there is none.
+const (
+	firstSweep = 5 * time.Second
+	lastSweep  = 2 * time.Minute
+)
+
+// reclaim gives back the memory of rings that lay idle since the last sweep,
+// one pause ago.
+func (s *session) reclaim(pause time.Duration) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Values(s.conns))
+	s.mu.Unlock()
+	some := false
+	for _, c := range conns {
+		some = c.end.Reclaim() || some
+	}
+	if pause = min(2*pause, lastSweep); some {
+		pause = firstSweep
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sweep = nil; len(s.conns) > 0 {
+		s.sweep = time.AfterFunc(pause, func() { s.reclaim(pause) })
+	}
 }
 
 // drop forgets c.

@@ -175,7 +175,11 @@ type reader struct {
 type writer struct {
 	half
 	ring ring.Producer
-	need int                // bytes of packet that pollWrite waits for
+	need int // bytes of packet that pollWrite waits for
+
+	seen   uint64 // position at the last Reclaim
+	forgot uint64 // position when the memory was last given back
+
 	poll func(uintptr) bool // e.pollWrite, made once
 }
 

@@ -131,6 +131,15 @@ func (p *Producer) Unpublished(from uint64) uint64 { return p.pos - from }
 // Pos returns the number of bytes that were ever committed, headers included.
 func (p *Producer) Pos() uint64 { return p.pos }
 
+// Idle returns the memory of the ring where the consumer has read all that was
+// committed, so that nothing in it counts, else nil.
+func (p *Producer) Idle() []byte {
+	if p.w.rpos.Load() != p.pos || p.w.wpos.Load() != p.pos {
+		return nil
+	}
+	return p.buf
+}
+
 // Shown returns the position that was last published, as the shared memory has
 // it: any goroutine may ask, and the answer is only a hint.
 func (p *Producer) Shown() uint64 { return p.w.wpos.Load() }

@@ -73,6 +73,14 @@ func Unmap(mem []byte) error {
 	return os.NewSyscallError("munmap", unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(mem)), uintptr(len(mem))))
 }
 
+// Forget gives the pages of part, a part of what Map returned, back to the
+// system, for both processes. They read as zeros afterwards. part begins and
+// ends at a page.
+func Forget(part []byte) error {
+	// MADV_REMOVE: a hole in the file. The seals allow it.
+	return os.NewSyscallError("madvise", unix.Madvise(part, unix.MADV_REMOVE))
+}
+
 // sysErr names the system call, and wraps core.ErrLimit too where a bound on
 // memory or descriptors is the cause.
 func sysErr(call string, err error) error {
