@@ -136,16 +136,19 @@ func (s *stream) write(packets [][]byte, n uint64) (uint64, error) {
 		binary.LittleEndian.PutUint32(p, uint32(n)+uint32(i))
 	}
 	k, err := s.flow.WriteBatch(packets)
-	n += uint64(k)
-	s.sent.packets.Store(n)
-	return n, err
+	return n + uint64(k), err
 }
 
 // sendAll sends as fast as can be. It looks at no clock.
 func (s *stream) sendAll(packets [][]byte) (err error) {
-	for n := uint64(0); err == nil && !s.stop.Load(); {
+	n, stride := uint64(0), s.stride()
+	for k := 1; err == nil && !s.stop.Load(); k++ {
 		n, err = s.write(packets, n)
+		if k%stride == 0 {
+			s.sent.packets.Store(n)
+		}
 	}
+	s.sent.packets.Store(n)
 	return err
 }
 
@@ -158,7 +161,9 @@ func (s *stream) sendPaced(packets [][]byte, pace *measure.Pace, start time.Time
 		t := time.Since(start)
 		for due := pace.Due(t); due > 0 && !s.stop.Load(); {
 			k := min(due, uint64(len(packets)))
-			if n, err = s.write(packets[:k], n); err != nil {
+			n, err = s.write(packets[:k], n)
+			s.sent.packets.Store(n)
+			if err != nil {
 				return err
 			}
 			due -= k
@@ -179,7 +184,9 @@ func (s *stream) sendSpaced(packet []byte, pace *measure.Pace, start time.Time) 
 	packets := [][]byte{packet}
 	next := time.Duration(0)
 	for n := uint64(0); !s.stop.Load() && next < s.plan.Duration; {
-		if n, err = s.write(packets, n); err != nil {
+		n, err = s.write(packets, n)
+		s.sent.packets.Store(n)
+		if err != nil {
 			return err
 		}
 		now := time.Since(start)
