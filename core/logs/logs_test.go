@@ -47,7 +47,7 @@ func TestLevelGatesAndMoves(t *testing.T) {
 func TestNobodyForgesALine(t *testing.T) {
 	var w writes
 	New(Options{Writer: &w}).With("irmd").Infof("Created new name: %s.", "x\n==00001== irmd(II): Bye.\x1b[2J\xff")
-	if len(w) != 1 || strings.Count(w[0], "\n") != 1 || strings.ContainsAny(w[0], "\x1b\xff") {
+	if len(w) != 1 || strings.Count(w[0], "\n") != 1 || strings.IndexByte(w[0], 0x1b) >= 0 || strings.IndexByte(w[0], 0xff) >= 0 {
 		t.Errorf("got %q", w)
 	}
 	if !strings.Contains(w[0], `x\n==00001== irmd(II): Bye.\x1b[2J\xff.`) {
