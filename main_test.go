@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"o7s/applets"
+	"o7s/core/ipcp/ipcptest/lossy"
 	"o7s/core/ipcp/ipcptest/relay"
 )
 
@@ -21,10 +22,11 @@ var (
 	update = flag.Bool("update", false, "rewrite the golden files that scripts compare with, never the tutorial's")
 )
 
-// TestMain makes this test binary the multitool, with one layer type more: the
-// relay, which carries each packet through its own process.
+// TestMain makes this test binary the multitool, with two layer types more: the
+// relay, which carries each packet through its own process, and the lossy one,
+// on which not all arrives, nor in order.
 func TestMain(m *testing.M) {
-	t := table(append(types, relay.Type))
+	t := table(append(types, relay.Type, lossy.Type))
 	commands := map[string]func(){"o7s": func() { os.Exit(applets.Main(os.Args, t)) }}
 	for _, a := range t {
 		commands[a.Name] = commands["o7s"]
