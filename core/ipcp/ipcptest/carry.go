@@ -161,6 +161,8 @@ func untilRefused(e *end) error {
 	}
 }
 
+// testWriteToGone closes an end whose peer waits for room, before it is
+// deallocated.
 func testWriteToGone(t *testing.T, h *host) {
 	h.layer(t, dst)
 	for _, first := range []bool{true, false} {
@@ -168,15 +170,41 @@ func testWriteToGone(t *testing.T, h *host) {
 		if !first {
 			a, b = b, a
 		}
-		// Closed, but not deallocated yet: the writer is not stuck.
 		must(t, "send", send(b, 2, 3, sizes))
+		sent := make(chan error, 1)
+		go func() { sent <- untilRefused(a) }()
+		must(t, "fill the flow at the writer", a.process.full())
+		must(t, "fill the flow at the reader", b.process.peer.full())
 		must(t, "close", b.process.Close())
-		must(t, "send", send(a, 1, 10*room, sizes))
-		must(t, "deallocate", b.dealloc().wait())
-		fails(t, "write to an end that has gone", untilRefused(a), core.ErrFlowDown)
+		fails(t, "write to an end that has gone", within(sent), core.ErrFlowDown)
 		must(t, "receive what came before", receive(a, 2, 3, sizes))
 		must(t, "the end", ends(a, io.EOF))
-		h.end(t, a)
+		h.end(t, a, b)
+	}
+}
+
+// testLastWords closes an end whose peer still has much to read, and writes
+// meanwhile.
+func testLastWords(t *testing.T, h *host) {
+	h.layer(t, dst)
+	for _, first := range []bool{true, false} {
+		a, b := carried(t, h)
+		if !first {
+			a, b = b, a
+		}
+		const n = 2 * room
+		must(t, "send", send(a, 1, n, sizes))
+		must(t, "deallocate", a.dealloc().wait())
+		all(t,
+			func() error { return receive(b, 1, n, sizes) },
+			func() error {
+				if err := untilRefused(b); err != core.ErrFlowDown {
+					return fmt.Errorf("write to an end that has gone: %w", err)
+				}
+				return nil
+			})
+		must(t, "the end", ends(b, io.EOF))
+		h.end(t, b)
 	}
 }
 

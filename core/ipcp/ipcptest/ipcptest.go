@@ -95,6 +95,7 @@ var tests = []struct {
 	{"a closed end is seen after its last packet", testClosedEnd},
 	{"a dead end is seen as dead", testDeadEnd},
 	{"no write waits for an end that has gone", testWriteToGone},
+	{"what an end wrote before it closed is read", testLastWords},
 	{"a slow reader stalls no other flow", testSlowReader},
 	{"a flow that nobody reads can be deallocated", testStuck},
 }

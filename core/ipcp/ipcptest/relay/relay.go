@@ -60,22 +60,25 @@ func (c *carrier) Join(client, server core.FlowID, done func(error)) {
 				done(fmt.Errorf("attach to the server's end: %w", err))
 				return
 			}
-			done(c.start(client, a, server, b))
+			err = c.start(client, a, server, b)
+			if err != nil {
+				a.Abort()
+				b.Abort()
+			}
+			done(err)
 		})
 	})
 }
 
 // start carries the packets between a and b from now on.
 func (c *carrier) start(client core.FlowID, a ipcp.Flow, server core.FlowID, b ipcp.Flow) error {
+	x, y := newSide(a), newSide(b)
+	x.peer, y.peer = y, x
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped {
-		a.Abort()
-		b.Abort()
 		return fmt.Errorf("%w: the layer has ended", core.ErrNotAllocated)
 	}
-	x, y := newSide(a), newSide(b)
-	x.peer, y.peer = y, x
 	c.sides[client], c.sides[server] = x, y
 	c.wg.Go(x.carry)
 	c.wg.Go(y.carry)
@@ -85,9 +88,10 @@ func (c *carrier) start(client core.FlowID, a ipcp.Flow, server core.FlowID, b i
 // Leave implements local.Joiner.
 func (c *carrier) Leave(id core.FlowID) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.sides[id]; s != nil {
-		delete(c.sides, id)
+	s := c.sides[id]
+	delete(c.sides, id)
+	c.mu.Unlock()
+	if s != nil {
 		s.leave()
 	}
 }
@@ -95,18 +99,18 @@ func (c *carrier) Leave(id core.FlowID) {
 // stop ends all flows and waits until none of them is carried any more.
 func (c *carrier) stop() {
 	c.mu.Lock()
-	c.stopped = true
-	for _, s := range c.sides {
+	sides := c.sides
+	c.stopped, c.sides = true, nil
+	c.mu.Unlock()
+	for _, s := range sides {
 		// Before any is closed: who then carries closes the other one.
 		s.down.Store(true)
 		s.peer.down.Store(true)
 	}
-	for id, s := range c.sides {
-		delete(c.sides, id)
-		s.flow.Abort()
-		s.peer.flow.Abort()
+	for _, s := range sides {
+		s.close()
+		s.peer.close()
 		s.leave()
 	}
-	c.mu.Unlock()
 	c.wg.Wait()
 }
