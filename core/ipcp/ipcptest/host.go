@@ -21,7 +21,7 @@ type host struct {
 	// order.
 	post func(func())
 
-	linger time.Duration // of memories
+	linger linger // of memories
 
 	mu       sync.Mutex // guards the fields below and those of each end; never held across a call
 	ids      core.IDSet

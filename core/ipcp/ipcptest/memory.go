@@ -13,14 +13,19 @@ import (
 // room is how many packets a direction of a memory holds.
 const room = 8
 
+// linger is how long things take that are over at once otherwise.
+type linger struct {
+	call  time.Duration // a call whose own end is closed under it
+	close time.Duration // Close and Abort of a layer, after their effect
+}
+
 // memory is what a process and a layer share for one flow that the layer
 // carries.
 type memory struct {
 	t    *testing.T
 	ends [2]*memoryEnd // the process's, the layer's
 
-	// linger is how long a call still takes once its end is closed.
-	linger time.Duration
+	linger linger
 
 	mu      sync.Mutex // guards all fields of the ends too
 	changed sync.Cond
@@ -41,7 +46,7 @@ type memoryEnd struct {
 
 var _ ipcp.Flow = (*memoryEnd)(nil)
 
-func newMemory(t *testing.T, linger time.Duration) *memory {
+func newMemory(t *testing.T, linger linger) *memory {
 	m := &memory{t: t, linger: linger}
 	m.changed.L = &m.mu
 	for i := range m.ends {
@@ -89,7 +94,7 @@ func (e *memoryEnd) enterLocked(n *int, what string) (leave func()) {
 
 func (e *memoryEnd) lingerLocked() {
 	e.m.mu.Unlock()
-	time.Sleep(e.m.linger)
+	time.Sleep(e.m.linger.call)
 	e.m.mu.Lock()
 }
 
@@ -163,11 +168,15 @@ func (e *memoryEnd) Abort() error { return e.close(&e.down) }
 
 func (e *memoryEnd) close(how *bool) error {
 	e.m.mu.Lock()
-	defer e.m.mu.Unlock()
-	if !e.closed {
+	first := !e.closed
+	if first {
 		e.closed, *how = true, true
 		close(e.over)
 		e.m.changed.Broadcast()
+	}
+	e.m.mu.Unlock()
+	if first && e == e.m.layer() {
+		time.Sleep(e.m.linger.close)
 	}
 	return nil
 }
