@@ -20,6 +20,7 @@ var (
 	homes = map[string]struct{ dirs, why string }{
 		"github.com/urfave/cli":           {"applets", "the command line is an applet's business"},
 		"github.com/vmihailenco/":         {"ipc/rpc", "one package knows how a message looks"},
+		"github.com/BurntSushi/toml":      {"applets/internal/config", "one package knows the config file"},
 		"golang.org/x/crypto/sha3":        {"core/hash", "one package hashes names"},
 		"golang.org/x/sys":                {"ipc applets", "core makes no system call"},
 		"github.com/rogpeppe/go-internal": {"", "scenarios are tests"},

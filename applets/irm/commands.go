@@ -46,6 +46,12 @@ var root = &command{
 		watch,
 		top,
 		{
+			name:    "config",
+			summary: "write the config file",
+			example: configExport.example,
+			sub:     []*command{configExport},
+		},
+		{
 			name:    "log",
 			summary: "change what is logged",
 			example: logLevel.example,

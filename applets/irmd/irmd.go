@@ -21,6 +21,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"o7s/applets"
+	"o7s/applets/internal/config"
 	"o7s/core/ipcp"
 	"o7s/core/irm"
 	"o7s/core/logs"
@@ -36,18 +37,59 @@ func Applet(types []ipcp.Type) applets.Applet {
 		Run: func(ctx context.Context, env *applets.Env) error {
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     "the IRM daemon: manages names, layers, processes and flows",
-				UsageText: "irmd [--stdout]",
+				UsageText: "irmd [--stdout] [--config FILE]",
 				Description: "Start it first, then make a layer:\n\n" +
 					"   $ sudo irmd --stdout\n" +
 					"   $ irm ipcp bootstrap type local name local-ipcp layer local-layer\n\n" +
 					"Without root it is this user's own. Its socket is irmd.sock in $O7S_RUNTIME_DIR,\n" +
 					"else in /run/o7s for root, else in $XDG_RUNTIME_DIR/o7s. Ctrl-C or SIGTERM ends it\n" +
-					"and the IPCPs.",
-				Flags:  applets.LogFlags(),
-				Action: func(c *cli.Context) error { return run(c, env, types) },
+					"and the IPCPs.\n\n" +
+					"What it is to make at its start may stand in a file:\n\n" +
+					"   $ irm config export > irmd.toml\n" +
+					"   $ irmd --check-config irmd.toml\n" +
+					"   $ irmd --config irmd.toml\n\n" +
+					"   [name.oping-server]\n" +
+					"   lb = \"round-robin\"\n" +
+					"   prog = [\"/usr/bin/oping\"]\n" +
+					"   args = [\"--listen\"]\n\n" +
+					"   [local.local-ipcp]\n" +
+					"   bootstrap = \"local-layer\"\n" +
+					"   reg = [\"oping-server\"]\n\n" +
+					"As a service: irmd --systemd-unit | sudo tee /etc/systemd/system/o7s.service",
+				Flags: append(applets.LogFlags(),
+					&cli.StringFlag{Name: "config", Usage: "make what `FILE` says at the start: names, programs, IPCPs, layers"},
+					&cli.StringFlag{Name: "check-config", Usage: "say whether `FILE` is such a file, and end"},
+					&cli.BoolFlag{Name: "systemd-unit", Usage: "print the unit file for this irmd, and end", DisableDefaultText: true},
+				),
+				Action: func(c *cli.Context) error {
+					switch {
+					case c.Bool("systemd-unit"):
+						_, err := fmt.Fprint(env.Stdout, systemdUnit())
+						return err
+					case c.IsSet("check-config"):
+						return check(env, c.String("check-config"), types)
+					}
+					return run(c, env, types)
+				},
 			})
 		},
 	}
+}
+
+// check says what a config file holds.
+func check(env *applets.Env, file string, types []ipcp.Type) error {
+	items, err := readConfig(file, types)
+	if err != nil {
+		return err
+	}
+	names := 0
+	for _, it := range items {
+		if it.Name != nil {
+			names++
+		}
+	}
+	_, err = fmt.Fprintf(env.Stdout, "%s is fine: %d names, %d IPCPs.\n", file, names, len(items)-names)
+	return err
 }
 
 // daemon is an irmd that runs.
@@ -67,6 +109,13 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 		return err
 	}
 	log = log.With("irmd")
+	var items []config.Item
+	if c.IsSet("config") {
+		if items, err = readConfig(c.String("config"), types); err != nil {
+			return err
+		}
+	}
+	systemd := newNotifier(log)
 	dir := irmctl.RuntimeDir()
 	unlock, err := lock(dir)
 	if running, ok := errors.AsType[alreadyRunning](err); ok {
@@ -93,12 +142,18 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	log.Infof("Ouroboros IPC Resource Manager daemon started...")
 	done := make(chan error, 1)
 	go func() { done <- d.serve(ln) }()
-	select {
-	case <-c.Context.Done():
-		err = nil
-	case err = <-done:
-		done <- err
+	err = load(c.Context, d.m, c.String("config"), items)
+	if err == nil {
+		systemd.tell("READY=1")
+		select {
+		case <-c.Context.Done():
+		case err = <-done:
+			done <- err
+		}
+	} else {
+		log.Errorf("Failed to load the config: %v.", err)
 	}
+	systemd.tell("STOPPING=1")
 	log.Infof("IRMd shutting down...")
 	ln.Close()
 	<-done

@@ -1,0 +1,73 @@
+package irm
+
+import (
+	"context"
+	"fmt"
+
+	"o7s/applets/internal/config"
+	"o7s/core/hash"
+	"o7s/core/logs"
+)
+
+var configExport = &command{
+	name:    "export",
+	summary: "write what is there as a config file, from which irmd starts the same",
+	notes: `It writes names with their policies and programs, IPCPs with their layers, and
+registrations. What it can't write stands in it as a comment: processes, which
+are bound by pid, and programs of other users.`,
+	example: "irm config export",
+	limit:   quick,
+	tried:   func(input) string { return "export the config" },
+	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		p, err := look(ctx, d)
+		if err != nil {
+			return err
+		}
+		return out.config(p)
+	},
+}
+
+// config prints p as a config file.
+func (s *screen) config(p *picture) error {
+	fmt.Fprintf(s, "# irmd --config FILE starts what was there on %s.\n", p.System.RuntimeDir)
+	var items []config.Item
+	for _, n := range p.Names {
+		if !n.Exists {
+			fmt.Fprintf(s, "# Not written: what is bound to %s, which is not created.\n", logs.Escape(n.Name))
+			continue
+		}
+		name := &config.Name{Name: n.Name, Policy: n.Policy}
+		for _, q := range p.Programs {
+			switch {
+			case q.Name != n.Name:
+			case q.UID != p.System.UID || q.IPCP != "":
+				fmt.Fprintf(s, "# Not written: %s%s of uid %d, bound to %s.\n", logs.Escape(q.Path), logs.Escape(q.IPCP), q.UID, logs.Escape(n.Name))
+			default:
+				name.Programs = append(name.Programs, config.Program{Path: q.Path, Auto: q.Auto, Args: q.Args})
+			}
+		}
+		for _, b := range p.Bindings {
+			if b.Name == n.Name && b.By == "process" {
+				fmt.Fprintf(s, "# Not written: process %d, bound to %s.\n", b.PID, logs.Escape(n.Name))
+			}
+		}
+		items = append(items, config.Item{Name: name})
+	}
+	for _, i := range p.IPCPs {
+		c := &config.IPCP{Name: i.Name, Type: i.Type, Layer: i.Layer}
+		if i.Layer != "" {
+			var err error
+			if c.Hash, err = hash.Parse(i.Hash); err != nil {
+				return err
+			}
+		}
+		for _, r := range p.Registrations {
+			if r.IPCP == i.Name {
+				c.Register = append(c.Register, r.Name)
+			}
+		}
+		items = append(items, config.Item{IPCP: c})
+	}
+	fmt.Fprintln(s)
+	return config.Write(s, items)
+}

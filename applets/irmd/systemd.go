@@ -1,0 +1,54 @@
+package irmd
+
+import (
+	_ "embed"
+	"net"
+	"os"
+	"strings"
+
+	"o7s/core/logs"
+)
+
+// unit is what "irmd --systemd-unit" prints. EXE stands for this irmd.
+//
+//go:embed o7s.service
+var unit string
+
+// systemdUnit returns the unit file that starts this irmd.
+func systemdUnit() string {
+	exe, err := os.Executable()
+	if err != nil {
+		exe = "/usr/local/bin/o7s"
+	}
+	return strings.ReplaceAll(unit, "EXE", exe)
+}
+
+// notifier tells the service manager that started irmd how that is. Its zero
+// value tells nobody.
+type notifier struct {
+	socket string
+	log    *logs.Logger
+}
+
+// newNotifier takes the way to the service manager out of the environment: it
+// is irmd's alone, not its children's.
+func newNotifier(log *logs.Logger) notifier {
+	n := notifier{os.Getenv("NOTIFY_SOCKET"), log}
+	os.Unsetenv("NOTIFY_SOCKET")
+	return n
+}
+
+// tell sends the service manager a state: READY=1, STOPPING=1.
+func (n notifier) tell(state string) {
+	if n.socket == "" {
+		return
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: n.socket, Net: "unixgram"})
+	if err == nil {
+		_, err = c.Write([]byte(state))
+		c.Close()
+	}
+	if err != nil {
+		n.log.Warnf("Failed to tell the service manager %s: %v.", state, err)
+	}
+}
