@@ -56,11 +56,9 @@ func (c *client) run(ctx context.Context, f measure.Flow) (received uint64) {
 		c.end = c.start.Add(c.cfg.duration)
 		f.SetWriteDeadline(c.end.Add(lateWait)) // a server that never reads holds up nobody
 	}
-	packets := ""
-	if c.cfg.count > 0 {
-		packets = fmt.Sprintf(" (%d packets)", c.cfg.count)
+	if !c.cfg.json {
+		c.header()
 	}
-	c.out.Printf("Pinging %s with %d bytes of data%s:\n\n", c.name, c.cfg.size, packets)
 
 	stop := measure.OnDone(ctx, func() { f.SetDeadline(measure.LongAgo) })
 	defer stop()
@@ -71,16 +69,39 @@ func (c *client) run(ctx context.Context, f measure.Flow) (received uint64) {
 		err = c.pace(ctx, f)
 	}
 	total := time.Since(c.start)
-
-	switch {
-	case err == nil, measure.TimedOut(err):
-	case errors.Is(err, io.EOF):
-		c.errs.Printf("%s closed the flow\n", c.name)
-	default:
-		c.errs.Failure(fmt.Errorf("the flow to %s broke: %w", c.cfg.name, measure.Cause(err)))
+	err = c.failure(err)
+	if err != nil {
+		c.errs.Failure(err)
+	}
+	if c.cfg.json {
+		c.out.JSON(newResult(c.cfg, &c.stats, total, err), true)
+		return c.stats.received
 	}
 	c.out.Printf("\n%s", c.stats.summary(c.name, total))
+	if c.cfg.histogram {
+		c.out.Printf("%s", c.stats.histogram())
+	}
 	return c.stats.received
+}
+
+// header tells what follows.
+func (c *client) header() {
+	packets := ""
+	if c.cfg.count > 0 {
+		packets = fmt.Sprintf(" (%d packets)", c.cfg.count)
+	}
+	c.out.Printf("Pinging %s with %d bytes of data%s:\n\n", c.name, c.cfg.size, packets)
+}
+
+// failure returns what is to be told of the error that ended a run.
+func (c *client) failure(err error) error {
+	switch {
+	case err == nil, measure.TimedOut(err):
+		return nil
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%s closed the flow", c.cfg.name)
+	}
+	return fmt.Errorf("the flow to %s broke: %w", c.cfg.name, measure.Cause(err))
 }
 
 // pace sends a packet every interval, the first after one, and receives at
@@ -211,7 +232,7 @@ func (c *client) reply(p []byte) {
 		c.stats.add(rtt, late)
 	}
 	c.mu.Unlock()
-	if !ok || c.cfg.quiet {
+	if !ok || c.cfg.quiet || c.cfg.json {
 		return
 	}
 	var stamp, mark string

@@ -38,6 +38,9 @@ type config struct {
 	size      int           // minSize to maxSize bytes
 	flood     bool
 	timeOfDay bool
+	deadline  time.Duration // 0: no bound
+	histogram bool
+	json      bool
 }
 
 const (
@@ -56,10 +59,13 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Category: forClient, Name: "count", Aliases: []string{"c"}, Usage: "send `N` packets", DefaultText: "until interrupted"},
 		&cli.StringFlag{Category: forClient, Name: "interval", Aliases: []string{"i"}, Value: "1000ms", DefaultText: "1000ms", Usage: "send a packet every `TIME`, at most 10 s"},
 		&cli.StringFlag{Category: forClient, Name: "duration", Aliases: []string{"d"}, Usage: "end after `TIME`", DefaultText: "no bound"},
+		&cli.StringFlag{Category: forClient, Name: "deadline", Aliases: []string{"w"}, Usage: "end after `TIME`, whatever is still to come; with --count, fewer replies are a failure", DefaultText: "no bound"},
 		&cli.StringFlag{Category: forClient, Name: "size", Aliases: []string{"s"}, Value: "64", DefaultText: "64", Usage: "send packets of `BYTES`, 64 to 1500"},
 		&cli.StringFlag{Category: forClient, Name: "qos", Aliases: []string{"q"}, Value: "raw", DefaultText: "raw", Usage: "ask for a flow with this `QOS`"},
 		&cli.BoolFlag{Category: forClient, Name: "flood", Aliases: []string{"f"}, Usage: "send as soon as a reply comes, or an interval is over", DisableDefaultText: true},
 		&cli.BoolFlag{Category: forClient, Name: "timeofday", Aliases: []string{"D"}, Usage: "print the time, in s since 1970, before each reply", DisableDefaultText: true},
+		&cli.BoolFlag{Category: forClient, Name: "histogram", Usage: "print percentiles and a histogram of the round trips at the end", DisableDefaultText: true},
+		&cli.BoolFlag{Category: forClient, Name: "json", Usage: "print one JSON object at the end, and no lines", DisableDefaultText: true},
 
 		&cli.BoolFlag{Category: forServer, Name: "listen", Aliases: []string{"l"}, Usage: "run as a server", DisableDefaultText: true},
 		&cli.StringFlag{Category: forServer, Name: "idle", Value: "10s", DefaultText: "10s", Usage: "end a flow after `TIME` without a packet"},
@@ -88,6 +94,7 @@ program, and the name is registered in a layer:
 {{end}}{{end}}
 A TIME is a number with ms, s, m, h or d after it; a bare one is milliseconds.
 A QOS is raw, raw_no_errors, best, video, voice or data.
+Ctrl-\ prints a short summary while it runs.
 Exit status: 0 replies came, or the server was stopped; 1 no reply came, or
 something failed; 2 wrong usage.
 `
@@ -154,6 +161,7 @@ func (cfg *config) setServer(c *cli.Context) (err error) {
 
 func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...any)) (err error) {
 	cfg.flood, cfg.timeOfDay = c.Bool("flood"), c.Bool("timeofday")
+	cfg.histogram, cfg.json = c.Bool("histogram"), c.Bool("json")
 	cfg.name = c.String("server-name")
 	if err := core.CheckName(cfg.name); err != nil {
 		return fmt.Errorf("--server-name: %w", err)
@@ -183,6 +191,14 @@ func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...an
 		}
 		if cfg.duration == 0 {
 			return errors.New("--duration: 0 leaves no time to send a packet")
+		}
+	}
+	if c.IsSet("deadline") {
+		if cfg.deadline, err = measure.ParseTime(c.String("deadline"), time.Millisecond); err != nil {
+			return fmt.Errorf("--deadline: %w", err)
+		}
+		if cfg.deadline == 0 {
+			return errors.New("--deadline: 0 leaves no time to send a packet")
 		}
 	}
 	return cfg.setSize(c.String("size"), warn)

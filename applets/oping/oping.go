@@ -65,7 +65,18 @@ func (n network) ping(ctx context.Context, env *applets.Env, cfg *config) error 
 	c := newClient(cfg)
 	c.out = measure.NewLines(env.Stdout, "")
 	c.errs = measure.NewLines(env.Stderr, env.Name+": ")
-	if c.run(ctx, f) == 0 {
+	status := measure.NewStatus(env.Stderr, (cfg.quiet || cfg.json) && applets.Terminal(env.Stderr))
+	c.out.Above(status)
+	c.errs.Above(status)
+	stop := c.watch(status)
+	defer stop()
+	if cfg.deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, cfg.deadline)
+		defer cancel()
+	}
+	received := c.run(ctx, f)
+	if received == 0 || cfg.deadline > 0 && received < cfg.count {
 		return applets.Exit(applets.StatusFailed)
 	}
 	return nil

@@ -165,6 +165,8 @@ func TestUsageErrors(t *testing.T) {
 		{"-n x -d 0s", "--duration: 0 leaves no time to send a packet"},
 		{"-n x -d 1w", `--duration: "1w" is no time: give milliseconds, or a number and ms, s, m, h or d`},
 		{"-n x -s big", `--size: "big" is no number of bytes`},
+		{"-n x -w 0", "--deadline: 0 leaves no time to send a packet"},
+		{"-l -w 5s", "--deadline is for the client"},
 		{"-n x -q gold", `--qos: unknown QoS "gold": it is raw, raw_no_errors, best, video, voice or data`},
 		{"--help x", "No help topic for 'x'"},
 	}
@@ -207,6 +209,8 @@ func TestFlags(t *testing.T) {
 		{"-n x -s -1", client, "oping: size -1 is not within 64 to 1500 bytes: it is 64 now\n"},
 		{"-n x --size 1501", with(func(c *config) { c.size = 1500 }), "oping: size 1501 is not within 64 to 1500 bytes: it is 1500 now\n"},
 		{"-n x -s 99999999999999999999", with(func(c *config) { c.size = 1500 }), "oping: size 99999999999999999999 is not within 64 to 1500 bytes: it is 1500 now\n"},
+		{"-n x -w 5s", with(func(c *config) { c.deadline = 5 * time.Second }), ""},
+		{"-n x --json --histogram", with(func(c *config) { c.json, c.histogram = true, true }), ""},
 		{"-n x -q raw", client, ""},
 		{"-n x -q best", with(func(c *config) { c.qos = core.QoSBest }), ""},
 		{"-n x -q video", with(func(c *config) { c.qos = core.QoSVideo }), ""},

@@ -15,6 +15,7 @@ type stats struct {
 	received   uint64 // first replies only
 	outOfOrder uint64 // of received: after the reply to a later packet
 	rtt        measure.Stats
+	hist       measure.Histogram
 }
 
 // add counts a reply that took rtt.
@@ -24,6 +25,7 @@ func (s *stats) add(rtt time.Duration, outOfOrder bool) {
 		s.outOfOrder++
 	}
 	s.rtt.Add(rtt)
+	s.hist.Add(rtt)
 }
 
 // loss returns the share of lost packets in percent.
@@ -40,4 +42,34 @@ func (s *stats) summary(name string, total time.Duration) string {
 			measure.MS(float64(s.rtt.Min)), measure.MS(s.rtt.Mean), measure.MS(float64(s.rtt.Max)), measure.MS(s.rtt.Deviation()))
 	}
 	return b.String()
+}
+
+// percentiles are those that oping tells.
+var percentiles = []float64{50, 90, 99, 99.9}
+
+// percentile returns the round trip that p percent do not exceed.
+func (s *stats) percentile(p float64) time.Duration {
+	return min(max(s.hist.Percentile(p), s.rtt.Min), s.rtt.Max)
+}
+
+// histogram returns the lines that --histogram adds.
+func (s *stats) histogram() string {
+	if s.received == 0 {
+		return ""
+	}
+	var names, values []string
+	for _, p := range percentiles {
+		names = append(names, "p"+measure.Percent(p))
+		values = append(values, fmt.Sprintf("%.4f", measure.MS(float64(s.percentile(p)))))
+	}
+	return fmt.Sprintf("rtt %s = %s ms\n\n%s", strings.Join(names, "/"), strings.Join(values, "/"), s.hist.Text())
+}
+
+// short returns the line that Ctrl-\ prints.
+func (s *stats) short() string {
+	line := fmt.Sprintf("%d/%d packets, %s%% loss", s.received, s.sent, s.loss())
+	if s.received > 0 {
+		line += fmt.Sprintf(", min/avg/max = %.3f/%.3f/%.3f ms", measure.MS(float64(s.rtt.Min)), measure.MS(s.rtt.Mean), measure.MS(float64(s.rtt.Max)))
+	}
+	return line
 }
