@@ -9,6 +9,7 @@ import (
 	"o7s/applets/ipcpd"
 	"o7s/applets/irm"
 	"o7s/applets/irmd"
+	"o7s/applets/oecho"
 	"o7s/applets/operf"
 	"o7s/applets/oping"
 	"o7s/applets/tutorial"
@@ -29,6 +30,7 @@ func table(types []ipcp.Type) []applets.Applet {
 		irm.Applet(),
 		oping.Applet(),
 		operf.Applet(),
+		oecho.Applet(),
 		tutorial.Applet(),
 	}
 	for _, typ := range types {
