@@ -9,6 +9,7 @@ import (
 	"o7s/applets/ipcpd"
 	"o7s/applets/irm"
 	"o7s/applets/irmd"
+	"o7s/applets/ocbr"
 	"o7s/applets/oecho"
 	"o7s/applets/operf"
 	"o7s/applets/oping"
@@ -30,6 +31,7 @@ func table(types []ipcp.Type) []applets.Applet {
 		irm.Applet(),
 		oping.Applet(),
 		operf.Applet(),
+		ocbr.Applet(),
 		oecho.Applet(),
 		tutorial.Applet(),
 	}

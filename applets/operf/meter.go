@@ -112,7 +112,7 @@ func (m *meter) tell() {
 // look returns what has passed s so far.
 func (m *meter) look(s *stream) rates {
 	if m.sends {
-		n := s.sent.packets.Load()
+		n := s.Sent.Load()
 		return rates{Packets: n, Bytes: n * uint64(s.plan.Size)}
 	}
 	return rates{

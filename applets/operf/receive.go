@@ -27,15 +27,14 @@ func (s *stream) runReceiver(ctx context.Context, linger bool, report func()) er
 	if !s.plan.base {
 		first = max(first, s.idle())
 	}
-	unwatch := s.watch(first, s.idle())
+	watch := measure.WatchSilence(s.flow, s.progress, first, s.idle())
 	err := s.receive(s.plan.both, s.onEnd)
-	unwatch()
 	s.last = time.Now()
+	if last, fell := watch.Stop(); fell { // the silence is not of the test
+		s.last = last
+	}
 	if s.theirs != nil && s.theirs.Packets > s.seq.Received {
 		err = s.stragglers(ctx)
-	}
-	if s.quiet.Load() { // the silence is not of the test
-		s.last = s.lastSeen
 	}
 	var sent uint64
 	if s.theirs != nil {

@@ -1,7 +1,6 @@
 package operf
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,22 +14,20 @@ import (
 
 const maxSize = core.MaxPacket
 
-// counter is what a busy loop tells those who print. The loop stores after
+// counter is what the receiving loop tells those who print. It stores after
 // each batch, or, as fast as packets can come, after some; nobody else writes it.
 type counter struct {
 	packets, bytes, lost, late atomic.Uint64
-	_                          [64]byte // the other direction's is apart
+	_                          [64]byte // what others change is apart
 }
 
 // stream is one end of one flow of a test.
 type stream struct {
+	measure.Sender
 	flow measure.Flow
 	plan *plan
 	fd   int
 
-	stop atomic.Bool // send no more
-	_    [64]byte
-	sent counter
 	got  counter
 	stir atomic.Uint64 // control packets that came
 
@@ -44,36 +41,21 @@ type stream struct {
 
 	mine, theirs *figures // of the two ends; nil: not known
 	echoed       *figures // what came back, at the client of a test of type bi
-
-	quiet    atomic.Bool // watch has ended the reading
-	lastSeen time.Time   // when watch saw the last packet, to its tick
 }
 
 func newStream(f measure.Flow, p *plan) *stream {
-	return &stream{flow: f, plan: p, fd: f.FD()}
-}
-
-// halt makes the sender end: at once where it sends, in a second where it waits
-// for a peer that does not read.
-func (s *stream) halt() {
-	if !s.stop.Swap(true) {
-		_ = s.flow.SetWriteDeadline(time.Now().Add(time.Second)) // an error: the flow has ended
+	s := &stream{flow: f, plan: p, fd: f.FD()}
+	s.Sender.Flow, s.Size, s.Rate, s.Duration = f, p.Size, p.Rate, p.Duration
+	if p.Sleep {
+		s.Mode = measure.Spaced
 	}
+	return s
 }
-
-// A batch is for packets that are shorter than the rest of what they cost.
-// Longer ones pass one by one, in a buffer that stays in the cache.
-const (
-	batch     = 64
-	batchSize = 512 // bytes, of a packet
-
-	floodStride = 16 // batches between two stores in counters, in a flood
-)
 
 // stride returns how many batches pass between two stores in a counter.
 func (s *stream) stride() int {
 	if s.plan.Rate == 0 && !s.plan.base {
-		return floodStride
+		return measure.FloodStride
 	}
 	return 1
 }
@@ -82,28 +64,16 @@ func (s *stream) stride() int {
 // or times out, which the error says. Data is counted, and sent back if echo is
 // set.
 func (s *stream) receive(echo bool, onControl func(p []byte) bool) error {
-	room := make([]byte, batch*batchSize)
-	bufs, sizes := make([][]byte, batch), make([]int, batch)
-	for i := range bufs {
-		bufs[i] = room[i*batchSize : (i+1)*batchSize]
-	}
-	back := make([][]byte, 0, batch)
-	long := [][]byte{nil}
-	stride := s.stride()
+	reader, stride := measure.NewReader(s.flow), s.stride()
+	var back [][]byte
 	for k := 1; ; k++ {
-		n, err := s.flow.ReadBatch(bufs, sizes)
-		if errors.Is(err, io.ErrShortBuffer) && long[0] == nil {
-			long[0] = make([]byte, maxSize)
-			bufs, sizes = long, sizes[:1]
-			continue
-		}
+		packets, err := reader.Read()
 		if err != nil {
 			return err
 		}
 		back = back[:0]
 		over := false
-		for i := range n {
-			p := bufs[i][:sizes[i]]
+		for _, p := range packets {
 			switch {
 			case len(p) < 4:
 				s.strange++
@@ -169,34 +139,8 @@ func (s *stream) received(sent uint64) *figures {
 	return f
 }
 
-// watch ends the reading of s when nothing came for idle, first for the first
-// packet, until stop is called. It looks often, but not at each packet.
-func (s *stream) watch(first, idle time.Duration) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(silence / 50)
-		defer tick.Stop()
-		since, seen := time.Now(), s.got.packets.Load()+s.stir.Load()
-		for wait := first; ; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			if now := s.got.packets.Load() + s.stir.Load(); now != seen {
-				since, seen, wait = time.Now(), now, idle
-			} else if time.Since(since) >= wait {
-				s.lastSeen = since
-				s.quiet.Store(true)
-				_ = s.flow.SetReadDeadline(measure.LongAgo) // an error: it has ended
-				return
-			}
-		}
-	}()
-	return func() { cancel(); <-ended }
-}
+// progress grows as packets come.
+func (s *stream) progress() uint64 { return s.got.packets.Load() + s.stir.Load() }
 
 // idle returns how long a receiver waits for the next packet.
 func (s *stream) idle() time.Duration {

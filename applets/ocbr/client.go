@@ -1,0 +1,80 @@
+package ocbr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"o7s/applets/internal/measure"
+)
+
+// A packet is its number from 0, an i64 little-endian, and zeros. There are no
+// other packets: the server reports on its own output.
+const numberSize = 8
+
+// send sends what cfg asks for over f and tells what it has sent.
+func send(ctx context.Context, cfg *config, f measure.Flow, out *measure.Lines, status *measure.Status) error {
+	out.Printf("Client started, duration %s, rate %.0f b/s, size %d B.\n", seconds(cfg.duration), cfg.rate, cfg.size)
+	s := &measure.Sender{Flow: f, Size: cfg.size, Wide: true, Rate: cfg.rate, Duration: cfg.duration}
+	if cfg.flood {
+		s.Rate = 0
+	}
+	if cfg.spin {
+		s.Mode = measure.Spin
+	}
+	stop := measure.OnDone(ctx, s.Halt)
+	defer stop()
+	start := time.Now()
+	done := showProgress(s, status, start)
+	err := s.Send(start)
+	took := time.Since(start)
+	done()
+	n := s.Sent.Load()
+	bytes := n * uint64(cfg.size)
+	out.Printf("sent statistics: %9d packets, %12d bytes in %9d ms, %.4f Mb/s\n",
+		n, bytes, took.Milliseconds(), 8*float64(bytes)/1e6/took.Seconds())
+	switch {
+	case err == nil:
+		return nil
+	case measure.TimedOut(err):
+		if ctx.Err() != nil || cfg.flood && took >= cfg.duration {
+			return nil
+		}
+		return fmt.Errorf("%s does not read", cfg.name)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%s closed the flow", cfg.name)
+	}
+	return fmt.Errorf("the flow to %s broke: %w", cfg.name, measure.Cause(err))
+}
+
+// showProgress shows on status how far s is, each second, until stop is called.
+func showProgress(s *measure.Sender, status *measure.Status, start time.Time) (stop func()) {
+	if status == nil {
+		return func() {}
+	}
+	ended, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		before := uint64(0)
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			now := s.Sent.Load()
+			rate := 8 * float64(now-before) * float64(s.Size)
+			before = now
+			status.Show(measure.Progress(measure.SI(rate, "b/s"), time.Since(start), s.Duration))
+		}
+	}()
+	return func() {
+		close(quit)
+		<-ended
+		status.Close()
+	}
+}
