@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/urfave/cli/v2"
+
 	"o7s/core/logs"
 	"o7s/ipc/irmctl"
 )
@@ -31,6 +33,12 @@ type Applet struct {
 	// at the first SIGINT, SIGTERM or SIGHUP. Its error is printed on
 	// stderr; Usagef and Exit choose the status, which is 1 otherwise.
 	Run func(ctx context.Context, env *Env) error
+
+	// Complete prints what may stand in the place of the last of args, by
+	// Candidate, and Manual returns the manual page. An applet whose command
+	// line is flags, and whose Run does nothing before CLI, needs neither.
+	Complete func(ctx context.Context, w io.Writer, args []string)
+	Manual   func() string
 }
 
 // Env is what an applet has of the world outside.
@@ -39,6 +47,8 @@ type Env struct {
 	Args           []string // the arguments after it
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+
+	describe func(*cli.App) // set where CLI is to tell what there is, and to run nothing
 }
 
 // The exit statuses of every applet.
@@ -116,10 +126,19 @@ func first(args []string) string {
 	return args[0]
 }
 
+// multiCommands are o7s's own commands.
+var multiCommands = []struct{ name, args, summary string }{
+	{"install", "DIR", "copy o7s to DIR and make the symlinks there"},
+	{"completion", "SHELL", "print the completion for bash, zsh or fish"},
+	{"man", "DIR", "write the manual pages to DIR"},
+	{"help", "", "list the applets"},
+	{"version", "", "print the version"},
+}
+
 // multitool is what runs when no applet was asked for: it lists and installs
 // them.
 func multitool(table []Applet) Applet {
-	return Applet{Name: "o7s", Run: func(_ context.Context, env *Env) error {
+	return Applet{Name: "o7s", Run: func(ctx context.Context, env *Env) error {
 		switch arg := first(env.Args); arg {
 		case "", "help", "--help", "-h":
 			list(env.Stdout, table)
@@ -132,6 +151,16 @@ func multitool(table []Applet) Applet {
 				return Usagef("install takes one directory: o7s install DIR")
 			}
 			return install(env.Stdout, env.Args[1], table)
+		case "completion":
+			return completion(env.Stdout, env.Args[1:], table)
+		case "man":
+			if len(env.Args) != 2 {
+				return Usagef("man takes one directory: o7s man DIR")
+			}
+			return man(ctx, env.Stdout, env.Args[1], table)
+		case completeWord:
+			complete(ctx, env.Stdout, env.Args[1:], table)
+			return nil
 		default:
 			return Usagef("unknown applet %q: \"o7s --help\" lists them", arg)
 		}
@@ -143,6 +172,8 @@ func list(w io.Writer, table []Applet) {
 
 Usage: o7s APPLET [ARGUMENTS]      or, by a symlink: APPLET [ARGUMENTS]
        o7s install DIR             copy o7s to DIR and make the symlinks there
+       o7s completion SHELL        print the completion for bash, zsh or fish
+       o7s man DIR                 write the manual pages to DIR
        o7s --version
 
 Applets:

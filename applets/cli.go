@@ -17,6 +17,10 @@ import (
 // CLI runs an applet whose command line is flags: it fills in what all of
 // them share. A flag that is wrong ends it with StatusUsage.
 func CLI(ctx context.Context, env *Env, app *cli.App) error {
+	if env.describe != nil {
+		env.describe(app)
+		return nil
+	}
 	app.Name = env.Name
 	app.HelpName = env.Name
 	app.Version = Version

@@ -45,6 +45,7 @@ var root = &command{
 		},
 		watch,
 		top,
+		graph,
 		{
 			name:    "config",
 			summary: "write the config file",

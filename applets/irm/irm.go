@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"o7s/applets"
@@ -22,6 +23,8 @@ func Applet() applets.Applet {
 		Run: func(ctx context.Context, env *applets.Env) error {
 			return run(ctx, newScreen(env.Stdout), env.Args, dial)
 		},
+		Complete: func(ctx context.Context, w io.Writer, args []string) { complete(ctx, w, args, dial) },
+		Manual:   manual,
 	}
 }
 

@@ -92,17 +92,17 @@ func TestAsks(t *testing.T) {
 func TestUsage(t *testing.T) {
 	long := strings.Repeat("x", core.MaxName+1)
 	tests := []struct{ line, err string }{
-		{"", `a command is missing: it is ipcp, bind, unbind, name, status, flow, process, watch, top, config, log or help: try "irm --help"`},
+		{"", `a command is missing: it is ipcp, bind, unbind, name, status, flow, process, watch, top, graph, config, log or help: try "irm --help"`},
 		{"ipcp", `ipcp: a command is missing: it is create, destroy, bootstrap, list, show or help: try "irm ipcp --help"`},
-		{"''", `unknown command "": it is ipcp, bind, unbind, name, status, flow, process, watch, top, config, log or help: try "irm --help"`},
-		{"foo", `unknown command "foo": it is ipcp, bind, unbind, name, status, flow, process, watch, top, config, log or help: try "irm --help"`},
-		{"ipcpx", `unknown command "ipcpx": it is ipcp, bind, unbind, name, status, flow, process, watch, top, config, log or help: try "irm --help"`},
-		{"I", `unknown command "I": it is ipcp, bind, unbind, name, status, flow, process, watch, top, config, log or help: try "irm --help"`},
+		{"''", `unknown command "": it is ipcp, bind, unbind, name, status, flow, process, watch, top, graph, config, log or help: try "irm --help"`},
+		{"foo", `unknown command "foo": it is ipcp, bind, unbind, name, status, flow, process, watch, top, graph, config, log or help: try "irm --help"`},
+		{"ipcpx", `unknown command "ipcpx": it is ipcp, bind, unbind, name, status, flow, process, watch, top, graph, config, log or help: try "irm --help"`},
+		{"I", `unknown command "I": it is ipcp, bind, unbind, name, status, flow, process, watch, top, graph, config, log or help: try "irm --help"`},
 		{"ipcp enroll name x", `ipcp: unknown command "enroll": it is create, destroy, bootstrap, list, show or help: try "irm ipcp --help"`},
 		{"bind flow x", `bind: unknown command "flow": it is program, process, ipcp or help: try "irm bind --help"`},
 		{"bind program x", `bind program: "name NAME" is missing: try "irm bind program --help"`},
 		{"bind process 1 name x -- y", `bind process: unknown keyword "--": it is name: try "irm bind process --help"`},
-		{"help foo", `no help on "foo": there is some on ipcp, bind, unbind, name, status, flow, process, watch, top, config, log or help: try "irm --help"`},
+		{"help foo", `no help on "foo": there is some on ipcp, bind, unbind, name, status, flow, process, watch, top, graph, config, log or help: try "irm --help"`},
 		{"ipcp bootstrap type local name", `ipcp bootstrap: the keyword "name" needs a value: try "irm ipcp bootstrap --help"`},
 		{"ipcp bootstrap", `ipcp bootstrap: "name NAME" and "layer LAYER" are missing: try "irm ipcp bootstrap --help"`},
 		{"i c n x", `ipcp create: "type TYPE" is missing: try "irm ipcp create --help"`},

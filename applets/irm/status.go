@@ -148,8 +148,13 @@ func (s *screen) flow(p *picture, f view.Flow) {
 			to = fmt.Sprintf("%d %s", g.PID, g.Program)
 		}
 	}
-	if f.Role == "server" {
+	switch {
+	case f.Role == "server" && f.State == "req-arrived":
+		from, to = "a client", from
+	case f.Role == "server":
 		from, to = "elsewhere", from
+	case f.State == "alloc-pending":
+		to = "no answer yet"
 	}
 	if f.PID == 0 {
 		to = "nobody yet"

@@ -20,8 +20,12 @@ func (d *daemon) handleLog(m *rpc.Mux) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", core.ErrUsage, err)
 		}
+		// The line about it is logged at the more talkative level of the two.
+		was := d.level.Level()
+		d.level.Set(min(was, level))
 		children, err := d.m.SetLogLevel(caller(l), r.Level)
 		if err != nil {
+			d.level.Set(was)
 			return nil, err
 		}
 		d.level.Set(level)

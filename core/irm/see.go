@@ -23,6 +23,9 @@ func (m *Manager) System() view.System {
 		UID: m.cfg.UID, Started: stamp(m.started),
 		Names: len(m.reg.Names()), Processes: len(m.reg.Processes()), Flows: m.reg.FlowCount(),
 	}
+	for _, t := range m.cfg.Types {
+		s.Types = append(s.Types, t.Name)
+	}
 	for _, i := range m.reg.IPCPs() {
 		if i.PID != 0 {
 			s.IPCPs++

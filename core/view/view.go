@@ -21,10 +21,12 @@ type System struct {
 	RuntimeDir string `json:"runtime_dir"`
 	Started    string `json:"started"`
 	LogLevel   string `json:"log_level"`
-	IPCPs      int    `json:"ipcp_count"`
-	Names      int    `json:"name_count"`
-	Processes  int    `json:"process_count"`
-	Flows      int    `json:"flow_count"`
+	// Types is the layer types that it has.
+	Types     []string `json:"types"`
+	IPCPs     int      `json:"ipcp_count"`
+	Names     int      `json:"name_count"`
+	Processes int      `json:"process_count"`
+	Flows     int      `json:"flow_count"`
 }
 
 // IPCP is an IPC process. Layer is empty before bootstrap.

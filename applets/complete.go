@@ -1,0 +1,161 @@
+package applets
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"o7s/core/logs"
+)
+
+// completeWord is the applet that a shell's completion calls: the words of the
+// command line as arguments, the last one being typed. It prints what may
+// stand there, one a line, with a tab and an explanation where there is one.
+const completeWord = "__complete"
+
+// completeTime bounds how long a shell may wait for the names of an IRMd.
+const completeTime = 2 * time.Second
+
+// scripts are the shells' completions. APPLETS are the commands that are
+// completed.
+var scripts = map[string]string{
+	"bash": `# bash completion of o7s: put "source <(o7s completion bash)" into ~/.bashrc
+_o7s() {
+  local line IFS=$'\n'
+  COMPREPLY=()
+  for line in $(o7s __complete "${COMP_WORDS[@]:0:COMP_CWORD+1}" 2>/dev/null); do
+    COMPREPLY+=("$(printf %q "${line%%$'\t'*}")")
+  done
+}
+complete -F _o7s APPLETS
+`,
+	"zsh": `#compdef APPLETS
+# zsh completion of o7s: put "source <(o7s completion zsh)" into ~/.zshrc, after compinit
+_o7s() {
+  local -a lines
+  local line
+  for line in "${(@f)$(o7s __complete "${(@)words[1,CURRENT]}" 2>/dev/null)}"; do
+    [[ -n $line ]] || continue
+    line=${line//:/\\:}
+    lines+=("${line/$'\t'/:}")
+  done
+  _describe o7s lines
+}
+compdef _o7s APPLETS
+`,
+	"fish": `# fish completion of o7s: put "o7s completion fish | source" into ~/.config/fish/config.fish
+function __o7s_complete
+  set -l words (commandline -opc) (commandline -ct)
+  o7s __complete $words 2>/dev/null
+end
+for c in APPLETS
+  complete -c $c -f -a '(__o7s_complete)'
+end
+`,
+}
+
+// completion prints the script for a shell.
+func completion(w io.Writer, args []string, table []Applet) error {
+	if len(args) != 1 || scripts[args[0]] == "" {
+		return Usagef("completion takes the name of a shell: bash, zsh or fish")
+	}
+	names := []string{"o7s"}
+	for _, a := range table {
+		if !a.Hidden {
+			names = append(names, a.Name)
+		}
+	}
+	_, err := io.WriteString(w, strings.ReplaceAll(scripts[args[0]], "APPLETS", strings.Join(names, " ")))
+	return err
+}
+
+// complete prints what may stand in the place of the last word.
+func complete(ctx context.Context, w io.Writer, words []string, table []Applet) {
+	if len(words) < 2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeTime)
+	defer cancel()
+	name, args := words[0][strings.LastIndexByte(words[0], '/')+1:], words[1:]
+	if name == "o7s" {
+		if len(args) == 1 {
+			for _, a := range table {
+				if !a.Hidden {
+					Candidate(w, args[0], a.Name, a.Summary)
+				}
+			}
+			for _, c := range multiCommands {
+				Candidate(w, args[0], c.name, c.summary)
+			}
+			return
+		}
+		if args[0] == "completion" {
+			for _, s := range []string{"bash", "zsh", "fish"} {
+				Candidate(w, args[1], s, "")
+			}
+			return
+		}
+		name, args = args[0], args[1:]
+	}
+	for _, a := range table {
+		if a.Name != name {
+			continue
+		}
+		if a.Complete != nil {
+			a.Complete(ctx, w, args)
+			return
+		}
+		for _, f := range flagsOf(ctx, a) {
+			Candidate(w, args[len(args)-1], f.name, f.usage)
+		}
+		return
+	}
+}
+
+// Candidate prints word, and what it means, where it begins as typed does. One
+// that a line can't hold is left out.
+func Candidate(w io.Writer, typed, word, meaning string) {
+	if strings.HasPrefix(word, typed) && word != "" && logs.Escape(word) == word {
+		if meaning != "" {
+			word += "\t" + meaning
+		}
+		fmt.Fprintln(w, word)
+	}
+}
+
+type flagText struct{ name, usage string }
+
+// flagsOf returns the flags of an applet whose command line is flags.
+func flagsOf(ctx context.Context, a Applet) []flagText {
+	var all []flagText
+	for _, f := range appOf(ctx, a).VisibleFlags() {
+		usage := ""
+		if d, ok := f.(cli.DocGenerationFlag); ok {
+			usage = strings.ReplaceAll(d.GetUsage(), "`", "")
+		}
+		for _, n := range f.Names() {
+			if len(n) > 1 {
+				all = append(all, flagText{"--" + n, usage})
+			}
+		}
+	}
+	return append(all, flagText{"--help", "explain it"}, flagText{"--version", "print the version"})
+}
+
+// appOf returns the command line of an applet that CLI runs; an empty one for
+// another.
+func appOf(ctx context.Context, a Applet) *cli.App {
+	app := &cli.App{}
+	env := &Env{Name: a.Name, Stdin: strings.NewReader(""), Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer)}
+	env.describe = func(c *cli.App) { app = c }
+	// CLI only describes it: nothing runs.
+	if a.Manual == nil {
+		_ = a.Run(ctx, env)
+	}
+	return app
+}

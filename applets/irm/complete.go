@@ -1,0 +1,175 @@
+package irm
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"strings"
+
+	"o7s/applets"
+	"o7s/core/hash"
+)
+
+// complete prints what may stand in the place of the last of words, which
+// follow the word irm. The words before it may be shortened.
+func complete(ctx context.Context, w io.Writer, words []string, dial func(context.Context) (irmd, error)) {
+	typed, before := words[len(words)-1], words[:len(words)-1]
+	c, path := root, ""
+	for c.sub != nil && len(before) > 0 {
+		next := c.find(before[0])
+		if next == nil {
+			return
+		}
+		c, path, before = next, strings.TrimSpace(path+" "+next.name), before[1:]
+	}
+	if c.sub != nil {
+		for _, s := range c.sub {
+			applets.Candidate(w, typed, s.name, s.summary)
+		}
+		applets.Candidate(w, typed, helpWord, "explain a command")
+		return
+	}
+	for _, f := range c.flags {
+		if strings.HasPrefix(typed, "-") {
+			applets.Candidate(w, typed, f.name, f.help)
+		}
+	}
+	var in input
+	in.flags = make(map[string]bool)
+	before = c.takeFlags(&in, before)
+	if c.operand.value != "" {
+		if len(before) == 0 {
+			values(ctx, w, typed, path, c.operand.value, dial)
+			if !c.operand.optional {
+				return
+			}
+		} else {
+			before = before[1:]
+		}
+	}
+	given := make(map[string]bool)
+	for len(before) > 0 {
+		if before = c.takeFlags(&in, before); len(before) == 0 {
+			break
+		}
+		if before[0] == endOptions && c.rest != "" {
+			return
+		}
+		k, err := c.keyword(before[0])
+		if err != nil {
+			return
+		}
+		given[k.name] = true
+		switch {
+		case k.need == bare:
+			before = before[1:]
+		case len(before) == 1:
+			values(ctx, w, typed, path, k.value, dial)
+			return
+		default:
+			before = before[2:]
+		}
+	}
+	for _, k := range c.keywords {
+		if !given[k.name] || k.need == some {
+			applets.Candidate(w, typed, k.name, k.help)
+		}
+	}
+}
+
+// values prints the values that help calls value: those of the running irmd,
+// where it is about what there is.
+func values(ctx context.Context, w io.Writer, typed, path, value string, dial func(context.Context) (irmd, error)) {
+	fixed := map[string][]string{
+		"POLICY": {"round-robin", "spillover"},
+		"LEVEL":  {"debug", "info", "warn", "error"},
+	}
+	for _, a := range hash.All() {
+		fixed["HASH"] = append(fixed["HASH"], a.String())
+	}
+	for _, v := range fixed[value] {
+		applets.Candidate(w, typed, v, "")
+	}
+	if fixed[value] != nil {
+		return
+	}
+	d, err := dial(ctx)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	if strings.HasPrefix(path, "ipcp ") && value == "NAME" {
+		value = "IPCP"
+	}
+	switch value {
+	case "NAME", "FILTER":
+		names, _ := d.Names(ctx)
+		for _, n := range names {
+			applets.Candidate(w, typed, n.Name, n.Policy)
+		}
+	case "IPCP", "LAYER":
+		ipcps, _ := d.IPCPs(ctx)
+		for _, i := range ipcps {
+			if value == "IPCP" {
+				applets.Candidate(w, typed, i.Name, i.Type)
+			} else {
+				applets.Candidate(w, typed, i.Layer, i.Type)
+			}
+		}
+	case "TYPE":
+		s, _ := d.System(ctx)
+		for _, t := range s.Types {
+			applets.Candidate(w, typed, t, "")
+		}
+	case "PID":
+		all, _ := d.Processes(ctx)
+		for _, p := range all {
+			applets.Candidate(w, typed, strconv.Itoa(p.PID), p.Program)
+		}
+	case "ID":
+		flows, _ := d.Flows(ctx)
+		for _, f := range flows {
+			applets.Candidate(w, typed, strconv.Itoa(int(f.ID)), f.Program+" "+f.Role+" of "+f.Name)
+		}
+	case "PROGRAM":
+		programs, _ := d.Programs(ctx)
+		for _, p := range programs {
+			applets.Candidate(w, typed, p.Path, p.Name)
+		}
+	}
+}
+
+// manual returns the page irm(8), made of the command table.
+func manual() string {
+	p := applets.NewPage("irm", root.summary)
+	p.Section("SYNOPSIS")
+	p.Code("irm COMMAND ...\nirm COMMAND --help")
+	p.Section("DESCRIPTION")
+	p.Text("irm asks the running irmd, of this user or else of root. A command that was done says nothing. Commands and keywords may be shortened: each word means the first in its table of which it is the beginning, so \"irm i b t local n x l y\" bootstraps an IPCP.")
+	p.Section("COMMANDS")
+	eachCommand(root, "", func(c *command, path string) {
+		p.Sub(usage(c, "irm "+path))
+		p.Text(strings.ToUpper(c.summary[:1]) + c.summary[1:] + ".")
+		if c.operand.value != "" {
+			p.Item(c.operand.value, c.operand.help)
+		}
+		for _, k := range c.keywords {
+			p.Item(strings.TrimSpace(k.name+" "+k.value), k.help)
+		}
+		for _, f := range c.flags {
+			p.Item(f.name, f.help)
+		}
+		if c.rest != "" {
+			p.Item("-- "+c.rest+"...", "the words after --, as they are")
+		}
+		if c.notes != "" {
+			p.Text(c.notes)
+		}
+		p.Text("Example:")
+		p.Code("    " + strings.ReplaceAll(c.example, "\n", "\n    "))
+	})
+	p.Section("EXAMPLES")
+	p.Code(root.example)
+	p.Finish("o7s", "irmd", "oping")
+	return p.String()
+}

@@ -1,0 +1,171 @@
+package applets
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"o7s/core/logs"
+)
+
+// man writes a manual page for each applet, and one for o7s, to dir.
+func man(ctx context.Context, out io.Writer, dir string, table []Applet) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("man: %w", err)
+	}
+	write := func(name, text string) error {
+		file := filepath.Join(dir, name+".8")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return fmt.Errorf("man: %w", err)
+		}
+		_, err := fmt.Fprintln(out, file)
+		return err
+	}
+	var pages []string
+	for _, a := range table {
+		if a.Hidden {
+			continue
+		}
+		pages = append(pages, a.Name)
+		text := ""
+		if a.Manual != nil {
+			text = a.Manual()
+		} else {
+			text = manual(a, appOf(ctx, a))
+		}
+		if err := write(a.Name, text); err != nil {
+			return err
+		}
+	}
+	p := NewPage("o7s", "the Ouroboros recursive network in one executable")
+	p.Section("SYNOPSIS")
+	p.Code("o7s APPLET [ARGUMENTS]\nAPPLET [ARGUMENTS]      where APPLET is a symlink to o7s")
+	p.Section("APPLETS")
+	for _, a := range table {
+		if !a.Hidden {
+			p.Item(a.Name, a.Summary)
+		}
+	}
+	p.Section("COMMANDS")
+	for _, c := range multiCommands {
+		p.Item(strings.TrimSpace("o7s "+c.name+" "+c.args), c.summary)
+	}
+	p.Finish(pages...)
+	return write("o7s", p.String())
+}
+
+// manual returns the page of an applet whose command line is flags.
+func manual(a Applet, app *cli.App) string {
+	p := NewPage(a.Name, a.Summary)
+	synopsis, description, notes := app.UsageText, app.Description, ""
+	if t := app.CustomAppHelpTemplate; t != "" {
+		synopsis, description, notes = helpParts(t, a)
+	}
+	p.Section("SYNOPSIS")
+	p.Code(synopsis)
+	if description != "" {
+		p.Section("DESCRIPTION")
+		p.Code(description)
+	}
+	p.Section("OPTIONS")
+	for _, f := range app.VisibleFlags() {
+		// As --help shows it: names, a tab, what it does.
+		names, usage, _ := strings.Cut(f.String(), "\t")
+		p.Item(names, strings.TrimSpace(usage))
+	}
+	if notes != "" {
+		p.Section("NOTES")
+		p.Code(notes)
+	}
+	p.Finish("o7s", "irmd", "irm")
+	return p.String()
+}
+
+// helpParts returns what a template of a help text says before the flags, of
+// which the first part is how to call the applet, and after them.
+func helpParts(template string, a Applet) (synopsis, description, notes string) {
+	head, _, _ := strings.Cut(template, "{{range")
+	head = strings.NewReplacer("{{.Name}}", a.Name, "{{.Usage}}", a.Summary).Replace(head)
+	_, head, _ = strings.Cut(head, "Usage: ")
+	synopsis, description, _ = strings.Cut(head, "\n\n")
+	if i := strings.LastIndex(template, "{{end}}"); i >= 0 {
+		notes = template[i+len("{{end}}"):]
+	}
+	return strings.ReplaceAll(synopsis, "\n       ", "\n"), strings.Trim(description, "\n"), strings.Trim(notes, "\n")
+}
+
+// Page is a manual page in the making.
+type Page struct {
+	name string
+	b    strings.Builder
+}
+
+// NewPage begins the page of name.
+func NewPage(name, summary string) *Page {
+	p := &Page{name: name}
+	fmt.Fprintf(&p.b, ".TH %s 8 \"\" \"o7s %s\" \"Ouroboros\"\n", roff(strings.ToUpper(name)), Version)
+	p.Section("NAME")
+	fmt.Fprintf(&p.b, "%s \\- %s\n", roff(name), roff(summary))
+	return p
+}
+
+// Section begins a section, Sub a part of one.
+func (p *Page) Section(title string) { fmt.Fprintf(&p.b, ".SH %s\n", roff(title)) }
+
+// Sub begins a part of a section.
+func (p *Page) Sub(title string) { fmt.Fprintf(&p.b, ".SS %s\n", roff(title)) }
+
+// Text writes a paragraph, which may be filled anew.
+func (p *Page) Text(text string) {
+	fmt.Fprintf(&p.b, ".PP\n%s\n", roff(text))
+}
+
+// Code writes lines as they are.
+func (p *Page) Code(text string) {
+	fmt.Fprintf(&p.b, ".PP\n.nf\n%s\n.fi\n", roff(strings.TrimRight(text, "\n")))
+}
+
+// Item writes a word and what it means.
+func (p *Page) Item(word, meaning string) {
+	fmt.Fprintf(&p.b, ".TP\n\\fB%s\\fR\n%s\n", roff(word), roff(meaning))
+}
+
+// Finish writes what all pages end with.
+func (p *Page) Finish(also ...string) {
+	p.Section("EXIT STATUS")
+	p.Item("0", "it is done")
+	p.Item("1", "it failed: one line on standard error says what was tried, why not, and what to do")
+	p.Item("2", "it was called the wrong way")
+	p.Section("ENVIRONMENT")
+	p.Item("O7S_RUNTIME_DIR", "the runtime directory, where irmd has its socket; else /run/o7s for root and $XDG_RUNTIME_DIR/o7s for others")
+	p.Item("NO_COLOR", "without colours, if it is set to something")
+	var refs []string
+	for _, a := range also {
+		if a != p.name {
+			refs = append(refs, a+"(8)")
+		}
+	}
+	p.Section("SEE ALSO")
+	p.Text(strings.Join(refs, ", "))
+}
+
+// String returns the page.
+func (p *Page) String() string { return p.b.String() }
+
+// roff returns text so that roff shows it as it is.
+func roff(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		l = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "\t", "    ").Replace(logs.Escape(strings.ReplaceAll(l, "\t", "    ")))
+		if strings.HasPrefix(l, ".") {
+			l = `\&` + l
+		}
+		lines[i] = l
+	}
+	return strings.Join(lines, "\n")
+}
