@@ -55,9 +55,6 @@ func (s *screen) event(e view.Event, asJSON bool) error {
 			text += " " + w[0] + logs.Escape(w[1])
 		}
 	}
-	if e.Lost > 0 {
-		text += fmt.Sprintf(" %d events came too fast to be told", e.Lost)
-	}
 	_, err := fmt.Fprintf(s, "%s %s%s\n", s.paint(faint, at), s.paint(bold, e.Event), text)
 	return err
 }

@@ -129,7 +129,6 @@ type Event struct {
 	Layer   string       `json:"layer,omitempty"`
 	Flow    *core.FlowID `json:"flow_id,omitempty"`
 	State   string       `json:"state,omitempty"`
-	Lost    int          `json:"lost_count,omitempty"` // events that came too fast to be told
 }
 
 // Row is what lists of rows are sorted by and continued after: a page begins

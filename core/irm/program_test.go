@@ -1,0 +1,168 @@
+package irm
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"o7s/core"
+	"o7s/core/registry"
+)
+
+// fakeStarter starts programs that live in the test.
+type fakeStarter struct {
+	n       *node
+	started []*fakeInstance
+	fail    error
+}
+
+type fakeInstance struct {
+	n       *node
+	pid     int
+	program *registry.Program
+	died    func(error)
+	stopped bool
+}
+
+func (s *fakeStarter) Start(p *registry.Program, died func(error)) (Instance, error) {
+	if s.fail != nil {
+		return nil, s.fail
+	}
+	i := &fakeInstance{n: s.n, pid: s.n.nextPID(), program: p, died: died}
+	s.started = append(s.started, i)
+	return i, nil
+}
+
+func (i *fakeInstance) PID() int { return i.pid }
+func (i *fakeInstance) Stop()    { i.stopped = true }
+
+func (s *fakeStarter) paths() []string {
+	var all []string
+	for _, i := range s.started {
+		all = append(all, i.program.Path)
+	}
+	return all
+}
+
+// withPrograms is a node with a layer, the registered name "s" and programs
+// bound to it with auto.
+func withPrograms(t *testing.T, paths ...string) (*node, *fakeStarter) {
+	n := newNode(t)
+	s := &fakeStarter{n: n}
+	n.m.cfg.Starter = s
+	n.layer()
+	n.register("s")
+	for _, path := range paths {
+		if err := n.m.BindProgram(Caller{PID: 3, UID: 1000, Groups: []int{7}}, &registry.Program{Name: "s", Path: path, Auto: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n, s
+}
+
+// ask asks for a flow to "s" and returns where its outcome will be.
+func ask(n *node) *error {
+	outcome := new(error)
+	*outcome = errors.New("none yet")
+	c := n.process(1000, "client")
+	n.m.FlowAlloc(c.Process, "s", core.QoSRaw, 0, func(_ *registry.Flow, _ registry.End, err error) { *outcome = err })
+	return outcome
+}
+
+func TestOneThatDiesAtOnceHasAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, s := withPrograms(t, "/a")
+		for i, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+			ask(n)
+			if len(s.started) != i+1 {
+				t.Fatalf("%d are started, want %d", len(s.started), i+1)
+			}
+			s.started[i].died(errors.New("exit status 1"))
+			time.Sleep(pause*time.Second - time.Millisecond)
+			if err := *ask(n); err == nil || !strings.Contains(err.Error(), "ended before it listened") {
+				t.Fatalf("in its pause of %d s: error %v", pause, err)
+			}
+			if len(s.started) != i+1 {
+				t.Fatalf("started in its pause of %d s", pause)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		n.m.Stop()
+	})
+}
+
+func TestAllProgramsTakeTurns(t *testing.T) {
+	n, s := withPrograms(t, "/a", "/b", "/c")
+	for range 2 {
+		ask(n) // waits for the one that was started for the first
+	}
+	if got := s.paths(); !slices.Equal(got, []string{"/a"}) {
+		t.Fatalf("started %q for two flows at once", got)
+	}
+	s.started[0].died(errors.New("killed"))
+	s.started[1].died(errors.New("killed"))
+	if got := s.paths(); !slices.Equal(got, []string{"/a", "/b", "/c"}) {
+		t.Errorf("started %q", got)
+	}
+	n.m.Stop()
+	if !s.started[2].stopped {
+		t.Error("an instance outlives the IRM")
+	}
+}
+
+func TestInstanceServes(t *testing.T) {
+	n, s := withPrograms(t, "/a")
+	got := ask(n)
+	p := &proc{n: n}
+	p.Process = n.m.Announce(Caller{PID: s.started[0].pid, UID: 1000}, "a", "/elsewhere", p)
+	if !p.Auto || !p.Bound("s") {
+		t.Fatalf("auto %v, bound %v", p.Auto, p.Bound("s"))
+	}
+	p.listen("", 8)
+	if *got != nil || len(p.arrived) != 1 {
+		t.Errorf("outcome %v, %d flows arrived", *got, len(p.arrived))
+	}
+	// One of another uid is none.
+	q := n.m.Announce(Caller{PID: 9999, UID: 1001}, "a", "/a", p)
+	if q.Bound("s") {
+		t.Error("a process of another uid is bound")
+	}
+	n.m.Gone(q)
+}
+
+func TestProgramsHoldTheName(t *testing.T) {
+	n, _ := withPrograms(t, "/a")
+	p := n.process(2000, "x")
+	c := Caller{PID: p.PID, UID: 2000}
+	if err := n.m.BindProcess(c, p.PID, "s"); !errors.Is(err, core.ErrPermission) {
+		t.Errorf("bind process: error %v", err)
+	}
+	if err := n.m.BindProgram(c, &registry.Program{Name: "s", Path: "/b"}); !errors.Is(err, core.ErrPermission) {
+		t.Errorf("bind program: error %v", err)
+	}
+	if err := n.m.UnbindProgram(c, "/a", "", "s"); !errors.Is(err, core.ErrPermission) {
+		t.Errorf("unbind program: error %v", err)
+	}
+	if err := n.m.UnbindProgram(Caller{UID: 1000}, "/a", "", "s"); err != nil {
+		t.Error(err)
+	}
+	if err := n.m.BindProcess(c, p.PID, "s"); err != nil {
+		t.Errorf("the name is free, but: %v", err)
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	n, s := withPrograms(t, "/a")
+	s.fail = errors.New("no such file")
+	if err := *ask(n); !errors.Is(err, core.ErrNotAllocated) {
+		t.Errorf("error %v", err)
+	}
+	if !slices.ContainsFunc(n.lines(), func(l string) bool {
+		return strings.Contains(l, "Failed to start program /a for s: no such file")
+	}) {
+		t.Error("no line in the log")
+	}
+}
