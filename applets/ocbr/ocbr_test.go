@@ -35,6 +35,7 @@ func world(t *testing.T, args ...string) (n network, out, errs *flowtest.WholeLi
 	go func() {
 		ended <- n.run(ctx, &applets.Env{Name: "ocbr", Args: append([]string{"-l"}, args...), Stdout: out, Stderr: errs})
 	}()
+	synctest.Wait() // package cli parses one command line at a time
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -44,17 +45,17 @@ func world(t *testing.T, args ...string) (n network, out, errs *flowtest.WholeLi
 	return n, out, errs
 }
 
-func client(ctx context.Context, n network, args ...string) (err error, out, errs string) {
+func client(ctx context.Context, n network, args ...string) (out, errs string, err error) {
 	var stdout, stderr bytes.Buffer
 	err = n.run(ctx, &applets.Env{Name: "ocbr", Args: args, Stdout: &stdout, Stderr: &stderr})
-	return err, stdout.String(), stderr.String()
+	return stdout.String(), stderr.String(), err
 }
 
 // The lines of both ends, to the letter.
 func TestLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, out, errs := world(t)
-		err, stdout, stderr := client(t.Context(), n, "-n", "x", "-d", "2", "-r", "800k")
+		stdout, stderr, err := client(t.Context(), n, "-n", "x", "-d", "2", "-r", "800k")
 		const sent = "Client started, duration 2, rate 800000 b/s, size 1000 B.\n" +
 			"sent statistics:       200 packets,       200000 bytes in      2000 ms, 0.8000 Mb/s\n"
 		if err != nil || stdout != sent || stderr != "" {
@@ -85,7 +86,7 @@ func TestPackets(t *testing.T) {
 			return nil
 		}
 		n := network{Dial: func(context.Context, string, core.QoS) (measure.Flow, error) { return f, nil }}
-		if err, _, _ := client(t.Context(), n, "-n", "x", "-d", "1", "-s", "100"); err != nil || next != 1250 {
+		if _, _, err := client(t.Context(), n, "-n", "x", "-d", "1", "-s", "100"); err != nil || next != 1250 {
 			t.Errorf("error %v, %d packets, want 1250", err, next)
 		}
 	})
@@ -124,7 +125,7 @@ func TestClientFails(t *testing.T) {
 			f := flowtest.NewFlow(64)
 			tt.server(f)
 			n := network{Dial: func(context.Context, string, core.QoS) (measure.Flow, error) { return f, nil }}
-			err, out, _ := client(t.Context(), n, "-n", "x")
+			out, _, err := client(t.Context(), n, "-n", "x")
 			if err == nil || err.Error() != tt.want || !strings.Contains(out, "sent statistics:       125 packets") && !strings.Contains(out, "sent statistics:       126 packets") || !f.IsClosed() {
 				t.Errorf("%s: error %v, want %s; stdout:\n%s", tt.name, err, tt.want, out)
 			}
@@ -139,7 +140,7 @@ func TestInterrupt(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		err, out, _ := client(ctx, n, "-n", "x")
+		out, _, err := client(ctx, n, "-n", "x")
 		if took := time.Since(start); err != nil || took > 1600*time.Millisecond || !strings.Contains(out, "sent statistics:") {
 			t.Errorf("error %v after %v, stdout:\n%s", err, took, out)
 		}
@@ -150,7 +151,7 @@ func TestInterrupt(t *testing.T) {
 func TestSpin(t *testing.T) {
 	f := flowtest.NewFlow(64)
 	n := network{Dial: func(context.Context, string, core.QoS) (measure.Flow, error) { return f, nil }}
-	err, out, _ := client(t.Context(), n, "-n", "x", "-d", "0.1", "-r", "8M", "--spin")
+	out, _, err := client(t.Context(), n, "-n", "x", "-d", "0.1", "-r", "8M", "--spin")
 	if err != nil || !strings.Contains(out, "sent statistics:       100 packets") {
 		t.Errorf("error %v, stdout:\n%s", err, out)
 	}

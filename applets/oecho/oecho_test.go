@@ -32,6 +32,7 @@ func world(t *testing.T) (n network, out, errs *flowtest.WholeLines) {
 	go func() {
 		ended <- n.run(ctx, &applets.Env{Name: "oecho", Args: []string{"--listen"}, Stdout: out, Stderr: errs})
 	}()
+	synctest.Wait() // package cli parses one command line at a time
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -23,13 +23,13 @@ import (
 var errExit = errors.New("exit")
 
 // run runs operf with args, as the multitool does, over n.
-func run(ctx context.Context, n network, args ...string) (err error, out, errs string) {
+func run(ctx context.Context, n network, args ...string) (out, errs string, err error) {
 	var stdout, stderr bytes.Buffer
 	env := &applets.Env{Name: "operf", Args: args, Stdout: &stdout, Stderr: &stderr}
 	if err = n.run(ctx, env); errors.Unwrap(err) == nil && fmt.Sprintf("%T", err) == "applets.statusError" {
 		err = errExit
 	}
-	return err, stdout.String(), stderr.String()
+	return stdout.String(), stderr.String(), err
 }
 
 // world is a server of operf and a network that leads to it. It is for one
@@ -50,6 +50,7 @@ func newWorld(t *testing.T, args ...string) *world {
 	n := network{Listen: func(context.Context) (measure.Listener, error) { return w.l, nil }}
 	env := &applets.Env{Name: "operf", Args: append([]string{"-l"}, args...), Stdout: &w.out, Stderr: &w.errs}
 	go func() { w.ended <- n.run(ctx, env) }()
+	synctest.Wait() // package cli parses one command line at a time
 	t.Cleanup(func() {
 		cancel()
 		if err := <-w.ended; err != nil {
@@ -100,7 +101,7 @@ func TestRate(t *testing.T) {
 		t.Run(tt.args, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				err, out, errs := run(t.Context(), w.network(), append(strings.Fields(tt.args), "-n", "x")...)
+				out, errs, err := run(t.Context(), w.network(), append(strings.Fields(tt.args), "-n", "x")...)
 				synctest.Wait()
 				if err != nil || errs != "" || w.errs.String() != "" {
 					t.Errorf("error %v, stderr %q, the server's %q", err, errs, w.errs.String())
@@ -129,7 +130,7 @@ func TestRate(t *testing.T) {
 func TestIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "-i", "500ms")
-		_, out, _ := run(t.Context(), w.network(), "-r", "80M", "-s", "1000", "-d", "4", "-i", "2", "-n", "x")
+		out, _, _ := run(t.Context(), w.network(), "-r", "80M", "-s", "1000", "-d", "4", "-i", "2", "-n", "x")
 		synctest.Wait()
 		want(t, "client", out, 2, `(19[89]..|20[012]..) +- +-$`)
 		want(t, "server", w.out.String(), 8, `(49[5-9].|50[0-5].) +0 +0$`)
@@ -171,7 +172,7 @@ func TestLossAndOrder(t *testing.T) {
 						return err
 					}
 				}
-				err, out, errs := run(t.Context(), w.network(), "-r", "8M", "-s", "1000", "-d", "1", "-n", "x")
+				out, errs, err := run(t.Context(), w.network(), "-r", "8M", "-s", "1000", "-d", "1", "-n", "x")
 				synctest.Wait()
 				if err != nil || errs != "" {
 					t.Errorf("error %v, stderr %q", err, errs)
@@ -248,7 +249,7 @@ func TestBaseServer(t *testing.T) {
 				return nil
 			}
 			n := network{Dial: func(context.Context, string, core.QoS) (measure.Flow, error) { return f, nil }}
-			err, out, errs := run(t.Context(), n, "-t", typ, "-r", "16k", "-s", "200", "-d", "2", "-n", "x")
+			out, errs, err := run(t.Context(), n, "-t", typ, "-r", "16k", "-s", "200", "-d", "2", "-n", "x")
 			const notice = "operf: x did not answer: it is taken for a server of the base form, which reports nothing\n"
 			if err != nil || errs != notice || data != 20 || at[0] != time.Second || at[10] != 2*time.Second {
 				t.Errorf("error %v, stderr %q, %d packets at %v", err, errs, data, at)
@@ -292,7 +293,7 @@ func TestRefused(t *testing.T) {
 				f := flowtest.NewFlow(64)
 				tt.server(f)
 				n := network{Dial: func(context.Context, string, core.QoS) (measure.Flow, error) { return f, nil }}
-				err, out, _ := run(t.Context(), n, append(strings.Fields(tt.args), "-n", "x")...)
+				out, _, err := run(t.Context(), n, append(strings.Fields(tt.args), "-n", "x")...)
 				if err == nil || !strings.HasPrefix(err.Error(), tt.want) || out != "" || !f.IsClosed() {
 					t.Errorf("error %v, want %s; stdout %q", err, tt.want, out)
 				}
@@ -308,11 +309,12 @@ func TestBusy(t *testing.T) {
 		w := newWorld(t)
 		first := make(chan error, 1)
 		go func() {
-			err, _, _ := run(t.Context(), w.network(), "-r", "1M", "-d", "5", "-n", "x")
+			_, _, err := run(t.Context(), w.network(), "-r", "1M", "-d", "5", "-n", "x")
 			first <- err
 		}()
+		synctest.Wait()
 		time.Sleep(2 * time.Second)
-		err, _, _ := run(t.Context(), w.network(), "-d", "1", "-n", "x")
+		_, _, err := run(t.Context(), w.network(), "-d", "1", "-n", "x")
 		if want := "x refused the test: the server is busy with another test; try again later"; err == nil || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)
 		}
@@ -324,7 +326,7 @@ func TestBusy(t *testing.T) {
 		if err := <-first; err != nil {
 			t.Error(err)
 		}
-		if err, _, _ := run(t.Context(), w.network(), "-d", "1", "-n", "x"); err != nil {
+		if _, _, err := run(t.Context(), w.network(), "-d", "1", "-n", "x"); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -342,7 +344,7 @@ func TestInterrupt(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 2050*time.Millisecond)
 				defer cancel()
 				start := time.Now()
-				err, out, errs := run(ctx, w.network(), append(strings.Fields(args), "-r", "8M", "-s", "1000", "-n", "x")...)
+				out, errs, err := run(ctx, w.network(), append(strings.Fields(args), "-r", "8M", "-s", "1000", "-n", "x")...)
 				synctest.Wait()
 				if took := time.Since(start); err != nil || errs != "" || took > 2400*time.Millisecond {
 					t.Errorf("error %v after %v, stderr %q", err, took, errs)
@@ -361,7 +363,7 @@ func TestServerStops(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			time.AfterFunc(1500*time.Millisecond, w.cancel)
-			err, out, errs := run(t.Context(), w.network(), append(strings.Fields(args), "-r", "8M", "-s", "1000", "-n", "x")...)
+			out, errs, err := run(t.Context(), w.network(), append(strings.Fields(args), "-r", "8M", "-s", "1000", "-n", "x")...)
 			if (err == nil) != (want == "") || errs != want || len(lines(out, `- - - -`)) != 1 {
 				t.Errorf("%q: error %v, stderr %q, stdout:\n%s", args, err, errs, out)
 			}
