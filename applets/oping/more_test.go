@@ -11,6 +11,8 @@ import (
 
 	"o7s/applets/internal/measure"
 	"o7s/applets/internal/measure/flowtest"
+	"o7s/applets/internal/measure/schematest"
+	"o7s/core"
 )
 
 func TestHistogram(t *testing.T) {
@@ -39,18 +41,25 @@ rtt p50/p90/p99/p99.9 = 11.0000/11.0000/49.8074/49.8074 ms
 
 // With --json there is nothing on stdout but JSON.
 func TestJSON(t *testing.T) {
+	schema, err := schematest.Load("../../docs/tools-json.md", "oping")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, lost := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			f := flowtest.NewFlow(64)
 			if !lost {
 				echo(f, always(time.Millisecond))
 			}
-			out, _, _, _ := ping(t, t.Context(), config{count: 4, json: true, histogram: true}, f)
+			out, _, _, _ := ping(t, t.Context(), config{count: 4, json: true, histogram: true, qos: core.QoSRaw}, f)
 			var r result
 			d := json.NewDecoder(strings.NewReader(out))
 			d.DisallowUnknownFields()
 			if err := d.Decode(&r); err != nil || d.More() {
 				t.Fatalf("error %v, stdout:\n%s", err, out)
+			}
+			if err := schema.Check([]byte(out)); err != nil {
+				t.Errorf("%v\n%s", err, out)
 			}
 			if r.Sent != 4 || (r.RTT == nil) != lost || (r.Loss == 100) != lost || !lost && (r.RTT.P999 != 1 || r.Histogram[0].Count != 4) {
 				t.Errorf("%+v", r)
