@@ -1,0 +1,190 @@
+package irmctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"o7s/core"
+	"o7s/ipc/rpc"
+)
+
+func TestRuntimeDir(t *testing.T) {
+	uid := strconv.Itoa(os.Geteuid())
+	for _, tt := range []struct {
+		name, dir, xdg, tmp string
+		root, user          string // what it is for each
+	}{
+		{"chosen", "/chosen", "/xdg", "/tmp", "/chosen", "/chosen"},
+		{"of the session", "", "/xdg", "/tmp", "/run/o7s", "/xdg/o7s"},
+		{"of the user", "", "", "/other", "/run/o7s", "/other/o7s-" + uid},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("O7S_RUNTIME_DIR", tt.dir)
+			t.Setenv("XDG_RUNTIME_DIR", tt.xdg)
+			t.Setenv("TMPDIR", tt.tmp)
+			want := tt.user
+			if os.Geteuid() == 0 {
+				want = tt.root
+			}
+			if got := RuntimeDir(); got != want {
+				t.Errorf("RuntimeDir is %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestConnectWithoutIRMd(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("O7S_RUNTIME_DIR", dir)
+	_, err := Connect(t.Context(), rpc.Config{})
+	want := fmt.Sprintf(`no IRMd answers on %s: start one with "irmd"`, filepath.Join(dir, Socket))
+	if !errors.Is(err, core.ErrIRMd) || len(err.Error()) < len(want) || err.Error()[:len(want)] != want {
+		t.Errorf("Connect: %v, want %s", err, want)
+	}
+	if _, err := Dial(t.Context()); !errors.Is(err, core.ErrIRMd) {
+		t.Errorf("Dial: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Connect(ctx, rpc.Config{}); !errors.Is(err, context.Canceled) && !errors.Is(err, core.ErrIRMd) {
+		t.Errorf("Connect, canceled: %v", err)
+	}
+}
+
+// serve makes an IRMd with the handlers of m, and returns a client of it.
+func serve(t *testing.T, m *rpc.Mux) *Client {
+	t.Helper()
+	// Not t.TempDir: the path of a socket is short.
+	dir, err := os.MkdirTemp("", "o7s-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ln, err := rpc.Listen(dir, Socket, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := NewClient(ConnectTo(ctx, dir, rpc.Config{})) // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := ln.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := rpc.New(conn, rpc.Config{Mux: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		<-c.link.Done()
+		<-l.Done()
+	})
+	return c
+}
+
+// Lists come in pages; a client puts them together, and does not ask for ever.
+func TestPages(t *testing.T) {
+	var names []Name
+	var ipcps []IPCP
+	for i := range 10 {
+		n := fmt.Sprintf("name %d", i)
+		names = append(names, Name{n, "spillover"})
+		ipcps = append(ipcps, IPCP{PID: i, Name: n, Type: "local"})
+	}
+	m := rpc.NewMux()
+	var asked atomic.Int32
+	rpc.Handle(m, ListNames, func(c *rpc.Call[Names], r *Page) {
+		asked.Add(1)
+		i := 0
+		for i < len(names) && names[i].Name <= r.After {
+			i++
+		}
+		_ = c.Reply(&Names{List: names[i:min(i+3, len(names))], More: i+3 < len(names)})
+	})
+	rpc.Handle(m, ListIPCPs, func(c *rpc.Call[IPCPs], r *Page) {
+		switch r.After {
+		case "":
+			_ = c.Reply(&IPCPs{List: ipcps, More: true})
+		default: // there is more, and it is nothing
+			_ = c.Reply(&IPCPs{More: true})
+		}
+	})
+	c := serve(t, m)
+	got, err := c.ListNames(t.Context())
+	if err != nil || len(got) != 10 || asked.Load() != 4 {
+		t.Errorf("%d names in %d pages, %v; want 10 in 4", len(got), asked.Load(), err)
+	}
+	for i := range got {
+		if got[i] != names[i] {
+			t.Errorf("name %d is %v", i, got[i])
+		}
+	}
+	all, err := c.ListIPCPs(t.Context())
+	if err != nil || len(all) != 10 {
+		t.Errorf("%d IPCPs, %v; want 10", len(all), err)
+	}
+}
+
+// A refusal keeps its sentinel and its words; the IRMd's end is core.ErrIRMd.
+func TestClientErrors(t *testing.T) {
+	m := rpc.NewMux()
+	rpc.Handle(m, DestroyName, func(c *rpc.Call[rpc.Empty], r *NameReq) {
+		c.Fail(fmt.Errorf("%w %q: \"irm name list\" shows them", core.ErrName, r.Name))
+	})
+	rpc.Handle(m, CreateName, func(c *rpc.Call[rpc.Empty], _ *NameReq) { c.Link().Close() })
+	c := serve(t, m)
+	err := c.DestroyName(t.Context(), "x")
+	if !errors.Is(err, core.ErrName) || err.Error() != `unknown name "x": "irm name list" shows them` {
+		t.Errorf("DestroyName: %v", err)
+	}
+	for range 2 {
+		if err := c.CreateName(t.Context(), "x", ""); !errors.Is(err, core.ErrIRMd) {
+			t.Errorf("CreateName: %v", err)
+		}
+	}
+}
+
+// The path of a program keeps its last symlink, and is absolute.
+func TestThisProgram(t *testing.T) {
+	was := os.Args[0]
+	defer func() { os.Args[0] = was }()
+	dir := t.TempDir()
+	link := filepath.Join(dir, "oping")
+	if err := os.Symlink(was, link); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, tt := range []struct{ arg, path, want string }{
+		{link, "", link},
+		{"./oping", "", link},
+		{"oping", dir, link}, // as the shell finds it
+		{"no such program", "", self},
+		{"", "", self},
+	} {
+		t.Setenv("PATH", tt.path)
+		os.Args[0] = tt.arg
+		if got := ThisProgram().Path; got != tt.want {
+			t.Errorf("started as %q: %q, want %q", tt.arg, got, tt.want)
+		}
+	}
+	SetApplet("irm")
+	if got := ThisProgram().Applet; got != "irm" {
+		t.Errorf("applet %q", got)
+	}
+}
