@@ -201,8 +201,8 @@ func newDir() (string, error) {
 }
 
 // startIRMd starts one in dir and waits until it can be reached.
-func startIRMd(dir string) (*process, error) {
-	p, err := start("irmd", dir, nil, "--stdout")
+func startIRMd(dir string, args ...string) (*process, error) {
+	p, err := start("irmd", dir, nil, append([]string{"--stdout"}, args...)...)
 	if err != nil {
 		return nil, err
 	}

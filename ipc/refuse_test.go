@@ -16,6 +16,7 @@ import (
 	"o7s/core/hash"
 	"o7s/ipc"
 	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
 )
 
 // Each refusal of Dial has its sentinel, and says what to do about it.
@@ -269,4 +270,38 @@ func limitRole(ctx context.Context, args []string) error {
 	}
 	fmt.Println("done")
 	return nil
+}
+
+// Who runs as another user than root or this one is nobody to talk to.
+func TestPoser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	dir, err := newDir()
+	must(t, err)
+	must(t, os.Chmod(dir, 0o777))
+	w := &world{system: &system{dir: dir}}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	w.roleAs(t, "test-poser", "listens", asNobody(), dir)
+	_, err = ipc.NewNode(dir).Dial(wait(t), "name")
+	fails(t, "dial", err, core.ErrPermission, "runs as uid 65534, which is neither root nor you")
+}
+
+// poserRole listens where an IRMd would.
+func poserRole(ctx context.Context, args []string) error {
+	l, err := rpc.Listen(args[0], irmctl.Socket, 0o666)
+	if err != nil {
+		return err
+	}
+	fmt.Println("listens")
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return err
+		}
+		if _, err := rpc.New(c, rpc.Config{Instance: 1}); err != nil {
+			return err
+		}
+	}
 }

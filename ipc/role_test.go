@@ -1,6 +1,7 @@
 package ipc_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -28,13 +29,21 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-words":  wordsRole,
 	"test-admin":  adminRole,
 	"test-limit":  limitRole,
+	"test-try":    tryRole,
+	"test-sink":   sinkRole,
+	"test-poser":  poserRole,
 }
+
+// said is what the test says to a process, line by line.
+var said = make(chan string, 10)
 
 func runRole(role func(context.Context, []string) error) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience) // whatever happens to the test
 	defer cancel()
 	go func() {
-		io.Copy(io.Discard, os.Stdin)
+		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
+			said <- s.Text()
+		}
 		cancel()
 	}()
 	if err := role(ctx, os.Args[1:]); err != nil {
@@ -101,6 +110,9 @@ func dialRole(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Println("ready")
+	if len(args) > 2 { // wait for the word
+		<-said
+	}
 	for range n {
 		c, err := ipc.Dial(ctx, args[0])
 		if err != nil {
@@ -110,6 +122,29 @@ func dialRole(ctx context.Context, args []string) error {
 	}
 	fmt.Println("done")
 	return nil
+}
+
+// sinkRole reads all of one flow at a time, and answers its end with a packet.
+func sinkRole(ctx context.Context, args []string) error {
+	l, err := ipc.Listen(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	fmt.Println("listens")
+	p := make([]byte, ipc.MaxPacket)
+	for {
+		c, err := l.AcceptFlow()
+		if err != nil {
+			return err
+		}
+		for err == nil {
+			_, err = c.ReadPacket(p)
+		}
+		if err := c.WritePacket([]byte("all")); err != nil {
+			fmt.Println(err)
+		}
+		c.Close()
+	}
 }
 
 // holdRole accepts and does nothing more.

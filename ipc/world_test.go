@@ -31,12 +31,13 @@ func each(t *testing.T, f func(t *testing.T, w *world)) {
 	}
 }
 
-// newWorld starts one. At the test's end nothing of it may be left.
-func newWorld(t testing.TB, typ string) *world {
+// newWorld starts one, whose IRMd has args too. At the test's end nothing of it
+// may be left.
+func newWorld(t testing.TB, typ string, args ...string) *world {
 	t.Helper()
 	dir, err := newDir()
 	must(t, err)
-	p, err := startIRMd(dir)
+	p, err := startIRMd(dir, args...)
 	must(t, err)
 	w := &world{system: &system{p, dir}, typ: typ, node: ipc.NewNode(dir)}
 	t.Cleanup(func() {

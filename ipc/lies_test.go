@@ -1,0 +1,214 @@
+package ipc_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"o7s/core"
+	"o7s/core/ipcp/local"
+	"o7s/ipc"
+	"o7s/ipc/flow"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+// link is a connection to the IRMd that keeps the rules of package rpc, but
+// not those of package irmctl.
+func (w *world) link(t *testing.T) *rpc.Link {
+	t.Helper()
+	l, err := irmctl.ConnectTo(wait(t), w.dir, rpc.Config{})
+	must(t, err)
+	t.Cleanup(func() { l.Close(); <-l.Done() })
+	return l
+}
+
+func call[Req, Resp any](t *testing.T, l *rpc.Link, m rpc.Method[Req, Resp], req Req) error {
+	t.Helper()
+	r, err := rpc.Do(wait(t), l, m, &req, nil)
+	if err == nil {
+		r.Close()
+	}
+	return err
+}
+
+// The calls of a process come after Announce.
+func TestNotAnnounced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, local.Type.Name)
+	l := w.link(t)
+	for what, err := range map[string]error{
+		"alloc":    call(t, l, irmctl.Alloc, irmctl.AllocReq{Name: "x"}),
+		"listen":   call(t, l, irmctl.Listen, irmctl.ListenReq{ID: 1, Name: "x", Credit: 1}),
+		"accept":   call(t, l, irmctl.Accept, irmctl.AcceptReq{Listener: 1, Credit: 1}),
+		"unlisten": call(t, l, irmctl.Unlisten, irmctl.Listener{ID: 1}),
+		"dealloc":  call(t, l, irmctl.Dealloc, irmctl.FlowRef{ID: 0}),
+	} {
+		fails(t, what, err, core.ErrState, "announced")
+	}
+	must(t, call(t, l, irmctl.Announce, irmctl.AnnounceReq{Path: "/no/such/file", Applet: "irmd"}))
+	fails(t, "announce again", call(t, l, irmctl.Announce, irmctl.AnnounceReq{}), core.ErrState)
+	fails(t, "no such method", call(t, l, rpc.Method[rpc.Empty, rpc.Empty]{Name: "x"}, rpc.Empty{}), core.ErrNotSupported)
+}
+
+// A process that has announced itself and lies about all else: each call is
+// refused, and nothing of it is another's.
+func TestLies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, local.Type.Name)
+	w.register(t, "others")
+	w.role(t, "test-hold", "listens", "others")
+	p := w.role(t, "test-client", "dialed", "others") // flows 0 and 1
+	l := w.link(t)
+	must(t, call(t, l, irmctl.Announce, irmctl.AnnounceReq{}))
+	for what, tt := range map[string]struct {
+		err  error
+		want core.Errno
+	}{
+		"dealloc of another's flow": {call(t, l, irmctl.Dealloc, irmctl.FlowRef{ID: 0}), core.ErrNotFound},
+		"dealloc of no flow":        {call(t, l, irmctl.Dealloc, irmctl.FlowRef{ID: 1 << 31}), core.ErrNotFound},
+		"alloc of no name":          {call(t, l, irmctl.Alloc, irmctl.AllocReq{}), core.ErrUsage},
+		"listen with no credit":     {call(t, l, irmctl.Listen, irmctl.ListenReq{ID: 1, Name: "x"}), core.ErrUsage},
+		"listen with much credit":   {call(t, l, irmctl.Listen, irmctl.ListenReq{ID: 2, Name: "x", Credit: 1 << 20}), core.ErrUsage},
+		"listen with less credit":   {call(t, l, irmctl.Listen, irmctl.ListenReq{ID: 3, Name: "x", Credit: -1}), core.ErrUsage},
+		"accept at no listener":     {call(t, l, irmctl.Accept, irmctl.AcceptReq{Listener: 9, Credit: 1}), core.ErrNotFound},
+		"unlisten of none":          {call(t, l, irmctl.Unlisten, irmctl.Listener{ID: 9}), core.ErrNotFound},
+	} {
+		fails(t, what, tt.err, tt.want)
+	}
+	if p.count("error") > 0 {
+		t.Error("the other process has lost its flow")
+	}
+}
+
+// A server that says it listens and takes no flow that arrives: whoever dials
+// it waits for its own deadline, and others do not. (A layer that carries
+// packets does not wait for the server, as if that were far away.)
+func TestServerThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, local.Type.Name)
+	w.register(t, "trap", "others")
+	w.role(t, "test-echo", "listens", "others")
+	mux := rpc.NewMux()
+	rpc.Handle(mux, irmctl.Arrived, func(call *rpc.Call[irmctl.Credit], _ *irmctl.ArrivedMsg) {}) // no answer
+	l, err := irmctl.ConnectTo(wait(t), w.dir, rpc.Config{Mux: mux})
+	must(t, err)
+	must(t, call(t, l, irmctl.Announce, irmctl.AnnounceReq{}))
+	must(t, call(t, l, irmctl.Listen, irmctl.ListenReq{ID: 1, Name: "trap", Credit: 100}))
+	// The trap is this process: another one dials.
+	p := w.role(t, "test-try", "ready", "trap", "100ms")
+	if _, err := p.line("no process accepted", 1); err != nil {
+		t.Error(err)
+	}
+	p = w.role(t, "test-dial", "ready", "others", "3")
+	if _, err := p.line("done", 1); err != nil {
+		t.Error(err)
+	}
+	// The trap goes; who waits in it hears of that.
+	p = w.role(t, "test-try", "ready", "trap", "1m")
+	_, err = w.line("Flow request arrived for trap", 2)
+	must(t, err)
+	l.Close()
+	<-l.Done()
+	if _, err := p.line("flow not allocated", 1); err != nil {
+		t.Error(err)
+	}
+	w.empty(t)
+}
+
+// tryRole dials once, with a time-out, and says what came of it.
+func tryRole(ctx context.Context, args []string) error {
+	d, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	short, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	_, err = ipc.Dial(short, args[0])
+	fmt.Println(err)
+	<-ctx.Done()
+	return nil
+}
+
+// What comes from the IRMd's socket as a flow is checked: an IRMd that passes
+// anything else makes Dial fail, and crashes nobody.
+func TestFlowThatIsNone(t *testing.T) {
+	t.Parallel()
+	kit, err := flow.NewKit(flow.MinRing)
+	must(t, err)
+	defer kit.Close()
+	null, err := os.Open(os.DevNull)
+	must(t, err)
+	defer null.Close()
+	fd := int(null.Fd())
+	for name, tt := range map[string]struct {
+		flow irmctl.Flow
+		fds  []int
+		want core.Errno
+	}{
+		"no descriptors":    {irmctl.Flow{Ring: kit.Ring}, nil, core.ErrLimit},
+		"one descriptor":    {irmctl.Flow{Ring: kit.Ring}, []int{kit.Mem}, core.ErrMessage},
+		"three descriptors": {irmctl.Flow{Ring: kit.Ring}, []int{kit.Mem, kit.Bell[0], fd}, core.ErrMessage},
+		"no memory":         {irmctl.Flow{Ring: kit.Ring}, []int{fd, kit.Bell[0]}, core.ErrUsage},
+		"no bell":           {irmctl.Flow{Ring: kit.Ring}, []int{kit.Mem, fd}, core.ErrUsage},
+		"another size":      {irmctl.Flow{Ring: 2 * kit.Ring}, []int{kit.Mem, kit.Bell[0]}, core.ErrUsage},
+		"no size":           {irmctl.Flow{}, []int{kit.Mem, kit.Bell[0]}, core.ErrUsage},
+		"another side":      {irmctl.Flow{Side: -1, Ring: kit.Ring}, []int{kit.Mem, kit.Bell[0]}, core.ErrUsage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := make(chan core.FlowID, 1)
+			m := rpc.NewMux()
+			rpc.Handle(m, irmctl.Announce, func(c *rpc.Call[rpc.Empty], _ *irmctl.AnnounceReq) { c.Reply(nil) })
+			rpc.Handle(m, irmctl.Alloc, func(c *rpc.Call[irmctl.Flow], _ *irmctl.AllocReq) {
+				tt.flow.ID = 7
+				c.Reply(&tt.flow, tt.fds...)
+			})
+			rpc.Handle(m, irmctl.Dealloc, func(c *rpc.Call[rpc.Empty], r *irmctl.FlowRef) {
+				given <- r.ID
+				c.Reply(nil)
+			})
+			dir := fakeIRMd(t, m)
+			n := ipc.NewNode(dir)
+			_, err := n.Dial(wait(t), "name")
+			fails(t, "dial", err, tt.want, "flow 7")
+			if id := result(t, "dealloc", given); id != 7 {
+				t.Errorf("flow %d is given back, not 7", id)
+			}
+			n.Close()
+		})
+	}
+}
+
+// fakeIRMd serves m in a runtime directory of its own.
+func fakeIRMd(t *testing.T, m *rpc.Mux) (dir string) {
+	t.Helper()
+	dir, err := newDir()
+	must(t, err)
+	l, err := rpc.Listen(dir, irmctl.Socket, 0o600)
+	must(t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			link, err := rpc.New(conn, rpc.Config{Mux: m, Instance: 1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			wg.Go(func() { <-link.Done() })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		wg.Wait()
+		os.RemoveAll(dir)
+	})
+	return dir
+}
