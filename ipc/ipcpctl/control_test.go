@@ -1,0 +1,284 @@
+package ipcpctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/ipcptest"
+	"o7s/core/ipcp/local"
+	"o7s/core/logs"
+	"o7s/ipc/flow"
+	"o7s/ipc/rpc"
+)
+
+// The suite of every layer type, with a link between the IRMd and the IPCP:
+// Client, HandleControl and Host leave no trace of themselves.
+func TestControl(t *testing.T) {
+	ipcptest.RunControl(t, func(t *testing.T, host ipcp.Host) ipcp.Control {
+		h := NewHost()
+		p := ipcp.NewProcess(local.Type, h, logs.Discard())
+		ours, theirs := links(t, p, irmdMux(host))
+		h.SetLink(theirs)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- p.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+		return Client{ours}
+	})
+}
+
+// links returns a link of the IRMd, which has the handlers of mux, to one of
+// an IPCP, which does what c does.
+func links(t *testing.T, c ipcp.Control, mux *rpc.Mux) (ours, theirs *rpc.Link) {
+	t.Helper()
+	a, b := pair(t)
+	control := rpc.NewMux()
+	HandleControl(control, c)
+	limits := rpc.Limits{Calls: 1 << 16, Queue: 64 << 20}
+	theirs, err := rpc.New(b, rpc.Config{Mux: control, Limits: limits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err = rpc.New(a, rpc.Config{Mux: mux, DownErr: core.ErrIPCP, Limits: limits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, l := range []*rpc.Link{ours, theirs} {
+			l.Close()
+			<-l.Done()
+		}
+	})
+	return ours, theirs
+}
+
+// pair returns the two ends of a connection within this process.
+func pair(t *testing.T) (a, b *net.UnixConn) {
+	t.Helper()
+	a, f, err := rpc.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = rpc.Inherit(fd); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// irmdMux returns the IRMd's side of a link: what an IPCP tells goes to host.
+func irmdMux(host ipcp.Host) *rpc.Mux {
+	m := rpc.NewMux()
+	rpc.Handle(m, FlowReqArr, func(call *rpc.Call[FlowReq], r *ReqArr) {
+		host.FlowReqArr(r.Dst, r.QoS, func(id core.FlowID, err error) {
+			if err != nil {
+				call.Fail(err)
+				return
+			}
+			_ = call.Reply(&FlowReq{id})
+		})
+	})
+	rpc.Handle(m, FlowAllocReply, func(call *rpc.Call[rpc.Empty], r *AnswerReq) {
+		host.FlowAllocReply(r.Flow, r.Code, answer(call))
+	})
+	rpc.Handle(m, FlowReleased, func(call *rpc.Call[rpc.Empty], r *FlowReq) {
+		host.FlowDealloc(r.Flow, answer(call))
+	})
+	rpc.Handle(m, Splice, func(_ *rpc.Call[rpc.Empty], r *SpliceMsg) {
+		// The FlowAllocReply that follows finds out how that went.
+		_ = host.Splice(r.A, r.B)
+	})
+	return m
+}
+
+// attached calls Attach on a link whose other end answers by reply.
+func attached(t *testing.T, reply func(*rpc.Call[Memory])) (ipcp.Flow, error) {
+	t.Helper()
+	m := rpc.NewMux()
+	rpc.Handle(m, Attach, func(call *rpc.Call[Memory], _ *FlowReq) { reply(call) })
+	h := NewHost()
+	_, theirs := links(t, nothing{}, m)
+	type outcome struct {
+		f   ipcp.Flow
+		err error
+	}
+	got := make(chan outcome, 1)
+	go h.Attach(7, func(f ipcp.Flow, err error) { got <- outcome{f, err} })
+	h.SetLink(theirs) // which Attach waits for
+	select {
+	case o := <-got:
+		return o.f, o.err
+	case <-time.After(10 * time.Second):
+		t.Fatal("Attach has no answer")
+		panic("not reached")
+	}
+}
+
+// nothing is a Control that is not called.
+type nothing struct{ ipcp.Control }
+
+func TestAttach(t *testing.T) {
+	kit, err := flow.NewKit(flow.MinRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := kit.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	theirs, err := attached(t, func(call *rpc.Call[Memory]) {
+		_ = call.Reply(&Memory{Side: 1, Ring: kit.Ring}, kit.Mem, kit.Bell[1])
+		kit.Close() // an open copy of the bell would hide the other end's death
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.WritePacket([]byte("from the layer")); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, core.MaxPacket)
+	if n, err := ours.ReadPacket(p); string(p[:n]) != "from the layer" {
+		t.Errorf("read %q, %v", p[:n], err)
+	}
+	if err := theirs.Abort(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ours.Read(p); !errors.Is(err, core.ErrFlowDown) {
+		t.Errorf("read after Abort: %v", err)
+	}
+}
+
+// Descriptors that are not what they should be are refused, and closed.
+func TestAttachRefuses(t *testing.T) {
+	kit, err := flow.NewKit(flow.MinRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kit.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	fd := int(null.Fd())
+	before := descriptors(t)
+	for name, tt := range map[string]struct {
+		msg  Memory
+		fds  []int
+		want core.Errno
+	}{
+		"none":             {Memory{1, kit.Ring}, nil, core.ErrLimit},
+		"one":              {Memory{1, kit.Ring}, []int{kit.Mem}, core.ErrMessage},
+		"three":            {Memory{1, kit.Ring}, []int{kit.Mem, kit.Bell[1], fd}, core.ErrMessage},
+		"no memory":        {Memory{1, kit.Ring}, []int{fd, kit.Bell[1]}, core.ErrUsage},
+		"no bell":          {Memory{1, kit.Ring}, []int{kit.Mem, fd}, core.ErrUsage},
+		"the wrong order":  {Memory{1, kit.Ring}, []int{kit.Bell[1], kit.Mem}, core.ErrUsage},
+		"no such side":     {Memory{2, kit.Ring}, []int{kit.Mem, kit.Bell[1]}, core.ErrUsage},
+		"another size":     {Memory{1, 2 * kit.Ring}, []int{kit.Mem, kit.Bell[1]}, core.ErrUsage},
+		"a size of no use": {Memory{1, -1}, []int{kit.Mem, kit.Bell[1]}, core.ErrUsage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := attached(t, func(call *rpc.Call[Memory]) { _ = call.Reply(&tt.msg, tt.fds...) })
+			if f != nil || !errors.Is(err, tt.want) {
+				t.Errorf("Attach: %v, want %v", err, tt.want)
+			}
+		})
+	}
+	if _, err := attached(t, func(call *rpc.Call[Memory]) { call.Fail(core.ErrState) }); !errors.Is(err, core.ErrState) {
+		t.Errorf("Attach: %v", err)
+	}
+	runtime.GC()
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// descriptors counts this process's, but for those of links, which are closed
+// at the test's end.
+func descriptors(t *testing.T) (n int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range fds {
+		what, _ := os.Readlink(fmt.Sprint("/proc/self/fd/", e.Name()))
+		if what == os.DevNull || len(what) > 6 && what[:7] == "/memfd:" {
+			n++
+		}
+	}
+	return n
+}
+
+// The calls of an administrator block, and end when the caller gives up.
+func TestClientGivesUp(t *testing.T) {
+	slow := slowControl{begun: make(chan bool, 1), ended: make(chan error, 1)}
+	ours, _ := links(t, slow, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	got := make(chan error, 1)
+	go func() { got <- (Client{ours}).Query(ctx, "hash") }()
+	<-slow.begun
+	cancel()
+	if err := <-got; !errors.Is(err, context.Canceled) {
+		t.Errorf("Query: %v", err)
+	}
+	if err := <-slow.ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("at the other side: %v", err)
+	}
+}
+
+// slowControl answers a query when its caller gives up.
+type slowControl struct {
+	ipcp.Control
+	begun chan bool
+	ended chan error
+}
+
+func (c slowControl) Query(ctx context.Context, _ core.Hash) error {
+	c.begun <- true
+	<-ctx.Done()
+	c.ended <- ctx.Err()
+	return ctx.Err()
+}
+
+// An IPCP that dies fails all calls with core.ErrIPCP.
+func TestClientOfTheDead(t *testing.T) {
+	slow := slowControl{begun: make(chan bool, 1), ended: make(chan error, 1)}
+	ours, theirs := links(t, slow, nil)
+	c := Client{ours}
+	got := make(chan error, 1)
+	go func() { got <- c.Query(context.Background(), "hash") }()
+	<-slow.begun
+	theirs.Close()
+	if err := <-got; !errors.Is(err, core.ErrIPCP) {
+		t.Errorf("Query while it dies: %v", err)
+	}
+	<-ours.Done()
+	if err := c.Bootstrap(context.Background(), ipcp.Config{}); !errors.Is(err, core.ErrIPCP) {
+		t.Errorf("Bootstrap: %v", err)
+	}
+	c.FlowAlloc(ipcp.AllocRequest{}, func(err error) { got <- err })
+	if err := <-got; !errors.Is(err, core.ErrIPCP) {
+		t.Errorf("FlowAlloc: %v", err)
+	}
+}
