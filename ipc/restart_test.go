@@ -72,7 +72,12 @@ func TestIRMdKilled(t *testing.T) {
 		killed := time.Now()
 		err := result(t, "accept", accepted)
 		fails(t, "accept when the IRMd has gone", err, core.ErrIRMd)
-		if e, ok := errors.AsType[net.Error](err); !ok || !e.Temporary() || e.Timeout() { //nolint:staticcheck // net/http asks it
+		// What net/http asks before it goes on accepting.
+		if e, ok := errors.AsType[interface {
+			error
+			Temporary() bool
+			Timeout() bool
+		}](err); !ok || !e.Temporary() || e.Timeout() {
 			t.Errorf("accept: %v is not temporary, or a time-out", err)
 		}
 		_, err = w.node.Dial(wait(t), "service")
