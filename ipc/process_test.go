@@ -1,7 +1,6 @@
 package ipc_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +32,7 @@ type process struct {
 	name string
 	cmd  *exec.Cmd
 	in   io.WriteCloser
+	gate *gate         // of its stdout, and its children's
 	done chan struct{} // closed when it has ended
 	gone chan struct{} // closed when its children have, too
 
@@ -49,22 +49,22 @@ func start(name, dir string, attr *syscall.SysProcAttr, args ...string) (*proces
 	cmd.Env = append(os.Environ(), "O7S_RUNTIME_DIR="+dir, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.SysProcAttr = attr
 	// Not a pipe of exec's: its end is the children's end too.
-	r, w, err := os.Pipe()
+	g, w, err := newGate()
 	if err != nil {
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = w, w
-	p := &process{name: name, cmd: cmd, done: make(chan struct{}), gone: make(chan struct{}), more: make(chan struct{})}
+	p := &process{name: name, cmd: cmd, gate: g, done: make(chan struct{}), gone: make(chan struct{}), more: make(chan struct{})}
 	p.in, err = cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	w.Close()
 	if err != nil {
-		r.Close()
+		g.r.Close()
 		return nil, err
 	}
-	go p.read(r)
+	go p.read()
 	go func() {
 		err := cmd.Wait()
 		p.mu.Lock()
@@ -75,16 +75,15 @@ func start(name, dir string, attr *syscall.SysProcAttr, args ...string) (*proces
 	return p, nil
 }
 
-func (p *process) read(r *os.File) {
+func (p *process) read() {
 	defer close(p.gone)
-	defer r.Close()
-	for s := bufio.NewScanner(r); s.Scan(); {
+	p.gate.lines(func(line string) {
 		p.mu.Lock()
-		p.lines = append(p.lines, s.Text())
+		defer p.mu.Unlock()
+		p.lines = append(p.lines, line)
 		close(p.more)
 		p.more = make(chan struct{})
-		p.mu.Unlock()
-	}
+	})
 }
 
 // line waits for the nth line, from 1, that has text.

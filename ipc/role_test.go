@@ -32,6 +32,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-try":    tryRole,
 	"test-sink":   sinkRole,
 	"test-poser":  poserRole,
+	"test-life":   lifeRole,
 }
 
 // said is what the test says to a process, line by line.
