@@ -12,7 +12,7 @@ type Mode int
 // The modes.
 const (
 	Paced  Mode = iota // send what is due, sleep until more is: exact over a second
-	Spaced             // sleep before each packet, never send two to catch up
+	Spaced             // sleep before each packet, never send two at once to catch up
 	Spin               // look at the clock all the time: each packet at its time
 )
 
@@ -131,18 +131,25 @@ func (s *Sender) paced(packets [][]byte, pace *Pace, start time.Time) (err error
 	return nil
 }
 
-// spaced sends packet by packet, with a sleep before each but the first.
+// spaced sends packet by packet, with a sleep before each but the first. Where
+// it is late the sleeps are half as long until it is not.
 func (s *Sender) spaced(packet [][]byte, pace *Pace, start time.Time) (err error) {
-	next := time.Duration(0)
-	for n := uint64(0); !s.stop.Load() && next < s.Duration; {
+	due := time.Duration(0)
+	for n := uint64(0); !s.stop.Load() && due < s.Duration; {
 		n, err = s.write(packet, n)
 		s.Sent.Store(n)
 		if err != nil {
 			return err
 		}
 		now := time.Since(start)
-		for next = max(next+pace.Gap(), now+1); now < min(next, s.Duration) && !s.stop.Load(); now = time.Since(start) {
-			Nap(min(next, s.Duration) - now)
+		if due += pace.Gap(); now-due > maxLag {
+			due = now
+		}
+		for until := min(max(due, now+pace.Gap()/2), s.Duration); now < until && !s.stop.Load(); now = time.Since(start) {
+			Nap(until - now)
+		}
+		if now >= s.Duration {
+			break
 		}
 	}
 	return nil
