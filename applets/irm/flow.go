@@ -47,7 +47,7 @@ func (s *screen) flows(flows []view.Flow, all int) {
 		fmt.Fprintf(s, "No %sflows in system.\n\n", such(all))
 		return
 	}
-	t := table{{title: "id"}, {title: "peer"}, {title: "pid"}, {title: "program"}, {title: "name"}, {title: "layer"}, {title: "state"}, {title: "sent"}, {title: "received"}}
+	t := table{{title: "id"}, {title: "peer", spare: 3}, {title: "pid"}, {title: "program", spare: 1}, {title: "name"}, {title: "layer", spare: 2}, {title: "state"}, {title: "sent", spare: 5}, {title: "received", spare: 4}}
 	t.titles()
 	for _, f := range flows {
 		peer, sent, received := "-", "-", "-"
@@ -113,7 +113,7 @@ func (s *screen) showFlow(f view.Flow) {
 			"received", amount(f.Read)+", and "+amount(f.Waiting)+" wait to be read")
 	}
 	if f.State == "req-arrived" && f.PID == 0 {
-		s.hint("", "it waits for a process that accepts at %s: \"irm name show %s\" tells who is bound", f.Name, f.Name)
+		s.hint("", "it waits for a process that accepts at %s: \"irm name show %s\" tells who is bound", f.Name, word(f.Name))
 	}
 }
 

@@ -49,7 +49,7 @@ var processList = &command{
 			fmt.Fprintf(out, "No %sprocesses in system.\n\n", such(len(all)))
 			return nil
 		}
-		t := table{{title: "pid"}, {title: "uid"}, {title: "program"}, {title: "accepts"}, {title: "flows"}, {title: "names"}}
+		t := table{{title: "pid"}, {title: "uid", spare: 1}, {title: "program"}, {title: "accepts"}, {title: "flows"}, {title: "names"}}
 		t.titles()
 		for _, p := range list {
 			t.add(strconv.Itoa(p.PID), strconv.Itoa(p.UID), p.Program, accepts(p), strconv.Itoa(p.Flows), strings.Join(names[p.PID], " "))

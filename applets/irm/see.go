@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"o7s/core"
@@ -94,6 +95,15 @@ func (s *screen) fields(pairs ...string) {
 			fmt.Fprintf(s, "%s %s\n", s.paint(bold, fmt.Sprintf("%-13s", pairs[i])), logs.Escape(pairs[i+1]))
 		}
 	}
+}
+
+// word is what comes from elsewhere, as a hint has people type it.
+func word(s string) string {
+	s = logs.Escape(s)
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,") == "" && s != "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // hint prints what to do about something.

@@ -50,6 +50,18 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
+func TestNarrowDropsWhatCanBeSpared(t *testing.T) {
+	var buf bytes.Buffer
+	s := &screen{Writer: &buf, width: 30}
+	tab := table{{title: "id"}, {title: "layer", spare: 1}, {title: "state", spare: 2}, {title: "name"}}
+	tab.titles()
+	tab.add("1", "local-layer", "allocated", "oping-server")
+	tab.print(s)
+	if out := buf.String(); strings.Contains(out, "layer") || !strings.Contains(out, "| id |         name |") {
+		t.Errorf("printed\n%s", out)
+	}
+}
+
 func TestAmount(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", ^uint64(0): "16.0 EiB"} {
 		if got := amount(n); got != want {

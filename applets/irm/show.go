@@ -25,7 +25,7 @@ var nameShow = &command{
 		n := in.operand
 		named := of(p.Names, func(r view.Name) bool { return r.Name == n })
 		if len(named) == 0 {
-			return fmt.Errorf("%w %q: nothing is bound to it, and \"irm name list\" shows those that exist; make it known: irm name register %s layer LAYER", core.ErrName, n, n)
+			return fmt.Errorf("%w %q: nothing is bound to it, and \"irm name list\" shows those that exist; make it known: irm name register %s layer LAYER", core.ErrName, n, word(n))
 		}
 		if in.flags["--json"] {
 			return out.json(struct {
@@ -74,7 +74,7 @@ var ipcpShow = &command{
 		name := in.one("name")
 		found := of(p.IPCPs, func(i view.IPCP) bool { return i.Name == name })
 		if len(found) == 0 {
-			return fmt.Errorf("%w; it may have died, which irmd's log tells; make it: irm ipcp bootstrap type TYPE name %s layer LAYER", missing("no IPCP is called", name, "ipcp list"), name)
+			return fmt.Errorf("%w; it may have died, which irmd's log tells; make it: irm ipcp bootstrap type TYPE name %s layer LAYER", missing("no IPCP is called", name, "ipcp list"), word(name))
 		}
 		i := found[0]
 		known := of(p.Registrations, func(r view.Registration) bool { return r.IPCP == name })
@@ -88,7 +88,7 @@ var ipcpShow = &command{
 		}
 		out.fields("IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "hash", i.Hash)
 		if i.Layer == "" {
-			out.hint("", "it is in no layer; make it a member: irm ipcp bootstrap name %s layer LAYER", i.Name)
+			out.hint("", "it is in no layer; make it a member: irm ipcp bootstrap name %s layer LAYER", word(i.Name))
 		}
 		for _, r := range known {
 			out.fields("name", r.Name+" as "+r.Hash[:min(8, len(r.Hash))])

@@ -39,7 +39,7 @@ func (s *screen) status(p *picture) {
 	}
 	for _, i := range p.IPCPs {
 		if i.Layer == "" {
-			s.hint("  ", "IPCP %s (%s, pid %d) is in no layer; make it a member: irm ipcp bootstrap name %s layer LAYER", i.Name, i.Type, i.PID, i.Name)
+			s.hint("  ", "IPCP %s (%s, pid %d) is in no layer; make it a member: irm ipcp bootstrap name %s layer LAYER", i.Name, i.Type, i.PID, word(i.Name))
 			continue
 		}
 		s.say("  %s: IPCP %s (%s, pid %d), %d names, %d ends of flows", i.Layer, i.Name, i.Type, i.PID, i.Names, i.Flows)
@@ -111,12 +111,12 @@ func (s *screen) name(p *picture, n view.Name) {
 		s.say("    %d flows wait for a process that accepts", n.Waiting)
 	}
 	if n.Layers == 0 {
-		s.hint("    ", "no layer knows it; register it: irm name register %s layer LAYER", n.Name)
+		s.hint("    ", "no layer knows it; register it: irm name register %s layer LAYER", word(n.Name))
 	}
 	switch {
 	case auto:
 	case n.Processes == 0:
-		s.hint("    ", "no process is bound; start a server and bind it: irm bind process PID name %s", n.Name)
+		s.hint("    ", "no process is bound; start a server and bind it: irm bind process PID name %s", word(n.Name))
 	case !serving:
 		s.hint("    ", "no bound process accepts at the moment: it has ended its listener, is busy or stopped; \"irm process list\" shows it")
 	}

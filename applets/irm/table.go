@@ -2,6 +2,7 @@ package irm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"o7s/core/logs"
@@ -14,6 +15,7 @@ type table []column
 type column struct {
 	title string
 	width int // in columns of the terminal
+	spare int // a narrow terminal does without the highest first; 0: it never does
 	cells []string
 }
 
@@ -29,7 +31,7 @@ func (t table) add(cells ...string) {
 
 // print writes the table.
 func (t table) print(w *screen) {
-	t.fit(w.width)
+	t = t.fit(w.width)
 	frame := "+"
 	for _, c := range t {
 		frame += strings.Repeat("-", c.width+2) + "+"
@@ -54,16 +56,17 @@ func (t table) print(w *screen) {
 // least is the width below which fit narrows no column.
 const least = 6
 
-// fit narrows t to columns of a terminal, where that is not 0: first the room
-// that no cell needs goes, then the widest column loses the ends of its cells.
-func (t table) fit(columns int) {
+// fit returns t as narrow as columns of a terminal, where that is not 0: first
+// the room that no cell needs goes, then the columns that can be spared, then
+// the widest column loses the ends of its cells.
+func (t table) fit(columns int) table {
 	total := 1
 	for _, c := range t {
 		total += c.width + 3
 	}
 	for i := range t {
 		if columns == 0 || total <= columns {
-			return
+			return t
 		}
 		need := width(t[i].title)
 		for _, s := range t[i].cells {
@@ -73,7 +76,20 @@ func (t table) fit(columns int) {
 		t[i].width -= spare
 		total -= spare
 	}
-	for columns != 0 && total > columns {
+	for total > columns {
+		most := 0
+		for i, c := range t {
+			if c.spare > t[most].spare {
+				most = i
+			}
+		}
+		if t[most].spare == 0 {
+			break
+		}
+		total -= t[most].width + 3
+		t = slices.Delete(slices.Clone(t), most, most+1)
+	}
+	for total > columns {
 		widest := 0
 		for i, c := range t {
 			if c.width > t[widest].width {
@@ -92,6 +108,7 @@ func (t table) fit(columns int) {
 			c.cells[j] = cut(s, c.width)
 		}
 	}
+	return t
 }
 
 // cut returns s, or its beginning and an ellipsis, in n columns of a terminal.

@@ -109,7 +109,7 @@ func (s *screen) top(r []rate, clear bool) error {
 	if len(r) == 0 {
 		fmt.Fprint(b, "No flows in system.\n\n")
 	} else {
-		t := table{{title: "id"}, {title: "pid"}, {title: "program"}, {title: "name"}, {title: "sent/s", width: 10}, {title: "received/s", width: 10}, {title: "sent"}, {title: "received"}}
+		t := table{{title: "id"}, {title: "pid"}, {title: "program", spare: 1}, {title: "name"}, {title: "sent/s", width: 10}, {title: "received/s", width: 10}, {title: "sent", spare: 2}, {title: "received", spare: 3}}
 		t.titles()
 		for _, f := range r {
 			t.add(strconv.Itoa(int(f.ID)), strconv.Itoa(f.PID), f.Program, f.Name, amount(f.Sent), amount(f.Read), amount(f.Flow.Sent), amount(f.Flow.Read))
