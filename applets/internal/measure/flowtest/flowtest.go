@@ -75,6 +75,9 @@ func (f *Flow) ReadPacket(p []byte) (int, error) {
 		case passed(f.readBy):
 			return 0, core.ErrTimeout
 		case len(f.in) > 0:
+			if len(p) < len(f.in[0]) {
+				return 0, io.ErrShortBuffer
+			}
 			n := copy(p, f.in[0])
 			f.in = f.in[1:]
 			return n, nil
@@ -161,12 +164,6 @@ func (f *Flow) IsClosed() bool {
 
 // ReadBatch implements measure.Flow: it reads one packet.
 func (f *Flow) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
-	f.mu.Lock()
-	short := len(f.in) > 0 && len(f.in[0]) > len(bufs[0])
-	f.mu.Unlock()
-	if short {
-		return 0, io.ErrShortBuffer
-	}
 	n, err := f.ReadPacket(bufs[0])
 	if err != nil {
 		return 0, err
