@@ -29,19 +29,11 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, dst core.Hash, qos core.QoS, got 
 		return
 	}
 	f := m.reg.NewFlow(nil, i, name, qos)
-	l := m.reg.Offer(name)
-	if l != nil {
-		f.Listener = l
-		m.reg.Assign(f, l.Process)
-	}
 	m.mu.Unlock()
 
-	// The IPCP knows the id before any answer for it can follow.
+	// The IPCP knows the id before anything else about it can follow: only
+	// now can a process have the flow, and leave it again.
 	got(f.ID, nil)
-	if l != nil {
-		m.respond(f)
-		return
-	}
 	m.mu.Lock()
 	waits := f.State() == registry.ReqArrived && m.mayServeLocked(name) == nil
 	if waits {
