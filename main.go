@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"o7s/applets"
+	"o7s/applets/bench"
 	"o7s/applets/ipcpd"
 	"o7s/applets/irm"
 	"o7s/applets/irmd"
@@ -34,6 +35,7 @@ func table(types []ipcp.Type) []applets.Applet {
 		ocbr.Applet(),
 		oecho.Applet(),
 		tutorial.Applet(),
+		bench.Applet(),
 	}
 	for _, typ := range types {
 		t = append(t, ipcpd.Applet(typ)) // ipcpd-local, ...

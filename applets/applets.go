@@ -28,6 +28,7 @@ type Applet struct {
 	Name    string // argv[0], or the first argument
 	Summary string // one line for the list of applets
 	Hidden  bool   // not for people: left out of that list and of install
+	NoLink  bool   // an argument only: left out of install
 
 	// Run does the applet's work until it is done or ctx ends, which it does
 	// at the first SIGINT, SIGTERM or SIGHUP. Its error is printed on

@@ -19,7 +19,7 @@ func install(w io.Writer, dir string, table []Applet) error {
 	}
 	fmt.Fprintln(w, filepath.Join(dir, "o7s"))
 	for _, a := range table {
-		if a.Hidden {
+		if a.Hidden || a.NoLink {
 			continue
 		}
 		link := filepath.Join(dir, a.Name)

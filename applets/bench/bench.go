@@ -1,0 +1,205 @@
+// Package bench measures flows side by side with Unix sockets and a pipe, on
+// this machine, in one run: between two processes, through the public API. It
+// prints one table. It tunes nothing.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"o7s/applets"
+)
+
+// Applet returns the bench applet.
+func Applet() applets.Applet {
+	return applets.Applet{
+		Name:    "bench",
+		Summary: "measures flows beside Unix sockets and a pipe on this machine",
+		NoLink:  true,
+		Run: func(ctx context.Context, env *applets.Env) error {
+			if len(env.Args) == 2 && env.Args[0] == workerArg {
+				return work(ctx, env.Args[1], env.Stdout)
+			}
+			return applets.CLI(ctx, env, &cli.App{
+				Usage:     "measure flows beside Unix sockets and a pipe",
+				UsageText: "o7s bench [--rounds N] [--time D]",
+				Description: "It starts an IRMd of its own and two processes for each measurement, and prints\n" +
+					"the median of the rounds. The rounds are interleaved, since machines drift. Run it\n" +
+					"on a machine that does nothing else:\n\n   $ o7s bench",
+				Flags: []cli.Flag{
+					&cli.IntFlag{Name: "rounds", Value: 5, Usage: "measure each thing `N` times"},
+					&cli.DurationFlag{Name: "time", Value: 200 * time.Millisecond, Usage: "let each measurement take `D`"},
+				},
+				Action: func(c *cli.Context) error {
+					b := &bench{out: env.Stdout, errs: env.Stderr, rounds: c.Int("rounds"), time: c.Duration("time")}
+					if b.rounds < 1 || b.time < time.Millisecond {
+						return applets.Usagef("at least one round of 1 ms")
+					}
+					b.progress = applets.Terminal(env.Stderr)
+					return b.run(c.Context)
+				},
+			})
+		},
+	}
+}
+
+type bench struct {
+	out, errs io.Writer
+	progress  bool
+	rounds    int
+	time      time.Duration
+	node      *node
+}
+
+// The rows, in the order of the table.
+var (
+	kinds = []string{"flow", "flow batch", "flow lent", "seqpacket", "stream", "pipe"}
+	sizes = []int{64, 1500, 8192, 65000}
+)
+
+// placement says on which cores the two processes run.
+type placement struct {
+	name string
+	cpus [2]int // -1: anywhere
+}
+
+func placements() []placement {
+	p := []placement{{"anywhere", [2]int{-1, -1}}, {"on one core", [2]int{0, 0}}}
+	if runtime.NumCPU() > 1 {
+		p = append(p, placement{"on two cores", [2]int{0, 1}})
+	}
+	return p
+}
+
+func (b *bench) run(ctx context.Context) error {
+	node, err := startNode(ctx)
+	if err != nil {
+		return err
+	}
+	defer node.stop()
+	b.node = node
+	fmt.Fprintf(b.out, "%s, %d CPUs, Linux %s, %s; median of %d rounds of %v, two processes\n",
+		cpuName(), runtime.NumCPU(), release(), runtime.Version(), b.rounds, b.time)
+	for _, p := range placements() {
+		if err := b.place(ctx, p); err != nil {
+			return err
+		}
+	}
+	return b.allocations(ctx)
+}
+
+// place measures all kinds at one placement.
+func (b *bench) place(ctx context.Context, p placement) error {
+	trips := make(map[string][]result)
+	ways := make(map[string]map[int][]result)
+	for round := range b.rounds {
+		for _, kind := range kinds {
+			b.tell("%s, round %d of %d: %s", p.name, round+1, b.rounds, kind)
+			if kind != "flow batch" { // a round trip is of one packet
+				r, err := b.pair(ctx, spec{Kind: kind, Mode: "trip", Size: 64, Time: b.time}, p)
+				if err != nil {
+					return err
+				}
+				trips[kind] = append(trips[kind], r)
+			}
+			if ways[kind] == nil {
+				ways[kind] = make(map[int][]result)
+			}
+			for _, size := range sizes {
+				r, err := b.pair(ctx, spec{Kind: kind, Mode: "way", Size: size, Time: b.time}, p)
+				if err != nil {
+					return err
+				}
+				ways[kind][size] = append(ways[kind][size], r)
+			}
+		}
+	}
+	b.tell("")
+	fmt.Fprintf(b.out, "\nBoth processes %s\n", p.name)
+	fmt.Fprintf(b.out, "%-11s %26s  %s\n", "", "round trip 64 B", "one way: million packets/s (CPU us/packet, both processes)")
+	fmt.Fprintf(b.out, "%-11s %8s %8s %8s", "", "p50 us", "p99 us", "CPU us")
+	for _, size := range sizes {
+		fmt.Fprintf(b.out, " %16s", fmt.Sprintf("%d B", size))
+	}
+	fmt.Fprintln(b.out)
+	for _, kind := range kinds {
+		fmt.Fprintf(b.out, "%-11s", kind)
+		if t := trips[kind]; len(t) > 0 {
+			fmt.Fprintf(b.out, " %8.2f %8.2f %8.2f",
+				median(t, func(r result) float64 { return float64(r.P50) / 1e3 }),
+				median(t, func(r result) float64 { return float64(r.P99) / 1e3 }),
+				median(t, func(r result) float64 { return float64(r.CPU) / 1e3 / float64(r.N) }))
+		} else {
+			fmt.Fprintf(b.out, " %26s", "")
+		}
+		for _, size := range sizes {
+			w := ways[kind][size]
+			fmt.Fprintf(b.out, " %16s", fmt.Sprintf("%.3g (%.3g)",
+				median(w, func(r result) float64 { return float64(r.N) / float64(r.Nanos) * 1e3 }),
+				median(w, func(r result) float64 { return float64(r.CPU) / 1e3 / float64(r.N) })))
+		}
+		fmt.Fprintln(b.out)
+	}
+	return nil
+}
+
+// allocations measures how fast flows are allocated and closed.
+func (b *bench) allocations(ctx context.Context) error {
+	fmt.Fprintf(b.out, "\n%-24s %10s %14s %14s\n", "allocate and close", "flows/s", "Dial p50 us", "Close p50 us")
+	for _, clients := range []int{1, 8} {
+		var all []result
+		for round := range b.rounds {
+			b.tell("allocations, round %d of %d: %d clients", round+1, b.rounds, clients)
+			r, err := b.dials(ctx, clients)
+			if err != nil {
+				return err
+			}
+			all = append(all, r)
+		}
+		b.tell("")
+		fmt.Fprintf(b.out, "%-24s %10.0f %14.0f %14.0f\n", fmt.Sprintf("%d clients", clients),
+			median(all, func(r result) float64 { return float64(r.N) / float64(r.Nanos) * 1e9 }),
+			median(all, func(r result) float64 { return float64(r.P50) / 1e3 }),
+			median(all, func(r result) float64 { return float64(r.P99) / 1e3 }))
+	}
+	return nil
+}
+
+// tell says on a terminal what is being done.
+func (b *bench) tell(format string, args ...any) {
+	if b.progress {
+		fmt.Fprintf(b.errs, "\r\x1b[K"+format, args...)
+	}
+}
+
+func median(rs []result, of func(result) float64) float64 {
+	v := make([]float64, len(rs))
+	for i, r := range rs {
+		v[i] = of(r)
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+func cpuName() string {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+			return strings.TrimSpace(v)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func release() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return strings.TrimSpace(string(b))
+}

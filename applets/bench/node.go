@@ -1,0 +1,165 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core/hash"
+	"o7s/ipc/irmctl"
+)
+
+// node is an IRMd of the bench's own, with one local layer, in a directory of
+// its own.
+type node struct {
+	dir  string
+	irmd *exec.Cmd
+}
+
+// startTime bounds the start of a process, stopTime its end.
+const (
+	startTime = 10 * time.Second
+	stopTime  = 5 * time.Second
+)
+
+func startNode(ctx context.Context) (*node, error) {
+	dir, err := os.MkdirTemp("", "o7s-bench-")
+	if err != nil {
+		return nil, err
+	}
+	// Also for this process, which asks for the layer.
+	os.Setenv("O7S_RUNTIME_DIR", dir)
+	n := &node{dir: dir, irmd: self(ctx, "irmd", "--stdout", "--log-level", "info")}
+	out, err := n.irmd.StdoutPipe()
+	if err == nil {
+		err = n.irmd.Start()
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("start an irmd: %w", err)
+	}
+	ready := make(chan error, 1)
+	go func() { // until irmd and its IPCP have ended
+		r := bufio.NewReader(out)
+		line, err := r.ReadString('\n')
+		if err == nil && !strings.Contains(line, "started...") {
+			err = errors.New(line)
+		}
+		ready <- err
+		r.WriteTo(discard{})
+	}()
+	select {
+	case err = <-ready:
+	case <-time.After(startTime):
+		err = errors.New("it says nothing")
+	}
+	if err == nil {
+		err = bootstrap(ctx)
+	}
+	if err != nil {
+		n.stop()
+		return nil, fmt.Errorf("start an irmd: %w", err)
+	}
+	return n, nil
+}
+
+// discard is io.Discard without its ReadFrom, which would keep a large buffer.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+func bootstrap(ctx context.Context) error {
+	c, err := irmctl.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "bench", Type: "local", Layer: "bench", Hash: hash.SHA3_256})
+	return err
+}
+
+func (n *node) stop() {
+	stop(n.irmd)
+	os.RemoveAll(n.dir)
+}
+
+// stop ends cmd in order, and waits.
+func stop(cmd *exec.Cmd) {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	t := time.AfterFunc(stopTime, func() { _ = cmd.Process.Kill() })
+	defer t.Stop()
+	_ = cmd.Wait()
+}
+
+// self returns this executable as another process. Its group is its own, so
+// that Ctrl-C reaches the bench alone, which ends it.
+func self(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args[1:]...)
+	cmd.Args[0] = args[0]
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopTime
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// worker starts a worker on cpu; its descriptors from 3 on are files.
+func worker(ctx context.Context, s spec, cpu int, files []*os.File) (*exec.Cmd, *bufio.Reader, error) {
+	arg, err := json.Marshal(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := self(ctx, "bench", workerArg, string(arg))
+	cmd.ExtraFiles = files
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := startOn(cmd, cpu); err != nil {
+		return nil, nil, fmt.Errorf("start a worker: %w", err)
+	}
+	return cmd, bufio.NewReader(out), nil
+}
+
+// startOn starts cmd on one core: a process inherits the affinity of the
+// thread that starts it.
+func startOn(cmd *exec.Cmd, cpu int) error {
+	if cpu < 0 {
+		return cmd.Start()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var was, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &was); err != nil {
+		return err
+	}
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("run on CPU %d: %w", cpu, err)
+	}
+	defer unix.SchedSetaffinity(0, &was)
+	return cmd.Start()
+}
+
+// outcome reads the result that a worker prints as its last line.
+func outcome(cmd *exec.Cmd, out *bufio.Reader) (result, error) {
+	var r result
+	err := json.NewDecoder(out).Decode(&r)
+	if werr := cmd.Wait(); werr != nil {
+		return r, fmt.Errorf("a worker failed: %w", werr)
+	}
+	if err != nil {
+		return r, fmt.Errorf("a worker's result: %w", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,265 @@
+package bench
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+	"o7s/ipc"
+)
+
+// workerArg makes the applet one of the two processes of a measurement.
+const workerArg = "worker"
+
+// link carries packets of one size, as one kind does.
+type link interface {
+	// send sends a packet, or some: it stamps each with the number it gets
+	// from next, in the first 8 bytes, and returns how many.
+	send(next uint64) (int, error)
+	// recv receives a packet, or some, and hands the first 8 bytes of each
+	// to got. io.EOF ends it.
+	recv(got func(uint64)) error
+	io.Closer
+}
+
+// work is a worker's life.
+func work(ctx context.Context, arg string, out io.Writer) error {
+	var s spec
+	if err := json.Unmarshal([]byte(arg), &s); err != nil {
+		return err
+	}
+	var r result
+	var err error
+	switch {
+	case s.Kind == "dial" && s.Role == "passive":
+		return accept(ctx, s, out)
+	case s.Kind == "dial":
+		r, err = dial(ctx, s)
+	case s.Role == "passive":
+		r, err = passive(ctx, s, out)
+	default:
+		r, err = active(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(r)
+}
+
+// active measures: round trips, or how it writes.
+func active(ctx context.Context, s spec) (result, error) {
+	l, err := open(ctx, s, nil)
+	if err != nil {
+		return result{}, err
+	}
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var r result
+	cpu, start := cpuTime(), time.Now()
+	if s.Mode == "way" {
+		for time.Since(start) < s.Time {
+			for range 64 { // the clock costs as much as a packet
+				n, err := l.send(uint64(r.N))
+				if err != nil {
+					return r, err
+				}
+				r.N += n
+			}
+		}
+	} else {
+		var trips []int64
+		back := func(uint64) {}
+		for at := start; at.Sub(start) < s.Time; {
+			if _, err := l.send(uint64(r.N)); err != nil {
+				return r, err
+			}
+			if err := l.recv(back); err != nil {
+				return r, err
+			}
+			now := time.Now()
+			trips = append(trips, int64(now.Sub(at)))
+			at = now
+			r.N++
+		}
+		slices.Sort(trips)
+		r.P50, r.P99 = trips[len(trips)/2], trips[len(trips)*99/100]
+	}
+	r.Nanos, r.CPU = int64(time.Since(start)), cpuTime()-cpu
+	return r, nil
+}
+
+// passive echoes, or reads and checks that nothing is lost or out of order.
+func passive(ctx context.Context, s spec, out io.Writer) (result, error) {
+	l, err := open(ctx, s, out)
+	if err != nil {
+		return result{}, err
+	}
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var r result
+	var start, last time.Time
+	var bad error
+	cpu := cpuTime()
+	got := func(n uint64) {
+		if n != uint64(r.N) && bad == nil {
+			bad = fmt.Errorf("packet %d came in place of %d", n, r.N)
+		}
+		if r.N == 0 {
+			start = time.Now()
+		}
+		r.N++
+	}
+	for {
+		err := l.recv(got)
+		if r.N > 0 && errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			last = time.Now()
+			break
+		}
+		if err != nil {
+			return r, err
+		}
+		if bad != nil {
+			return r, bad
+		}
+		if s.Mode == "trip" {
+			if _, err := l.send(uint64(r.N - 1)); err != nil {
+				return r, err
+			}
+		}
+	}
+	r.Nanos, r.CPU = int64(last.Sub(start)), cpuTime()-cpu
+	return r, nil
+}
+
+// cpuTime returns the CPU time that this process has taken, in ns.
+func cpuTime() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// open returns the worker's end. A passive one says ready on out.
+func open(ctx context.Context, s spec, out io.Writer) (link, error) {
+	p := make([]byte, s.Size)
+	say := func() {
+		if out != nil {
+			fmt.Fprintln(out, "ready")
+		}
+	}
+	switch s.Kind {
+	case "flow", "flow batch", "flow lent":
+		c, err := openFlow(ctx, s, say)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case s.Kind == "flow lent":
+			return &lent{c, s.Size}, nil
+		case s.Kind == "flow batch":
+			return newBatch(c, s.Size), nil
+		}
+		return &packets{c, p, make([]byte, core.MaxPacket)}, nil
+	case "pipe":
+		say()
+		return &stream{pipe{os.NewFile(3, s.Kind), os.NewFile(4, s.Kind)}, p}, nil
+	}
+	f := os.NewFile(3, s.Kind)
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	say()
+	if s.Kind == "stream" {
+		return &stream{c, p}, nil
+	}
+	return &packets{c, p, make([]byte, core.MaxPacket)}, nil
+}
+
+func openFlow(ctx context.Context, s spec, say func()) (*ipc.Conn, error) {
+	if s.Role == "active" {
+		return ipc.Dial(ctx, s.Name)
+	}
+	l, err := ipc.Listen(ctx, s.Name, ipc.WithLayer("bench"))
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	say()
+	return l.AcceptFlow()
+}
+
+// dial allocates and closes flows.
+func dial(ctx context.Context, s spec) (result, error) {
+	var r result
+	var dials, closes []int64
+	for start := time.Now(); r.Nanos < int64(s.Time); r.Nanos = int64(time.Since(start)) {
+		t := time.Now()
+		c, err := ipc.Dial(ctx, s.Name)
+		if err != nil {
+			return r, err
+		}
+		mid := time.Now()
+		c.Close()
+		dials, closes = append(dials, int64(mid.Sub(t))), append(closes, int64(time.Since(mid)))
+		r.N++
+	}
+	slices.Sort(dials)
+	slices.Sort(closes)
+	r.P50, r.P99 = dials[len(dials)/2], closes[len(closes)/2]
+	return r, nil
+}
+
+// accept closes each flow that it is given when its client has.
+func accept(ctx context.Context, s spec, out io.Writer) error {
+	l, err := ipc.Listen(ctx, s.Name, ipc.WithLayer("bench"))
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { l.Close() })
+	fmt.Fprintln(out, "ready")
+	set, err := ipc.NewFlowSet()
+	if err != nil {
+		return err
+	}
+	defer set.Close()
+	go func() {
+		for {
+			c, err := set.Wait(ctx)
+			if err != nil {
+				return
+			}
+			go c.Close() // whose end it is; the next need not wait for the IRMd
+		}
+	}()
+	for {
+		c, err := l.AcceptFlow()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := set.Add(c); err != nil {
+			return err
+		}
+	}
+}
+
+func stamp(p []byte, n uint64) { binary.LittleEndian.PutUint64(p, n) }
+
+func stamped(p []byte) uint64 { return binary.LittleEndian.Uint64(p) }
