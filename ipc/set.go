@@ -21,7 +21,8 @@ import (
 //	}
 //
 // Read one packet, or a few, of a flow that was given out, then ask for the
-// next. Nobody else reads the flows of a set. Its methods may be called by
+// next. One that has ended comes again until it is closed or removed. Nobody
+// else reads the flows of a set. Its methods may be called by
 // several goroutines at once.
 type FlowSet struct{ set *flow.Set }
 

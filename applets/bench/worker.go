@@ -243,7 +243,8 @@ func accept(ctx context.Context, s spec, out io.Writer) error {
 			if err != nil {
 				return
 			}
-			go c.Close() // whose end it is; the next need not wait for the IRMd
+			set.Remove(c)
+			go c.Close() // the next need not wait for the IRMd
 		}
 	}()
 	for {
