@@ -14,6 +14,7 @@ import (
 	"o7s/applets"
 	"o7s/applets/ipcpd"
 	"o7s/applets/irmd"
+	"o7s/applets/oping"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/ipcptest/relay"
 	"o7s/core/ipcp/local"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	if role := roles[name]; role != nil {
 		os.Exit(runRole(role))
 	}
-	table := []applets.Applet{irmd.Applet(types)}
+	table := []applets.Applet{irmd.Applet(types), oping.Applet()}
 	for _, typ := range types {
 		table = append(table, ipcpd.Applet(typ))
 	}

@@ -33,6 +33,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-sink":   sinkRole,
 	"test-poser":  poserRole,
 	"test-life":   lifeRole,
+	"test-flows":  flowsRole,
 }
 
 // said is what the test says to a process, line by line.
