@@ -26,6 +26,7 @@ const (
 	baseHello = 4 // bytes
 	pause     = time.Second
 	silence   = time.Second
+	patience  = 5 * time.Second // with a peer that would say End
 	endAgain  = 200 * time.Millisecond
 	endTries  = 10
 	straggle  = 100 * time.Millisecond // for packets that End has overtaken

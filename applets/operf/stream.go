@@ -142,12 +142,16 @@ func (s *stream) received(sent uint64) *figures {
 // progress grows as packets come.
 func (s *stream) progress() uint64 { return s.got.packets.Load() + s.stir.Load() }
 
-// idle returns how long a receiver waits for the next packet.
+// idle returns how long a receiver waits for the next packet. In the base form
+// silence alone says that a test is over.
 func (s *stream) idle() time.Duration {
-	if s.plan.base || s.plan.Rate == 0 {
+	switch {
+	case s.plan.base:
 		return silence
+	case s.plan.Rate == 0:
+		return patience
 	}
-	return silence + 2*measure.NewPace(s.plan.Rate, s.plan.Size, s.plan.Duration).Gap()
+	return patience + 2*measure.NewPace(s.plan.Rate, s.plan.Size, s.plan.Duration).Gap()
 }
 
 // ended returns the error for people of a flow that ended with err.

@@ -8,7 +8,7 @@ import (
 // maxLag is how far a sender may fall behind its pace and still catch up. It
 // makes the rate right over a second, also where others hold the processor; a
 // sender that was held up for longer sends no burst of that length.
-const maxLag = 200 * time.Millisecond
+const maxLag = 500 * time.Millisecond
 
 // Pace says how many packets are due by a schedule that is absolute, so that
 // the time of sending and sleeping does not add up. Times are since the

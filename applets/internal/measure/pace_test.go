@@ -39,11 +39,11 @@ func TestPace(t *testing.T) {
 func TestPaceHeldUp(t *testing.T) {
 	p := NewPace(8e6, 1000, time.Hour)
 	p.Due(0)
-	if n := p.Due(10 * time.Second); n != 201 {
-		t.Errorf("%d packets at once, want 201", n)
+	if n := p.Due(10 * time.Second); n != 501 {
+		t.Errorf("%d packets at once, want 501", n)
 	}
-	if n := p.Due(11 * time.Second); n != 201 {
-		t.Errorf("%d packets after one more second, want 201", n)
+	if n := p.Due(11 * time.Second); n != 501 {
+		t.Errorf("%d packets after one more second, want 501", n)
 	}
 	if n := p.Due(11*time.Second + 100*time.Millisecond); n != 100 {
 		t.Errorf("%d packets after 100 ms, want 100", n)
