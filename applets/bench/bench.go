@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"o7s/applets"
 )
@@ -72,9 +73,22 @@ type placement struct {
 }
 
 func placements() []placement {
-	p := []placement{{"anywhere", [2]int{-1, -1}}, {"on one core", [2]int{0, 0}}}
-	if runtime.NumCPU() > 1 {
-		p = append(p, placement{"on two cores", [2]int{0, 1}})
+	p := []placement{{"anywhere", [2]int{-1, -1}}}
+	var may unix.CPUSet // of this process: a container may have a few only
+	if unix.SchedGetaffinity(0, &may) != nil {
+		return p
+	}
+	var cpus []int
+	for cpu := 0; cpu < 8*len(may)*8 && len(cpus) < 2; cpu++ {
+		if may.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	if len(cpus) > 0 {
+		p = append(p, placement{"on one core", [2]int{cpus[0], cpus[0]}})
+	}
+	if len(cpus) > 1 {
+		p = append(p, placement{"on two cores", [2]int{cpus[0], cpus[1]}})
 	}
 	return p
 }
