@@ -36,6 +36,7 @@ const (
 	ErrLimit        Errno = 1109 // a bound on memory, descriptors or queued work is reached
 	ErrClosed       Errno = 1110 // this end was closed before
 	ErrInternal     Errno = 1111 // an error of the IRMd's or the IPCP's own: see its log
+	ErrQoS          Errno = 1112 // the layer cannot give that quality of service
 )
 
 var errText = map[Errno]string{
@@ -59,6 +60,7 @@ var errText = map[Errno]string{
 	ErrLimit:        "limit reached",
 	ErrClosed:       "closed",
 	ErrInternal:     "internal error",
+	ErrQoS:          "the layer cannot give this QoS",
 }
 
 // Error implements error.

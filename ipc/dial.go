@@ -24,6 +24,7 @@ const answerTime = 2 * time.Second
 //   - core.ErrIRMd: no IRMd answers on its socket
 //   - core.ErrName, core.ErrIPCP: no layer on this system reaches name
 //   - core.ErrNotAllocated: no process is bound to name, or it has ended
+//   - core.ErrQoS: the layer cannot give the QoS that was asked for
 //   - core.ErrUsage: name is empty, has a NUL or more than 255 bytes
 //   - core.ErrLimit: descriptors or memory have run out
 //   - context.Canceled, or os.ErrDeadlineExceeded when time ran out

@@ -6,6 +6,7 @@ package lossy
 
 import (
 	"bytes"
+	"fmt"
 
 	"o7s/core"
 	"o7s/core/ipcp"
@@ -16,7 +17,22 @@ import (
 // Type describes the lossy layer.
 var Type = ipcp.Type{
 	Name: "lossy", Rank: 2,
-	New: func(h ipcp.Host, log *logs.Logger) ipcp.Ops { return relay.Type.New(host{h}, log) },
+	New: func(h ipcp.Host, log *logs.Logger) ipcp.Ops { return ops{relay.Type.New(host{h}, log)} },
+}
+
+// ops is the relay's, but promises nothing that it does not keep.
+type ops struct{ ipcp.Ops }
+
+// FlowAlloc implements ipcp.Ops.
+func (o ops) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
+	switch {
+	case req.QoS.Loss == 0:
+		done(fmt.Errorf("%w: it loses packets", core.ErrQoS))
+	case req.QoS.InOrder:
+		done(fmt.Errorf("%w: it does not keep packets in order", core.ErrQoS))
+	default:
+		o.Ops.FlowAlloc(req, done)
+	}
 }
 
 // Of each Every packets, counted from 0 in each direction of a flow, one is
