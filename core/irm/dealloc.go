@@ -34,6 +34,11 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 		done(nil)
 		return
 	}
+	if waiting, ok := m.asking[f]; ok {
+		m.asking[f] = append(waiting, func() { m.userLeft(f, code, done) })
+		m.mu.Unlock()
+		return
+	}
 	var answer func(*registry.Flow, registry.End, error)
 	if a := m.allocs[f]; a != nil {
 		answer = a.takeLocked()

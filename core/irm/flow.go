@@ -114,7 +114,9 @@ func (a *allocation) start(i *registry.IPCP) {
 	f := m.reg.NewFlow(a.p, i, a.name, a.qos)
 	a.flow = f
 	m.allocs[f] = a
+	m.asking[f] = []func(){}
 	m.mu.Unlock()
+	defer m.asked(f)
 	i.Control.FlowAlloc(ipcp.AllocRequest{Flow: f.ID, Dst: i.Hash.Sum(a.name), QoS: a.qos}, func(err error) {
 		if errors.Is(err, core.ErrIPCP) {
 			err = fmt.Errorf("%w: the IPCP %q has just ended", core.ErrIPCP, i.Name)
@@ -123,6 +125,18 @@ func (a *allocation) start(i *registry.IPCP) {
 			m.refused(f, err)
 		}
 	})
+}
+
+// asked does what has waited until the IPCP of f was told of it: a process that
+// gives up in that moment must not be heard of first.
+func (m *Manager) asked(f *registry.Flow) {
+	m.mu.Lock()
+	waiting := m.asking[f]
+	delete(m.asking, f)
+	m.mu.Unlock()
+	for _, f := range waiting {
+		f()
+	}
 }
 
 // takeLocked ends a: it returns the function to call with the outcome, nil if

@@ -78,6 +78,7 @@ type Manager struct {
 	mu        sync.Mutex // guards the fields below
 	reg       *registry.Registry
 	allocs    map[*registry.Flow]*allocation // not answered yet
+	asking    map[*registry.Flow][]func()    // whose IPCP is being told: what waits for that
 	children  map[*registry.IPCP]Child
 	stopping  bool
 	instances map[int]*instance // that this IRM has started, by pid
@@ -95,6 +96,7 @@ func New(cfg Config) *Manager {
 		cfg: cfg, log: cfg.Log,
 		reg:       registry.New(),
 		allocs:    make(map[*registry.Flow]*allocation),
+		asking:    make(map[*registry.Flow][]func()),
 		children:  make(map[*registry.IPCP]Child),
 		instances: make(map[int]*instance),
 		watchers:  make(map[*func(view.Event)]bool),

@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/registry"
 )
 
@@ -562,5 +564,58 @@ func TestForeignIDsAreHarmless(t *testing.T) {
 	}
 	if err := client.dealloc(0); err != nil {
 		t.Error(err)
+	}
+}
+
+// lateControl calls before ahead of each FlowAlloc, and notes the calls.
+type lateControl struct {
+	ipcp.Control
+	before func()
+	calls  *[]string
+}
+
+func (c lateControl) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
+	c.before()
+	*c.calls = append(*c.calls, fmt.Sprint("alloc ", req.Flow))
+	c.Control.FlowAlloc(req, done)
+}
+
+func (c lateControl) FlowDealloc(id core.FlowID, done func(error)) {
+	*c.calls = append(*c.calls, fmt.Sprint("dealloc ", id))
+	c.Control.FlowDealloc(id, done)
+}
+
+// A process that gives up or dies as its IPCP is being told of the flow: the
+// IPCP hears of that second, else it would keep an end that nobody has.
+func TestGivesUpBeforeTheIPCPKnows(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		n := newNode(t)
+		n.layer()
+		n.register("s")
+		server := n.process(0, "server")
+		server.listen("s", 8)
+		client := n.process(0, "client")
+		var calls []string
+		i := n.m.reg.IPCP("local-ipcp")
+		i.Control = lateControl{i.Control, func() {
+			if dies {
+				n.m.Gone(client.Process)
+				return
+			}
+			n.m.mu.Lock()
+			a := n.m.allocs[n.m.reg.Flow(0)]
+			n.m.mu.Unlock()
+			a.cancel() // as its timer would
+		}, &calls}
+		client.alloc("s")
+		for _, id := range server.arrived { // the server sees the end, and lets go
+			if err := server.dealloc(id); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(calls) < 2 || calls[0] != "alloc 0" || !slices.Contains(calls, "dealloc 0") {
+			t.Errorf("dies %v: the IPCP was asked to %v; want alloc 0, then dealloc 0", dies, calls)
+		}
+		n.empty()
 	}
 }
