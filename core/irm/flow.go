@@ -219,7 +219,7 @@ func (m *Manager) FlowAllocReply(i *registry.IPCP, id core.FlowID, code core.Err
 	spliced := f.Peer != nil
 	m.mu.Unlock()
 	if code != 0 {
-		m.refused(f, fmt.Errorf("%w: the other end refused the flow to %q", code, a.name))
+		m.refused(f, fmt.Errorf("%w: the other end refused the flow to %q; \"irm name show %s\" may tell why", code, a.name, a.name))
 		return nil
 	}
 	m.log.Infof("Flow on flow_id %d allocated.", id)
