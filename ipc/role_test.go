@@ -20,20 +20,21 @@ import (
 // started under. They tell the test by lines on stdout, and end when stdin
 // does.
 var roles = map[string]func(ctx context.Context, args []string) error{
-	"test-echo":   echoRole,
-	"test-client": clientRole,
-	"test-bound":  boundRole,
-	"test-dial":   dialRole,
-	"test-hold":   holdRole,
-	"test-deaf":   deafRole,
-	"test-words":  wordsRole,
-	"test-admin":  adminRole,
-	"test-limit":  limitRole,
-	"test-try":    tryRole,
-	"test-sink":   sinkRole,
-	"test-poser":  poserRole,
-	"test-life":   lifeRole,
-	"test-flows":  flowsRole,
+	"test-echo":    echoRole,
+	"test-client":  clientRole,
+	"test-bound":   boundRole,
+	"test-dial":    dialRole,
+	"test-hold":    holdRole,
+	"test-deaf":    deafRole,
+	"test-words":   wordsRole,
+	"test-admin":   adminRole,
+	"test-limit":   limitRole,
+	"test-try":     tryRole,
+	"test-sink":    sinkRole,
+	"test-poser":   poserRole,
+	"test-life":    lifeRole,
+	"test-connect": connectRole,
+	"test-flows":   flowsRole,
 }
 
 // said is what the test says to a process, line by line.

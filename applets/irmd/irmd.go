@@ -99,8 +99,9 @@ type daemon struct {
 	dir   string // the runtime directory
 	m     *irm.Manager
 
-	mu    sync.Mutex // guards links
+	mu    sync.Mutex // guards the fields below
 	links map[*rpc.Link]bool
+	count census // of links
 }
 
 func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
@@ -127,7 +128,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	defer unlock()
 
-	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool)}
+	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus()}
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: memory{},
@@ -176,6 +177,7 @@ func (d *daemon) serve(ln *net.UnixListener) error {
 	cfg := rpc.Config{
 		Mux:      d.userMux(),
 		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
+		Admit:    d.admit,
 		OnEnd:    d.userGone,
 		Limits:   rpc.Limits{Calls: irmctl.MaxCalls},
 	}
@@ -205,6 +207,15 @@ func (d *daemon) adopt(conn *net.UnixConn, cfg rpc.Config) {
 		return
 	}
 	d.links[l] = true
+}
+
+// admit counts a connection; d.mu is held.
+func (d *daemon) admit(p rpc.Peer) error {
+	err := d.count.add(p)
+	if err != nil {
+		d.log.Debugf("Refused a connection: %v.", err)
+	}
+	return err
 }
 
 // disconnect closes all links and waits until they have ended.

@@ -44,6 +44,7 @@ func flowMsg(f *registry.Flow, e *end) irmctl.Flow {
 func (d *daemon) userGone(l *rpc.Link, _ error) {
 	d.mu.Lock()
 	delete(d.links, l)
+	d.count.remove(l.Peer())
 	d.mu.Unlock()
 	if u, ok := l.Data().(*process); ok {
 		d.m.Gone(u.proc)

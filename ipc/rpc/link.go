@@ -38,6 +38,10 @@ type Config struct {
 	// for a client.
 	Instance uint64
 
+	// Admit says why the link is one too many, else nil: its calls at the other
+	// end fail with that, and it ends. New calls it, once; nil admits all.
+	Admit func(Peer) error
+
 	// OnEnd is called once, on the link's reader, after the last handler and
 	// callback have returned. The error is that of Err. Peer's PIDFD is still
 	// open, Done is not closed yet: OnEnd must not wait for it.
@@ -183,6 +187,11 @@ func (l *Link) start() error {
 		return err
 	}
 	l.sendHello()
+	if l.cfg.Admit != nil {
+		if err := l.cfg.Admit(l.peer); err != nil {
+			l.protocolError(err)
+		}
+	}
 	go l.run() // Done tells
 	return nil
 }

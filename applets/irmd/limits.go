@@ -1,0 +1,57 @@
+package irmd
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/core"
+	"o7s/ipc/rpc"
+)
+
+// processLinks is how many connections a process may have. It needs one, and
+// one for each thing that it asks as an administrator at the same time.
+const processLinks = 256
+
+// census counts connections, so that none can take the descriptors of the
+// others: more than their share is refused.
+type census struct {
+	perUID int // how many those of one user may have
+	pids   map[int]int
+	uids   map[int]int
+}
+
+// newCensus makes one for as many descriptors as this process may have: one
+// user gets a third of them for connections, which take two each.
+func newCensus() census {
+	c := census{perUID: processLinks, pids: make(map[int]int), uids: make(map[int]int)}
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil && lim.Cur < 1<<30 {
+		c.perUID = int(lim.Cur) / 6
+	}
+	return c
+}
+
+// add counts a connection, and says why it is one too many.
+func (c *census) add(p rpc.Peer) error {
+	c.pids[p.PID]++
+	c.uids[p.UID]++
+	if c.pids[p.PID] > processLinks {
+		return fmt.Errorf("%w: process %d has %d connections to the IRMd already", core.ErrLimit, p.PID, processLinks)
+	}
+	if c.uids[p.UID] > c.perUID {
+		return fmt.Errorf("%w: the processes of uid %d have %d connections to the IRMd already", core.ErrLimit, p.UID, c.perUID)
+	}
+	return nil
+}
+
+// remove forgets a connection, also one that was one too many.
+func (c *census) remove(p rpc.Peer) {
+	less := func(m map[int]int, k int) {
+		if m[k]--; m[k] <= 0 {
+			delete(m, k)
+		}
+	}
+	less(c.pids, p.PID)
+	less(c.uids, p.UID)
+}
