@@ -37,6 +37,16 @@ func (c *Conn) TryWritePacket(p []byte) error {
 	return nil
 }
 
+// TryReadPacket is ReadPacket, but where there is no packet now it returns 0
+// and no error rather than wait. It is for programs that poll.
+func (c *Conn) TryReadPacket(p []byte) (int, error) {
+	n, err := c.end.TryReadPacket(p)
+	if err != nil {
+		err = c.wrap("read", err)
+	}
+	return n, err
+}
+
 // Reserve lends n bytes of the ring, 1 to MaxPacket, to be filled with a
 // packet and sent by Commit; it waits for room as Write does. The slice may
 // hold old bytes, and must not be used after Commit. Until then no other

@@ -37,6 +37,7 @@ type config struct {
 	duration  time.Duration // 0: no bound
 	size      int           // minSize to maxSize bytes
 	flood     bool
+	busy      bool // of a flood: poll
 	timeOfDay bool
 	deadline  time.Duration // 0: no bound
 	histogram bool
@@ -63,6 +64,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Category: forClient, Name: "size", Aliases: []string{"s"}, Value: "64", DefaultText: "64", Usage: "send packets of `BYTES`, 64 to 1500"},
 		&cli.StringFlag{Category: forClient, Name: "qos", Aliases: []string{"q"}, Value: "raw", DefaultText: "raw", Usage: "ask for a flow with this `QOS`"},
 		&cli.BoolFlag{Category: forClient, Name: "flood", Aliases: []string{"f"}, Usage: "send as soon as a reply comes, or an interval is over", DisableDefaultText: true},
+		&cli.BoolFlag{Category: forClient, Name: "flood-busy", Aliases: []string{"F"}, Usage: "flood, and look for replies all the time rather than sleep", DisableDefaultText: true},
 		&cli.BoolFlag{Category: forClient, Name: "timeofday", Aliases: []string{"D"}, Usage: "print the time, in s since 1970, before each reply", DisableDefaultText: true},
 		&cli.BoolFlag{Category: forClient, Name: "histogram", Usage: "print percentiles and a histogram of the round trips at the end", DisableDefaultText: true},
 		&cli.BoolFlag{Category: forClient, Name: "json", Usage: "print one JSON object at the end, and no lines", DisableDefaultText: true},
@@ -160,7 +162,8 @@ func (cfg *config) setServer(c *cli.Context) (err error) {
 }
 
 func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...any)) (err error) {
-	cfg.flood, cfg.timeOfDay = c.Bool("flood"), c.Bool("timeofday")
+	cfg.busy = c.Bool("flood-busy")
+	cfg.flood, cfg.timeOfDay = c.Bool("flood") || cfg.busy, c.Bool("timeofday")
 	cfg.histogram, cfg.json = c.Bool("histogram"), c.Bool("json")
 	cfg.name = c.String("server-name")
 	if err := core.CheckName(cfg.name); err != nil {

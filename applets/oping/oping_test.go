@@ -218,6 +218,7 @@ func TestFlags(t *testing.T) {
 		{"-n x --qos data", with(func(c *config) { c.qos = core.QoSData }), ""},
 		{"-n x -q raw_no_errors", with(func(c *config) { c.qos = core.QoSRawNoErrors }), ""},
 		{"-n x -fQD", with(func(c *config) { c.flood, c.quiet, c.timeOfDay = true, true, true }), ""},
+		{"-n x -F", with(func(c *config) { c.flood, c.busy = true, true }), ""},
 		{"-n x --flood --quiet --timeofday", with(func(c *config) { c.flood, c.quiet, c.timeOfDay = true, true, true }), ""},
 	}
 	for _, tt := range tests {

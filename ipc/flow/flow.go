@@ -170,6 +170,8 @@ type reader struct {
 	ring ring.Consumer
 	lag  lag
 	poll func(uintptr) bool // e.pollRead, made once
+
+	tries uint // of TryReadPacket that found nothing
 }
 
 type writer struct {

@@ -15,6 +15,7 @@ import (
 type Flow interface {
 	FD() int
 	ReadPacket(p []byte) (int, error)
+	TryReadPacket(p []byte) (int, error) // 0, nil: nothing now
 	WritePacket(p []byte) error
 	ReadBatch(bufs [][]byte, sizes []int) (int, error)
 	WriteBatch(packets [][]byte) (int, error)

@@ -88,6 +88,17 @@ func (f *Flow) ReadPacket(p []byte) (int, error) {
 	}
 }
 
+// TryReadPacket implements measure.Flow.
+func (f *Flow) TryReadPacket(p []byte) (int, error) {
+	f.mu.Lock()
+	empty := len(f.in) == 0 && f.end == nil && !f.closed
+	f.mu.Unlock()
+	if empty {
+		return 0, nil
+	}
+	return f.ReadPacket(p)
+}
+
 // WritePacket implements measure.Flow.
 func (f *Flow) WritePacket(p []byte) error {
 	if err := f.room(); err != nil {
