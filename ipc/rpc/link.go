@@ -23,10 +23,11 @@ type Limits struct {
 	Hello time.Duration // how long its hello may take; 5 s
 }
 
-// Bounds on a link's queue besides Limits.Queue.
+// Bounds on a link's queue besides Limits.Queue, of which they are parts: 4096
+// packets and 256 descriptors in the 1 MiB that is the default.
 const (
-	maxQueuedPackets = 4096
-	maxQueuedFiles   = 256
+	bytesPerQueuedPacket = 1 << 8
+	bytesPerQueuedFile   = 1 << 12
 )
 
 // Config says what a link is to its owner.

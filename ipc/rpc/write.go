@@ -139,7 +139,8 @@ func (l *Link) send(b []byte, fds []int) error {
 
 // enqueueLocked queues a packet behind all earlier ones.
 func (l *Link) enqueueLocked(b []byte, fds []int) error {
-	if len(l.queue) >= maxQueuedPackets || l.qbytes+len(b) > l.cfg.Limits.Queue || l.qfiles+len(fds) > maxQueuedFiles {
+	room := l.cfg.Limits.Queue
+	if len(l.queue) >= room/bytesPerQueuedPacket || l.qbytes+len(b) > room || l.qfiles+len(fds) > room/bytesPerQueuedFile {
 		l.fail(fmt.Errorf("%w: the other end does not read: %d packets of %d bytes with %d descriptors wait", core.ErrLimit, len(l.queue), l.qbytes, l.qfiles))
 		return errGone
 	}
