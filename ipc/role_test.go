@@ -34,6 +34,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-poser":   poserRole,
 	"test-life":    lifeRole,
 	"test-connect": connectRole,
+	"test-thief":   thiefRole,
 	"test-flows":   flowsRole,
 }
 
@@ -41,7 +42,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 var said = make(chan string, 10)
 
 func runRole(role func(context.Context, []string) error) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*patience) // whatever happens to the test
+	ctx, cancel := context.WithTimeout(context.Background(), 15*patience) // whatever happens to the test
 	defer cancel()
 	go func() {
 		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
