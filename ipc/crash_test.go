@@ -218,8 +218,10 @@ func (w *world) crash(t *testing.T, v victim, f fault, n int) (reached bool) {
 
 // unlessGone is err, where it does not say that the process has ended.
 func unlessGone(err error) error {
-	if errors.Is(err, syscall.ESRCH) || errors.Is(err, os.ErrNotExist) {
-		return nil
+	for _, gone := range []error{syscall.ESRCH, os.ErrNotExist, os.ErrPermission} { // it is root's as it exits
+		if errors.Is(err, gone) {
+			return nil
+		}
 	}
 	return err
 }
