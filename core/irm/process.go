@@ -156,6 +156,8 @@ func (m *Manager) Unlisten(p *registry.Process, id uint32) error {
 	if unbound {
 		m.log.Infof("Unbound process %d from name %s.", p.PID, l.Name)
 		m.strand(l.Name)
+	} else if l.Name != "" {
+		m.match(l.Name) // a listener for all names takes those now
 	}
 	return nil
 }
