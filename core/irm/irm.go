@@ -84,6 +84,7 @@ type Manager struct {
 	instances map[int]*instance // that this IRM has started, by pid
 	starts    int               // of instances
 	watchers  map[*func(view.Event)]bool
+	naming    map[string]*naming // by the name that is worked on
 
 	started time.Time
 
@@ -100,6 +101,7 @@ func New(cfg Config) *Manager {
 		children:  make(map[*registry.IPCP]Child),
 		instances: make(map[int]*instance),
 		watchers:  make(map[*func(view.Event)]bool),
+		naming:    make(map[string]*naming),
 		started:   time.Now(),
 	}
 }

@@ -54,6 +54,11 @@ func (m *Manager) DestroyName(ctx context.Context, c Caller, name string) error 
 	if err := m.mayAdmin(c); err != nil {
 		return err
 	}
+	release, err := m.takeName(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer release()
 	m.mu.Lock()
 	known := m.reg.Name(name) != nil
 	var with []*registry.IPCP
@@ -87,6 +92,11 @@ func (m *Manager) RegisterName(ctx context.Context, c Caller, name string, layer
 	if err := core.CheckName(name); err != nil {
 		return err
 	}
+	release, err := m.takeName(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer release()
 	m.mu.Lock()
 	with, err := m.matchLocked(layers, ipcps)
 	created := false
@@ -140,6 +150,11 @@ func (m *Manager) UnregisterName(ctx context.Context, c Caller, name string, lay
 	if err := m.mayAdmin(c); err != nil {
 		return err
 	}
+	release, err := m.takeName(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer release()
 	m.mu.Lock()
 	known := m.reg.Name(name) != nil
 	with, err := m.matchLocked(layers, ipcps)
