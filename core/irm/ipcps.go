@@ -140,7 +140,17 @@ func (m *Manager) typeCalled(match func(ipcp.Type) bool, word string) (ipcp.Type
 
 // spawn starts the process of i, whose name is taken.
 func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
-	child, err := m.cfg.Spawner.Spawn(ctx, i, func(c Child, err error) { m.childDied(i, c, err) })
+	var known, died bool // guarded by m.mu
+	var why error
+	child, err := m.cfg.Spawner.Spawn(ctx, i, func(c Child, err error) {
+		m.mu.Lock()
+		died, why = true, err
+		late := known
+		m.mu.Unlock()
+		if late {
+			m.childDied(i, c, err)
+		}
+	})
 	if err != nil {
 		m.mu.Lock()
 		m.reg.RemoveIPCP(i)
@@ -148,6 +158,12 @@ func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
 		return fmt.Errorf("start an IPCP of type %s: %w", i.Type.Name, err)
 	}
 	m.mu.Lock()
+	known = true
+	if died {
+		m.reg.RemoveIPCP(i)
+		m.mu.Unlock()
+		return fmt.Errorf("%w: process %d of a new IPCP of type %s ended at once: %w", core.ErrIPCP, child.PID(), i.Type.Name, why)
+	}
 	i.PID, i.Control = child.PID(), child
 	m.children[i] = child
 	m.reg.Started(i)
