@@ -53,9 +53,9 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 		finish = m.removeLocked(f)
 	} else {
 		err = f.SetState(registry.UserGone)
-		if err == nil && f.User != nil {
-			f.User.Leaving++
-		}
+	}
+	if err == nil && f.User != nil {
+		f.User.Leaving++
 	}
 	m.mu.Unlock()
 	if answer != nil {
@@ -69,7 +69,7 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 	if was == registry.ProviderGone {
 		m.log.Infof("Completed deallocation of flow_id %d by process %d.", f.ID, pid)
 		finish()
-		m.bury(f.User)
+		m.left(f)
 		done(nil)
 		return
 	}
@@ -78,14 +78,23 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 		// An IPCP that knows nothing of f has let go of it all the same.
 		m.mu.Lock()
 		finish := m.removeLocked(f)
-		if f.User != nil {
-			f.User.Leaving--
-		}
 		m.mu.Unlock()
 		finish()
-		m.bury(f.User)
+		m.left(f)
 		done(nil)
 	})
+}
+
+// left says that f, which its process has let go of, is done with, and so is
+// what the log tells of it.
+func (m *Manager) left(f *registry.Flow) {
+	if f.User == nil {
+		return
+	}
+	m.mu.Lock()
+	f.User.Leaving--
+	m.mu.Unlock()
+	m.bury(f.User)
 }
 
 // ProviderDealloc is the word of the IPCP i that it has let go of the end id.
