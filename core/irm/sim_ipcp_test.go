@@ -1,0 +1,228 @@
+package irm
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/core/registry"
+)
+
+// simIPCP is an IPC process: a real ipcp.Process at the end of a link.
+type simIPCP struct {
+	w      *sim
+	pid    int
+	i      *registry.IPCP
+	proc   *ipcp.Process
+	far    *far // nil where the layer is another
+	link   *simLink
+	died   func(Child, error)
+	cancel context.CancelFunc
+	ran    chan struct{} // closed when Run has returned
+	reaped chan struct{}
+	stop   sync.Once
+}
+
+type simSpawner struct{ w *sim }
+
+var errSpawn = errors.New("no more processes")
+
+// Spawn implements Spawner.
+func (s simSpawner) Spawn(_ context.Context, i *registry.IPCP, died func(Child, error)) (Child, error) {
+	w := s.w
+	w.pause(4)
+	if w.one(10) {
+		return nil, errSpawn
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.mu.Lock()
+	w.nextPID++
+	k := &simIPCP{w: w, pid: w.nextPID, i: i, died: died, cancel: cancel, ran: make(chan struct{}), reaped: make(chan struct{})}
+	w.mu.Unlock()
+	k.link = w.link(core.ErrIPCP)
+	typ := i.Type
+	if typ.Name == farType.Name {
+		k.far = &far{host: simHost{k}, w: w, ends: make(map[core.FlowID]*farEnd)}
+		typ.New = k.far.make
+	}
+	k.proc = ipcp.NewProcess(typ, simHost{k}, w.logger(k.alive, k.pid))
+	go func() {
+		k.proc.Run(ctx)
+		close(k.ran)
+	}()
+	w.ipcps = append(w.ipcps, k)
+	if w.one(15) {
+		k.kill()
+	}
+	w.pause(4)
+	return k, nil
+}
+
+func (k *simIPCP) alive() bool {
+	k.w.mu.Lock()
+	defer k.w.mu.Unlock()
+	return !k.link.dead
+}
+
+// kill ends k as a crash does.
+func (k *simIPCP) kill() {
+	k.link.die(func() {
+		k.w.spawn(func() {
+			k.died(k, errors.New("signal: killed"))
+			close(k.reaped)
+		})
+	})
+	k.cancel()
+}
+
+// PID implements Child.
+func (k *simIPCP) PID() int { return k.pid }
+
+// Stop implements Child: k ends when it gets to it.
+func (k *simIPCP) Stop() {
+	k.stop.Do(func() {
+		k.w.spawn(func() {
+			k.cancel() // it is in state shutdown from now on
+			k.w.spawn(k.kill)
+		})
+	})
+	<-k.reaped
+}
+
+// Bootstrap implements ipcp.Control, as the functions below do.
+func (k *simIPCP) Bootstrap(ctx context.Context, cfg ipcp.Config) error {
+	return k.link.do(ctx, "Bootstrap", func() error { return k.proc.Bootstrap(context.Background(), cfg) })
+}
+
+func (k *simIPCP) Register(ctx context.Context, h core.Hash) error {
+	return k.link.do(ctx, "Register", func() error { return k.proc.Register(context.Background(), h) })
+}
+
+func (k *simIPCP) Unregister(ctx context.Context, h core.Hash) error {
+	return k.link.do(ctx, "Unregister", func() error { return k.proc.Unregister(context.Background(), h) })
+}
+
+func (k *simIPCP) Query(ctx context.Context, h core.Hash) error {
+	return k.link.do(ctx, "Query", func() error { return k.proc.Query(context.Background(), h) })
+}
+
+func (k *simIPCP) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
+	k.link.call("FlowAlloc", func(answer func(error)) { k.proc.FlowAlloc(req, answer) }, done)
+}
+
+func (k *simIPCP) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
+	k.link.call("FlowAllocResp", func(answer func(error)) { k.proc.FlowAllocResp(resp, answer) }, done)
+}
+
+func (k *simIPCP) FlowDealloc(id core.FlowID, done func(error)) {
+	k.link.call("FlowDealloc", func(answer func(error)) { k.proc.FlowDealloc(id, answer) }, done)
+}
+
+// simHost is ipcp.Host over the link of k.
+type simHost struct{ k *simIPCP }
+
+// FlowReqArr implements ipcp.Host.
+func (h simHost) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
+	h.k.link.tell(func() {
+		h.k.w.m.FlowReqArr(h.k.i, dst, qos, func(id core.FlowID, err error) {
+			h.k.link.reply(func() { got(id, err) })
+		})
+	})
+}
+
+// FlowAllocReply implements ipcp.Host.
+func (h simHost) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
+	h.k.link.tell(func() {
+		err := h.k.w.m.FlowAllocReply(h.k.i, id, code)
+		h.k.link.reply(func() { done(err) })
+	})
+}
+
+// FlowDealloc implements ipcp.Host.
+func (h simHost) FlowDealloc(id core.FlowID, done func(error)) {
+	h.k.link.tell(func() {
+		err := h.k.w.m.ProviderDealloc(h.k.i, id)
+		h.k.link.reply(func() { done(err) })
+	})
+}
+
+// Splice implements ipcp.Host: it is not answered.
+func (h simHost) Splice(a, b core.FlowID) error {
+	h.k.link.tell(func() { _ = h.k.w.m.Splice(h.k.i, a, b) })
+	return nil
+}
+
+// Attach implements ipcp.Host.
+func (h simHost) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
+	h.k.link.tell(func() {
+		theirs, err := h.k.w.m.Attach(h.k.i, id)
+		if err != nil {
+			h.k.link.reply(func() { got(nil, err) })
+			return
+		}
+		h.k.link.reply(func() { got(&simFlow{closed: make(chan struct{})}, nil) })
+		theirs.Close()
+	})
+}
+
+// simFlow is a layer's end of the memory of a flow that carries nothing.
+type simFlow struct {
+	once   sync.Once
+	closed chan struct{}
+}
+
+// ReadPacket implements ipcp.Flow.
+func (f *simFlow) ReadPacket([]byte) (int, error) {
+	<-f.closed
+	return 0, core.ErrClosed
+}
+
+// WritePacket implements ipcp.Flow.
+func (f *simFlow) WritePacket([]byte) error { return nil }
+
+// CloseWrite implements ipcp.Flow.
+func (f *simFlow) CloseWrite() error { return nil }
+
+// Abort implements ipcp.Flow.
+func (f *simFlow) Abort() error { return f.Close() }
+
+// Close implements ipcp.Flow.
+func (f *simFlow) Close() error {
+	f.once.Do(func() { close(f.closed) })
+	return nil
+}
+
+// simEnd is an end of memory, in the hands of the IRM.
+type simEnd struct{ w *sim }
+
+// NewFlow implements Memory.
+func (w *sim) NewFlow(int) (a, b registry.End, err error) {
+	w.pause(stopAtLine)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.noMem {
+		return nil, nil, core.ErrLimit
+	}
+	x, y := &simEnd{w}, &simEnd{w}
+	w.ends[x], w.ends[y] = true, true
+	return x, y, nil
+}
+
+// Close implements registry.End.
+func (e *simEnd) Close() error {
+	if !e.open() {
+		e.w.fail("an end of memory closed twice")
+	}
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	delete(e.w.ends, e)
+	return nil
+}
+
+func (e *simEnd) open() bool {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	return e.w.ends[e]
+}
