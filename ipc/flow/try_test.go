@@ -19,6 +19,7 @@ func TestTryReadPacket(t *testing.T) {
 	if n, err := a.TryReadPacket(p); n != 0 || err != nil {
 		t.Errorf("nothing there: %d, %v", n, err)
 	}
+	a.SetReadDeadline(past) // it does not wait
 	b.WritePacket([]byte("one"))
 	b.WritePacket(make([]byte, 17))
 	if n, err := a.TryReadPacket(p); n != 3 || err != nil {

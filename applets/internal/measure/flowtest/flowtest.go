@@ -96,6 +96,7 @@ func (f *Flow) TryReadPacket(p []byte) (int, error) {
 	if empty {
 		return 0, nil
 	}
+	f.SetReadDeadline(time.Time{})
 	return f.ReadPacket(p)
 }
 
