@@ -9,12 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"o7s/core"
 	"o7s/core/hash"
 	"o7s/ipc/irmctl"
 )
@@ -39,47 +39,28 @@ func startNode(ctx context.Context) (*node, error) {
 	}
 	// Also for this process, which asks for the layer.
 	os.Setenv("O7S_RUNTIME_DIR", dir)
+	// Its log goes nowhere: whoever read it would be woken by every line.
 	n := &node{dir: dir, irmd: self(ctx, "irmd", "--stdout", "--log-level", "info")}
-	out, err := n.irmd.StdoutPipe()
-	if err == nil {
-		err = n.irmd.Start()
-	}
-	if err != nil {
+	if err := n.irmd.Start(); err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start an irmd: %w", err)
 	}
-	ready := make(chan error, 1)
-	go func() { // until irmd and its IPCP have ended
-		r := bufio.NewReader(out)
-		line, err := r.ReadString('\n')
-		if err == nil && !strings.Contains(line, "started...") {
-			err = errors.New(line)
-		}
-		ready <- err
-		r.WriteTo(discard{})
-	}()
-	select {
-	case err = <-ready:
-	case <-time.After(startTime):
-		err = errors.New("it says nothing")
-	}
-	if err == nil {
-		err = bootstrap(ctx)
-	}
-	if err != nil {
+	if err := bootstrap(ctx); err != nil {
 		n.stop()
 		return nil, fmt.Errorf("start an irmd: %w", err)
 	}
 	return n, nil
 }
 
-// discard is io.Discard without its ReadFrom, which would keep a large buffer.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
+// bootstrap makes the layer as soon as the irmd listens.
 func bootstrap(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
 	c, err := irmctl.Dial(ctx)
+	for errors.Is(err, core.ErrIRMd) && ctx.Err() == nil {
+		time.Sleep(time.Millisecond) // the socket's file is not there yet: nothing tells of it
+		c, err = irmctl.Dial(ctx)
+	}
 	if err != nil {
 		return err
 	}
