@@ -86,34 +86,14 @@ Exit status: 0 all was sent, or the server was stopped; 1 something failed;
 2 wrong usage.
 `
 
-// parse returns what env's arguments ask for. It returns nil when that was
-// help or the version, which it has printed. Every error is a usage error.
+// parse returns what env's arguments ask for, nil where that was help.
 func parse(ctx context.Context, env *applets.Env) (*config, error) {
-	var cfg *config
-	err := applets.CLI(ctx, env, &cli.App{
-		Usage:                  summary,
-		CustomAppHelpTemplate:  help,
-		Flags:                  flags(),
-		UseShortOptionHandling: true,
-		Action: func(c *cli.Context) (err error) {
-			warn := func(format string, args ...any) {
-				fmt.Fprintf(env.Stderr, env.Name+": "+format+"\n", args...)
-			}
-			if cfg, err = newConfig(c, warn); err != nil {
-				return fmt.Errorf("%w; \"%s --help\" tells how", err, env.Name)
-			}
-			return nil
-		},
-	})
-	if err != nil {
-		return nil, applets.Usagef("%w", err)
-	}
-	return cfg, nil
+	return measure.Parse(ctx, env, summary, help, flags(), newConfig)
 }
 
 // newConfig checks the values of c's flags. It tells warn where it takes
 // another value than the one asked for.
-func newConfig(c *cli.Context, warn func(format string, args ...any)) (*config, error) {
+func newConfig(c *cli.Context, warn measure.Warn) (*config, error) {
 	cfg := &config{listen: c.Bool("listen"), flood: c.Bool("flood"), spin: c.Bool("spin")}
 	if !cfg.listen && !c.IsSet("server-name") {
 		return nil, errors.New("either --listen or --server-name NAME is needed")
@@ -144,7 +124,7 @@ func (cfg *config) setServer(c *cli.Context) (err error) {
 	return err
 }
 
-func (cfg *config) setClient(c *cli.Context, warn func(format string, args ...any)) (err error) {
+func (cfg *config) setClient(c *cli.Context, warn measure.Warn) (err error) {
 	cfg.name = c.String("server-name")
 	if err := core.CheckName(cfg.name); err != nil {
 		return fmt.Errorf("--server-name: %w", err)
