@@ -162,11 +162,11 @@ func TestThisProgram(t *testing.T) {
 	defer func() { os.Args[0] = was }()
 	dir := t.TempDir()
 	link := filepath.Join(dir, "oping")
-	if err := os.Symlink(was, link); err != nil {
-		t.Fatal(err)
-	}
 	self, err := os.Executable()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, link); err != nil { // argv[0] may be relative
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
