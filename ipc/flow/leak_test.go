@@ -147,31 +147,36 @@ func TestKitSaysWhenDescriptorsRunOut(t *testing.T) {
 	}
 }
 
-// An idle flow takes one page of shared memory, a used one what its packets
-// need, and not all of its 8 MiB.
-func TestMemoryIsTakenAsItIsUsed(t *testing.T) {
+// metered returns both ends of a flow, and how many bytes of shared memory it
+// takes at the moment.
+func metered(t *testing.T) (a, b *End, taken func() int64) {
+	t.Helper()
 	k, err := NewKit(DefaultRing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
-	a, err := k.Open(0)
-	if err != nil {
+	t.Cleanup(func() { k.Close() })
+	if a, err = k.Open(0); err != nil {
 		t.Fatal(err)
 	}
-	defer a.Close()
-	b, err := k.Open(1)
-	if err != nil {
+	t.Cleanup(func() { a.Close() })
+	if b, err = k.Open(1); err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
-	taken := func() int64 {
+	t.Cleanup(func() { b.Close() })
+	return a, b, func() int64 {
 		var st unix.Stat_t
 		if err := unix.Fstat(k.Mem, &st); err != nil {
 			t.Fatal(err)
 		}
 		return st.Blocks * 512
 	}
+}
+
+// An idle flow takes one page of shared memory, a used one what its packets
+// need, and not all of its 8 MiB.
+func TestMemoryIsTakenAsItIsUsed(t *testing.T) {
+	a, b, taken := metered(t)
 	a.SetReadDeadline(time.Now().Add(time.Millisecond))
 	a.Read(make([]byte, 1))
 	if n := taken(); n != 4096 {

@@ -5,34 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"o7s/core"
 )
 
 func TestIdleRingGivesItsMemoryBack(t *testing.T) {
-	k, err := NewKit(DefaultRing)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	a, err := k.Open(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	b, err := k.Open(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	held := func() int64 {
-		var st unix.Stat_t
-		if err := unix.Fstat(k.Mem, &st); err != nil {
-			t.Fatal(err)
-		}
-		return st.Blocks * 512
-	}
+	a, b, held := metered(t)
 	p, q := make([]byte, core.MaxPacket), make([]byte, core.MaxPacket)
 	send := func(round int) {
 		for i := range 40 { // more than half the ring, before anything is read

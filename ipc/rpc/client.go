@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -105,7 +104,7 @@ func (g *async[Resp]) receive(body []byte, f *files, err error) {
 // descriptors, or Closes it.
 func Do[Req, Resp any](ctx context.Context, l *Link, m Method[Req, Resp], req *Req, late func(*Reply[Resp]), fds ...int) (*Reply[Resp], error) {
 	if err := ctx.Err(); err != nil {
-		return nil, contextError(err)
+		return nil, core.ContextError(err)
 	}
 	w := &waiter[Resp]{late: late, got: gotPool.Get().(chan struct{})}
 	id, err := l.register(w)
@@ -120,7 +119,7 @@ func Do[Req, Resp any](ctx context.Context, l *Link, m Method[Req, Resp], req *R
 	case <-ctx.Done():
 		if l.abandon(id, w, &w.abandoned) {
 			l.sendCancel(id)
-			return nil, contextError(ctx.Err())
+			return nil, core.ContextError(ctx.Err())
 		}
 		<-w.got // the answer is here, about to be decoded
 	}
@@ -176,13 +175,6 @@ func Notify[Req any](l *Link, m Method[Req, Empty], req *Req, fds ...int) error 
 		return l.downError()
 	}
 	return err
-}
-
-func contextError(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		return core.ErrTimeout
-	}
-	return core.ErrCanceled
 }
 
 // register enters r as a call that waits, under an id of its own.

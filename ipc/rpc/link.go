@@ -211,7 +211,7 @@ func (l *Link) Handshake(ctx context.Context) error {
 	select {
 	case <-l.ready:
 	case <-ctx.Done():
-		return contextError(ctx.Err())
+		return core.ContextError(ctx.Err())
 	}
 	if l.Err() != nil {
 		return l.downError()

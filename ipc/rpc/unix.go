@@ -128,7 +128,7 @@ func dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 			return c.(*net.UnixConn), nil
 		}
 		if ctx.Err() != nil {
-			return nil, contextError(ctx.Err())
+			return nil, core.ContextError(ctx.Err())
 		}
 		if !errors.Is(err, unix.EAGAIN) {
 			var sys *os.SyscallError
@@ -141,7 +141,7 @@ func dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, contextError(ctx.Err())
+			return nil, core.ContextError(ctx.Err())
 		}
 	}
 }
