@@ -231,3 +231,42 @@ func TestDescriptorsTravelWithTheirMessage(t *testing.T) {
 		r.Close()
 	}
 }
+
+// What the other end said last is read, also where it comes between the
+// kernel's look into the queue and its look whether there is an end.
+func TestReasonOfTheEndIsRead(t *testing.T) {
+	noLeaks(t)
+	refuse := Config{Admit: func(Peer) error { return core.ErrLimit }}
+	const want = "the other end ended the connection: limit reached"
+	for n := range 3000 {
+		ours, theirs, err := Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.FcntlInt(theirs.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		theirs.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := Inherit(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := make(chan *Link)
+		go func() {
+			s, err := New(ours, refuse)
+			if err != nil {
+				t.Error(err)
+			}
+			refused <- s
+		}()
+		c := newLink(t, conn, Config{})
+		s := get(t, refused, "refusing end")
+		_, err = Do(background(t), c, hang, &Empty{}, nil)
+		if !errors.Is(err, core.ErrLimit) || !errors.Is(err, core.ErrIRMd) || err.Error() != want {
+			t.Fatalf("link %d: %v", n, err)
+		}
+		get(t, s.Done(), "end of the refusing end")
+		get(t, c.Done(), "end of the refused end")
+	}
+}

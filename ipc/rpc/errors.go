@@ -77,5 +77,23 @@ func (l *Link) downErrorLocked() error {
 	case l.err == core.ErrClosed, errors.Is(l.err, core.ErrVersion):
 		return l.err
 	}
+	if bye, ok := l.err.(*byeError); ok { // it did answer
+		return &byeError{bye.reason, l.cfg.DownErr}
+	}
 	return fmt.Errorf("%w: %w", l.cfg.DownErr, l.err)
+}
+
+// byeError is the end of a link for which the other end has given a reason.
+type byeError struct {
+	reason error
+	down   core.Errno // what it is to a call, 0 to the link
+}
+
+func (e *byeError) Error() string { return "the other end ended the connection: " + e.reason.Error() }
+
+func (e *byeError) Unwrap() []error {
+	if e.down == 0 {
+		return []error{e.reason}
+	}
+	return []error{e.down, e.reason}
 }

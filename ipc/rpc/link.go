@@ -106,6 +106,7 @@ type Link struct {
 	rfn    func(fd uintptr) bool
 	hello  bool // the other end's has come
 	resets int
+	last   bool // nothing new will come, only what is there already
 }
 
 // New makes conn a link and takes it over, also where it fails. It says hello

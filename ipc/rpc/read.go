@@ -20,7 +20,7 @@ var readBufs = sync.Pool{New: func() any { return new([MaxMessage + 1]byte) }}
 // tryRead is what the poller calls when the socket may be readable.
 func (l *Link) tryRead(fd uintptr) bool {
 	buf := readBufs.Get().(*[MaxMessage + 1]byte)
-	l.rio.wait = true
+	l.rio.wait = !l.last
 	l.rio.prepare(buf[:], controlSpace)
 	if !l.rio.call(unix.SYS_RECVMSG, fd, unix.MSG_CMSG_CLOEXEC) {
 		readBufs.Put(buf)
@@ -83,6 +83,9 @@ func (l *Link) packet() error {
 		l.resets++
 		return nil
 	}
+	if p.err == unix.EAGAIN { // only where it does not wait
+		return io.EOF
+	}
 	if p.err != 0 {
 		return os.NewSyscallError("recvmsg", p.err)
 	}
@@ -100,8 +103,15 @@ func (l *Link) packet() error {
 	case bad:
 		err = malformed("control data that are no descriptors")
 	case p.n == 0:
+		// An empty packet, or the end. For that the kernel looks into the
+		// queue first and then whether the other end has closed: what came
+		// in between is still there.
 		closeAll(fds)
-		return io.EOF
+		if l.last {
+			return io.EOF
+		}
+		l.last = true
+		return nil
 	case l.ending.Load():
 		closeAll(fds)
 		return l.Err()
@@ -181,7 +191,7 @@ func (l *Link) message(b []byte, fds []int, short bool) error {
 		l.cancel(m.id)
 	case kindBye:
 		// Not a core.ErrMessage of the other end: a bye is not answered.
-		l.fail(fmt.Errorf("the other end ended the connection: %w", answered(m.code, m.text)))
+		l.fail(&byeError{reason: answered(m.code, m.text)})
 	}
 	return nil
 }
