@@ -139,7 +139,7 @@ func (s *session) add(c *Conn) {
 }
 
 // The pauses between sweeps for memory that idle flows hold. They grow while
-// there is none.
+// all flows are idle and hold none.
 const (
 	firstSweep = 5 * time.Second
 	lastSweep  = 2 * time.Minute
