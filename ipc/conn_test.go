@@ -146,14 +146,17 @@ func testLongWrite(t *testing.T, a, b *ipc.Conn) {
 }
 
 // tooMuch is more than a flow holds, with a ring on either side of a layer that
-// carries: a write of it blocks until somebody reads.
-var tooMuch = bytes.Repeat(fill(make([]byte, 1<<16), 3), 4*flow.DefaultRing>>16)
+// carries: a write of it blocks until somebody reads. It is made for those who
+// need it, not for the many processes of the tests.
+var tooMuch = sync.OnceValue(func() []byte {
+	return bytes.Repeat(fill(make([]byte, 1<<16), 3), 4*flow.DefaultRing>>16)
+})
 
 // A writer waits while a flow is full, and what it has written until then has
 // not been lost.
 func testBackPressure(t *testing.T, a, b *ipc.Conn) {
 	must(t, a.SetWriteDeadline(time.Now().Add(50*time.Millisecond)))
-	n, err := a.Write(tooMuch)
+	n, err := a.Write(tooMuch())
 	timedOut(t, "write of too much", err)
 	if n%ipc.MaxPacket != 0 {
 		t.Errorf("%d bytes are not whole packets", n)
@@ -161,7 +164,7 @@ func testBackPressure(t *testing.T, a, b *ipc.Conn) {
 	p := make([]byte, n+10)
 	_, err = io.ReadFull(b, p[:n])
 	must(t, err)
-	if !bytes.Equal(p[:n], tooMuch[:n]) {
+	if !bytes.Equal(p[:n], tooMuch()[:n]) {
 		t.Error("other bytes came")
 	}
 	must(t, a.SetWriteDeadline(time.Now().Add(patience)))
@@ -272,7 +275,7 @@ func testCloseWrite(t *testing.T, a, b *ipc.Conn) {
 // flood writes packets until that fails.
 func flood(c *ipc.Conn) error {
 	for {
-		if err := c.WritePacket(tooMuch[:ipc.MaxPacket]); err != nil {
+		if err := c.WritePacket(tooMuch()[:ipc.MaxPacket]); err != nil {
 			return err
 		}
 	}
@@ -283,7 +286,7 @@ func testCloseBlocked(t *testing.T, a, b *ipc.Conn) {
 	calls := map[string]<-chan error{
 		"Read":        async(func() error { _, err := a.Read(p); return err }),
 		"ReadPacket":  async(func() error { _, err := a.ReadPacket(p); return err }),
-		"Write":       async(func() error { _, err := a.Write(tooMuch); return err }),
+		"Write":       async(func() error { _, err := a.Write(tooMuch()); return err }),
 		"WritePacket": async(func() error { return flood(a) }),
 	}
 	settle()

@@ -46,7 +46,7 @@ func testDeadlineWakes(t *testing.T, a, b *ipc.Conn) {
 	const after = 20 * time.Millisecond
 	for what, f := range map[string]func() error{
 		"Read":  func() error { _, err := a.Read(make([]byte, 1)); return err },
-		"Write": func() error { _, err := a.Write(tooMuch); return err },
+		"Write": func() error { _, err := a.Write(tooMuch()); return err },
 	} {
 		begin := time.Now()
 		must(t, a.SetDeadline(begin.Add(after)))
@@ -60,7 +60,7 @@ func testDeadlineWakes(t *testing.T, a, b *ipc.Conn) {
 func testDeadlineMoves(t *testing.T, a, b *ipc.Conn) {
 	for what, f := range map[string]func() error{
 		"Read":  func() error { _, err := a.Read(make([]byte, 1)); return err },
-		"Write": func() error { _, err := a.Write(tooMuch); return err },
+		"Write": func() error { _, err := a.Write(tooMuch()); return err },
 	} {
 		must(t, a.SetDeadline(time.Time{}))
 		blocked := async(f)
