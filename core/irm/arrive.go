@@ -60,12 +60,14 @@ func (m *Manager) match(name string) {
 		if f != nil {
 			f.Listener = l
 			m.reg.Assign(f, l.Process)
+			m.reg.Pin(f)
 		}
 		m.mu.Unlock()
 		if f == nil {
 			return
 		}
-		m.respond(f)
+		// The IPCP is told that a process accepts f, which then gets it.
+		f.Provider.Control.FlowAllocResp(ipcp.AllocResponse{Flow: f.ID}, func(err error) { m.responded(f, err) })
 	}
 }
 
@@ -89,28 +91,27 @@ func (m *Manager) strand(name string) {
 func (m *Manager) refuse(f *registry.Flow) {
 	m.mu.Lock()
 	pending := f.State() == registry.ReqArrived
+	if pending {
+		m.reg.Pin(f)
+	}
 	m.mu.Unlock()
 	if !pending {
 		return
 	}
 	f.Provider.Control.FlowAllocResp(ipcp.AllocResponse{Flow: f.ID, Code: core.ErrNotAllocated}, func(error) {
 		m.mu.Lock()
+		m.reg.Unpin(f)
 		finish := m.removeLocked(f)
 		m.mu.Unlock()
 		finish()
 	})
 }
 
-// respond tells the IPCP that a process accepts f, and then gives it to that
-// process.
-func (m *Manager) respond(f *registry.Flow) {
-	f.Provider.Control.FlowAllocResp(ipcp.AllocResponse{Flow: f.ID}, func(err error) { m.responded(f, err) })
-}
-
 // responded is the IPCP's word that the flow f, which a process accepts, is
 // allocated.
 func (m *Manager) responded(f *registry.Flow, err error) {
 	m.mu.Lock()
+	m.reg.Unpin(f)
 	peer := f.Peer
 	if f.State() != registry.ReqArrived {
 		// The request was withdrawn, or the process has died: f is being
@@ -212,10 +213,22 @@ func (m *Manager) deliver(f *registry.Flow, end registry.End, then func(error)) 
 func (m *Manager) tellDown(f *registry.Flow) {
 	m.mu.Lock()
 	down := f.State() == registry.ProviderGone
+	if down {
+		m.reg.Pin(f)
+	}
 	m.mu.Unlock()
 	if down {
-		f.User.User.FlowDown(f.ID, core.ErrFlowDown)
+		m.flowDown(f)
 	}
+}
+
+// flowDown tells the process of f, which is pinned for that, that the flow has
+// ended.
+func (m *Manager) flowDown(f *registry.Flow) {
+	f.User.User.FlowDown(f.ID, core.ErrFlowDown)
+	m.mu.Lock()
+	m.reg.Unpin(f)
+	m.mu.Unlock()
 }
 
 // credit gives a listener back what a flow that never reached it had taken.

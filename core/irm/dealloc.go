@@ -52,7 +52,9 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 	if was == registry.ProviderGone {
 		finish = m.removeLocked(f)
 	} else {
-		err = f.SetState(registry.UserGone)
+		if err = f.SetState(registry.UserGone); err == nil {
+			m.reg.Pin(f)
+		}
 	}
 	if err == nil && f.User != nil {
 		f.User.Leaving++
@@ -77,6 +79,7 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 	f.Provider.Control.FlowDealloc(f.ID, func(error) {
 		// An IPCP that knows nothing of f has let go of it all the same.
 		m.mu.Lock()
+		m.reg.Unpin(f)
 		finish := m.removeLocked(f)
 		m.mu.Unlock()
 		finish()
@@ -129,14 +132,14 @@ func (m *Manager) providerLeft(f *registry.Flow, err error) {
 	var finish func()
 	if held {
 		_ = f.SetState(registry.ProviderGone) // from Allocated: always
+		m.reg.Pin(f)
 	} else {
 		finish = m.removeLocked(f)
 	}
-	p := f.User
 	m.mu.Unlock()
 	if held {
 		m.log.Debugf("Partial deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
-		p.User.FlowDown(f.ID, core.ErrFlowDown)
+		m.flowDown(f)
 		return
 	}
 	m.log.Infof("Completed deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)

@@ -8,7 +8,9 @@
 // a Spawner, a Child, a User, a Memory, an answer function or the log. A
 // function that takes it re-checks what it found before. Each log line is
 // written before the message that follows from it is sent: that alone gives
-// the lines their order.
+// the lines their order. What the lock has decided is sent without it, and
+// meanwhile another call may end the flow that the message names: the flow is
+// pinned, so that its id is not another's yet when the message comes.
 package irm
 
 import (

@@ -619,3 +619,106 @@ func TestGivesUpBeforeTheIPCPKnows(t *testing.T) {
 		n.empty()
 	}
 }
+
+// heldControl and heldUser call before ahead of a message about a flow, as if
+// who sends it stopped there.
+type heldControl struct {
+	ipcp.Control
+	before func(call string, id core.FlowID)
+}
+
+func (c heldControl) FlowAllocResp(r ipcp.AllocResponse, done func(error)) {
+	c.before("response", r.Flow)
+	c.Control.FlowAllocResp(r, done)
+}
+
+func (c heldControl) FlowDealloc(id core.FlowID, done func(error)) {
+	c.before("dealloc", id)
+	c.Control.FlowDealloc(id, done)
+}
+
+type heldUser struct {
+	*proc
+	before func(call string, id core.FlowID)
+}
+
+func (u heldUser) FlowDown(id core.FlowID, code core.Errno) {
+	u.before("down", id)
+	u.proc.FlowDown(id, code)
+}
+
+// While a message about a flow is on its way to the socket the flow ends, and
+// its id becomes free: no other flow may have that id when the message comes.
+func TestIDWaitsForItsLastMessage(t *testing.T) {
+	for call, ends := range map[string]func(n *node, client *proc){
+		"response": func(n *node, client *proc) { // as its timer would
+			n.m.mu.Lock()
+			a := n.m.allocs[n.m.reg.Flow(0)]
+			n.m.mu.Unlock()
+			a.cancel()
+		},
+		"dealloc": func(n *node, _ *proc) { // the layer ends it too
+			if err := n.m.ProviderDealloc(n.m.reg.IPCP("local-ipcp"), 0); err != nil {
+				t.Error(err)
+			}
+		},
+		"down": func(_ *node, client *proc) {
+			if err := client.dealloc(0); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(call, func(t *testing.T) {
+			n, server, client := served(t, 8)
+			i := n.m.reg.IPCP("local-ipcp")
+			held := false
+			before := func(now string, id core.FlowID) {
+				if held || now != call {
+					return
+				}
+				held = true
+				ends(n, client)
+				n.m.mu.Lock()
+				defer n.m.mu.Unlock()
+				for range 3 {
+					f := n.m.reg.NewFlow(client.Process, i, "s", core.QoSRaw)
+					defer n.m.reg.RemoveFlow(f)
+					if f.ID == id {
+						t.Errorf("flow %d is another's before the %s of the last one", id, call)
+					}
+				}
+			}
+			i.Control = heldControl{i.Control, before}
+			client.User = heldUser{client, before}
+			switch call {
+			case "response": // not within the IPCP's own call
+				if err := errors.Join(n.m.BindProcess(admin, server.PID, "s"), n.m.Unlisten(server.Process, 1)); err != nil {
+					t.Fatal(err)
+				}
+				client.alloc("s")
+				server.listen("s", 8)
+			default:
+				client.mustAlloc("s")
+			}
+			switch call {
+			case "dealloc":
+				_ = client.dealloc(0)
+			case "down":
+				if err := n.m.ProviderDealloc(i, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !held {
+				t.Fatalf("there was no %s", call)
+			}
+			n.m.Gone(client.Process)
+			n.m.Gone(server.Process)
+			n.empty()
+			n.m.mu.Lock()
+			defer n.m.mu.Unlock()
+			if f := n.m.reg.NewFlow(nil, i, "s", core.QoSRaw); f.ID != 0 {
+				t.Errorf("the next flow is %d: an id is lost", f.ID)
+			}
+		})
+	}
+}

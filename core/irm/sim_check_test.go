@@ -113,6 +113,7 @@ func (w *sim) checkQuiet() {
 	w.checkFlows()
 	w.checkProcs()
 	w.checkIPCPs()
+	clear(w.model.recent)
 }
 
 // checkFlows checks that somebody holds each end, or waits for it.

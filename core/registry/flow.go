@@ -64,6 +64,7 @@ type Flow struct {
 
 	r     *Registry
 	state FlowState
+	pins  int
 }
 
 // State returns the state.
@@ -114,8 +115,8 @@ func (r *Registry) Flow(id core.FlowID) *Flow { return r.flows[id] }
 // Flows returns all ends, by id.
 func (r *Registry) Flows() []*Flow { return sortedFlows(r.flows) }
 
-// RemoveFlow ends f, whatever its state, and frees its id. The caller closes
-// f.End. A flow that is removed already is left alone.
+// RemoveFlow ends f, whatever its state, and frees its id unless that is
+// pinned. The caller closes f.End. A flow that is removed already is left alone.
 func (r *Registry) RemoveFlow(f *Flow) {
 	if f.state == Deallocated {
 		return
@@ -133,6 +134,19 @@ func (r *Registry) RemoveFlow(f *Flow) {
 		f.Peer.Peer = nil
 		f.Peer = nil
 	}
-	r.ids.Release(int(f.ID))
+	if f.pins == 0 {
+		r.ids.Release(int(f.ID))
+	}
 	r.flowChanged("flow.deallocated", f)
+}
+
+// Pin keeps the id of f, though f be removed, from being another's until as
+// many calls of Unpin: for who is about to send a message that names it.
+func (r *Registry) Pin(f *Flow) { f.pins++ }
+
+// Unpin undoes a Pin.
+func (r *Registry) Unpin(f *Flow) {
+	if f.pins--; f.pins == 0 && f.state == Deallocated {
+		r.ids.Release(int(f.ID))
+	}
 }
