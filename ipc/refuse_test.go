@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"o7s/core"
 	"o7s/core/hash"
 	"o7s/ipc"
@@ -227,6 +229,60 @@ func TestDialLimit(t *testing.T) {
 		p.stop()
 		w.empty(t)
 	})
+}
+
+// More flows than the IRMd may have descriptors are given all the same, and it
+// can still be reached: it counts what passes in some of them only.
+func TestIRMdWithFewDescriptors(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		const descriptors = 80
+		w.register(t, "few")
+		l := w.listen(t, "few")
+		must(t, unix.Prlimit(w.pid(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: descriptors, Max: descriptors}, nil))
+		counted := func() (n int) {
+			c, err := client(wait(t), w.dir)
+			must(t, err)
+			defer c.Close()
+			rows, err := c.Flows(wait(t))
+			must(t, err)
+			for _, f := range rows {
+				if f.Counted {
+					n++
+				}
+			}
+			return n
+		}
+		var conns []*ipc.Conn
+		for range 2 * descriptors {
+			conns = append(conns, w.dial(t, "few"), accept(t, l))
+		}
+		// The two ends of a flow have one memory; two, where the layer carries.
+		if n := counted(); n < descriptors/4 || n > descriptors {
+			t.Errorf("with %d descriptors, what passes is counted at %d ends of %d", descriptors, n, len(conns))
+		}
+		must(t, pass(conns[len(conns)-2], conns[len(conns)-1]))
+		for _, c := range conns {
+			must(t, c.Close())
+		}
+		a, b := w.dial(t, "few"), accept(t, l)
+		if n := counted(); n != 2 {
+			t.Errorf("when they have ended, what passes is counted at %d ends of 2", n)
+		}
+		must(t, pass(a, b))
+	})
+}
+
+// pass sends a packet from a to b.
+func pass(a, b *ipc.Conn) error {
+	p := make([]byte, 10)
+	if err := a.WritePacket([]byte("hello")); err != nil {
+		return err
+	}
+	n, err := b.ReadPacket(p)
+	if err == nil && string(p[:n]) != "hello" {
+		err = fmt.Errorf("read %q", p[:n])
+	}
+	return err
 }
 
 // limitRole dials until there are no descriptors left, gives back what it has

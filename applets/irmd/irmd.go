@@ -131,7 +131,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus()}
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
-		Log: log, Types: types, Memory: memory{},
+		Log: log, Types: types, Memory: new(memory),
 		Spawner: spawn, Starter: newStarter(dir),
 		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})

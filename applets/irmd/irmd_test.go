@@ -135,7 +135,7 @@ func TestRingsShrinkAsFlowsGrow(t *testing.T) {
 }
 
 func TestMemoryIsClosedWithItsSecondEnd(t *testing.T) {
-	a, b, err := memory{}.NewFlow(0)
+	a, b, err := new(memory).NewFlow(0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,9 @@ import (
 )
 
 // memory makes the memory of flows. It is irm.Memory.
-type memory struct{}
+type memory struct {
+	kept atomic.Int32 // memories whose descriptors stay here, for the meters
+}
 
 // ringBudget is about what the rings of a process may take together, were all
 // of them full, before those of its next flows are made smaller. Below
@@ -29,26 +31,45 @@ func ringSize(held int) int {
 	return size
 }
 
+// counts reports whether the IRMd may keep one descriptor more to count what
+// passes in a flow. Half of those that it may have are for that: a flow that
+// nobody counts is better than no flow, or a process that it cannot hear.
+func (m *memory) counts() bool {
+	var lim unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
+	if n := m.kept.Add(1); err == nil && uint64(n) <= lim.Cur/2 {
+		return true
+	}
+	m.kept.Add(-1)
+	return false
+}
+
 // end is one end of a flow's memory on its way to a process: the memory, which
 // the other end and the meters share until all are closed, and one end of the
 // bell.
 type end struct {
-	kit  *flow.Kit
+	*shared
 	side int
-	open *atomic.Int32 // ends and meters of kit
+}
+
+type shared struct {
+	kit  *flow.Kit
+	m    *memory
+	open atomic.Int32 // ends and meters of kit
+	kept bool         // counted in m.kept
 }
 
 var _ registry.Metered = (*end)(nil)
 
 // NewFlow implements irm.Memory.
-func (memory) NewFlow(held int) (a, b registry.End, err error) {
+func (m *memory) NewFlow(held int) (a, b registry.End, err error) {
 	kit, err := flow.NewKit(ringSize(held))
 	if err != nil {
 		return nil, nil, err
 	}
-	open := new(atomic.Int32)
-	open.Store(2)
-	return &end{kit, 0, open}, &end{kit, 1, open}, nil
+	s := &shared{kit: kit, m: m, kept: m.counts()}
+	s.open.Store(2)
+	return &end{s, 0}, &end{s, 1}, nil
 }
 
 // Close implements registry.End.
@@ -58,15 +79,23 @@ func (e *end) Close() error {
 	return nil
 }
 
-func (e *end) release() {
-	if e.open.Add(-1) == 0 {
-		unix.Close(e.kit.Mem)
+func (s *shared) release() {
+	if s.open.Add(-1) > 0 {
+		return
+	}
+	unix.Close(s.kit.Mem)
+	if s.kept {
+		s.m.kept.Add(-1)
 	}
 }
 
 // Meter implements registry.Metered. It keeps the descriptor of the memory,
-// one for a flow, which the ends would else have closed, and maps nothing.
+// one for a flow, which the ends would else have closed, and maps nothing. It is
+// nil where there are too few descriptors for that.
 func (e *end) Meter() registry.Meter {
+	if !e.kept {
+		return nil
+	}
 	e.open.Add(1)
 	return flowMeter{e}
 }

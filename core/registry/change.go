@@ -47,7 +47,7 @@ type Meter interface {
 // the other end not read yet; what it has read and what waits for it.
 type Count struct{ Sent, Unread, Read, Waiting uint64 }
 
-// Metered is an End that knows a Meter for its side of the memory.
+// Metered is an End that knows a Meter for its side of the memory, or nil.
 type Metered interface{ Meter() Meter }
 
 // Watch remembers how to count what passes at f's end e of the memory.
