@@ -212,12 +212,13 @@ func (s *Set) Next() (any, bool) {
 // ctx is done.
 func (s *Set) Wait(ctx context.Context) (any, error) {
 	for {
-		last := s.last()
+		// Before Next, which asks the peer to ring: that costs each side more
+		// than all else of a packet.
+		if e := s.last(); e != nil {
+			e.spin()
+		}
 		if v, ok := s.Next(); ok {
 			return v, nil
-		}
-		if last != nil && last.spin() {
-			continue
 		}
 		select {
 		case <-s.ready:
@@ -229,12 +230,14 @@ func (s *Set) Wait(ctx context.Context) (any, error) {
 	}
 }
 
-// last returns the end that was given out last: who is busy with one flow
-// need not sleep between its packets.
+// last returns the end that was given out last, where no other is known to have
+// something: who is busy with one flow need not sleep between its packets.
 func (s *Set) last() *End {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.out) == 0 || s.out[len(s.out)-1].state != given {
+	s.stirMu.Lock()
+	defer s.stirMu.Unlock()
+	if len(s.out) == 0 || s.out[len(s.out)-1].state != given || len(s.queue) > 0 || len(s.stirred) > 0 {
 		return nil
 	}
 	return s.out[len(s.out)-1].end
@@ -315,34 +318,46 @@ func (m *member) stir() {
 	m.set.tell()
 }
 
-// watch asks the peer to ring when there is something to read. It reports
-// true where there is something already, or an end of it.
+// watch asks the peer to ring when there is something to read. Where there is
+// something already, or an end of it, it asks for nothing and reports true.
 func (e *End) watch() bool {
 	if !e.r.enter() {
 		return false // somebody reads it, against the rules, and waits
 	}
 	defer e.r.mu.Unlock()
-	if e.r.att.Load()&attClosed != 0 {
+	if e.more() {
 		return true
 	}
 	if e.r.ring.Publish() { // or the peer's writer waits for room that is there
 		e.ring()
 	}
-	return e.lookRead()
+	if !e.lookRead() {
+		return false
+	}
+	e.r.ring.Awake()
+	return true
+}
+
+// more reports whether there is something to read, or an end of it.
+func (e *End) more() bool {
+	// The memory of a closed end may be gone.
+	return e.r.att.Load()&attEnd != 0 || !e.r.ring.Empty() || e.r.ring.Ended()
 }
 
 // spin waits for a packet for as long as it pays.
-func (e *End) spin() bool {
+func (e *End) spin() {
 	if !e.r.enter() {
-		return false
+		return
 	}
 	defer e.r.mu.Unlock()
-	if e.r.att.Load()&attEnd != 0 {
-		return false
+	if e.more() {
+		return
+	}
+	if e.r.ring.Publish() { // it may be room that the peer waits for
+		e.ring()
 	}
 	word, old := e.r.ring.Watch()
-	_, ok := e.r.spin.wait(word, old, e.r.ring.Who() == process)
-	return ok
+	e.r.spin.wait(word, old, e.r.ring.Who() == process)
 }
 
 // rung takes note of what the bell says.

@@ -100,6 +100,28 @@ func TestSetGivesAgainWhatWasNotRead(t *testing.T) {
 	}
 }
 
+// While a member is given out its peer need not ring, which costs more than all
+// else of a packet.
+func TestSetWantsNoRingOfWhatItGives(t *testing.T) {
+	s, in, peers := setOf(t, 1)
+	p := make([]byte, 16)
+	for range 3 {
+		peers[0].WritePacket([]byte("x"))
+		peers[0].WritePacket([]byte("y"))
+		for range 2 {
+			waitSet(t, s)
+			if peers[0].w.ring.Publish() {
+				t.Error("a packet more would ring")
+			}
+			in[0].ReadPacket(p)
+		}
+		if _, ok := s.Next(); ok || !peers[0].w.ring.Publish() {
+			t.Error("nobody rings when there is nothing to read")
+		}
+		in[0].r.ring.Sleep() // as it was: Publish has heeded it
+	}
+}
+
 func TestSetTellsOfEnds(t *testing.T) {
 	p := make([]byte, 16)
 	tests := []struct {

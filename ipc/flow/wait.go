@@ -101,7 +101,7 @@ func (e *End) pollRead(fd uintptr) bool {
 
 func (e *End) lookRead() bool {
 	e.r.ring.Sleep()
-	return !e.r.ring.Empty() || e.r.ring.Ended() || e.r.att.Load()&attEnd != 0
+	return e.more()
 }
 
 // pollWrite is pollRead for the writer.
