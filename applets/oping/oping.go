@@ -38,6 +38,11 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 }
 
 func (n network) serve(ctx context.Context, env *applets.Env, cfg *config) error {
+	set, err := n.NewSet()
+	if err != nil {
+		return fmt.Errorf("start the ping server: %w", measure.Cause(err))
+	}
+	defer set.Close()
 	l, err := n.Listen(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -45,12 +50,9 @@ func (n network) serve(ctx context.Context, env *applets.Env, cfg *config) error
 		}
 		return fmt.Errorf("start the ping server: %w", measure.Cause(err))
 	}
-	s := &server{
-		idle:  cfg.idle,
-		quiet: cfg.quiet,
-		out:   measure.NewLines(env.Stdout, ""),
-		errs:  measure.NewLines(env.Stderr, env.Name+": "),
-	}
+	s := newServer(cfg, set)
+	s.out = measure.NewLines(env.Stdout, "")
+	s.errs = measure.NewLines(env.Stderr, env.Name+": ")
 	return s.serve(ctx, l)
 }
 

@@ -35,6 +35,7 @@ func noNetwork(t *testing.T) network {
 			return nil, core.ErrIRMd
 		},
 		Listen: func(context.Context) (measure.Listener, error) { t.Error("listen"); return nil, core.ErrIRMd },
+		NewSet: flowtest.NewSet,
 	}
 }
 

@@ -14,16 +14,18 @@ import (
 	"o7s/core"
 )
 
-// startServer runs s in the bubble of t and returns its listener, its streams
-// and a function that stops it, waits and returns its error.
-func startServer(t *testing.T, s *server) (l *flowtest.Listener, out, errs *flowtest.WholeLines, stop func() error) {
+// startServer runs a server in the bubble of t and returns its listener, its
+// streams and a function that stops it, waits and returns its error.
+func startServer(t *testing.T, cfg config) (l *flowtest.Listener, out, errs *flowtest.WholeLines, stop func() error) {
 	t.Helper()
 	out, errs = &flowtest.WholeLines{T: t}, &flowtest.WholeLines{T: t}
+	if cfg.idle == 0 {
+		cfg.idle = 10 * time.Second
+	}
+	set, _ := flowtest.NewSet()
+	s := newServer(&cfg, set)
 	s.out = measure.NewLines(out, "")
 	s.errs = measure.NewLines(errs, "oping: ")
-	if s.idle == 0 {
-		s.idle = 10 * time.Second
-	}
 	l = flowtest.NewListener()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -43,7 +45,7 @@ func newPing(size int) []byte {
 
 func TestServerTutorial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, out, errs, stop := startServer(t, &server{})
+		l, out, errs, stop := startServer(t, config{})
 		synctest.Wait()
 		if got := out.String(); got != "Ouroboros ping server started.\n" {
 			t.Errorf("stdout before the first flow: %q", got)
@@ -99,7 +101,7 @@ func TestServerIdle(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l, out, errs, stop := startServer(t, &server{idle: 3 * time.Second, quiet: true})
+				l, out, errs, stop := startServer(t, config{idle: 3 * time.Second, quiet: true})
 				f := flowtest.NewFlow(70)
 				l.Flows <- f
 				for range 4 { // the deadline moves on with every packet
@@ -130,7 +132,7 @@ func TestServerIdle(t *testing.T) {
 
 func TestServerAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, out, _, stop := startServer(t, &server{})
+		l, out, _, stop := startServer(t, config{})
 		f := flowtest.NewFlow(64)
 		var answers [][]byte
 		f.OnWrite = func(p []byte) error { answers = append(answers, p); return nil }
@@ -166,7 +168,7 @@ Received 65535 bytes on fd 64.
 func TestServerPeerDoesNotRead(t *testing.T) {
 	for _, reads := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			l, out, _, stop := startServer(t, &server{quiet: true})
+			l, out, _, stop := startServer(t, config{quiet: true})
 			f := flowtest.NewFlow(64)
 			l.Flows <- f
 			time.Sleep(5 * time.Second) // the first deadline is not the last
@@ -185,10 +187,60 @@ func TestServerPeerDoesNotRead(t *testing.T) {
 	}
 }
 
+// Neither a flow whose peer does not read, nor one that takes long to close,
+// nor one that sends all the time keeps another waiting.
+func TestServerFlowsDoNotWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, out, _, stop := startServer(t, config{idle: 3 * time.Second, quiet: true})
+		slow, full, busy, good := flowtest.NewFlow(64), flowtest.NewFlow(65), flowtest.NewFlow(66), flowtest.NewFlow(67)
+		irmd := make(chan struct{})
+		slow.OnClose = func() { <-irmd }
+		full.SetFull(true)
+		echoes, more := 0, true
+		busy.OnWrite = func(p []byte) error {
+			if more {
+				p[3] = 0 // the answer, as a request
+				busy.Deliver(p)
+			}
+			return nil
+		}
+		good.OnWrite = func([]byte) error { echoes++; more = echoes < 20; return nil }
+		for _, f := range []*flowtest.Flow{slow, full, good} {
+			l.Flows <- f
+		}
+		full.Deliver(newPing(64))
+		for range 10 {
+			time.Sleep(500 * time.Millisecond)
+			good.Deliver(newPing(64))
+			synctest.Wait()
+		}
+		if !full.IsClosed() || !slow.IsClosed() || echoes != 10 {
+			t.Errorf("%d answers, want 10; closed: %v, %v; stdout:\n%s", echoes, full.IsClosed(), slow.IsClosed(), out)
+		}
+		for range 10 {
+			good.Deliver(newPing(64))
+		}
+		l.Flows <- busy
+		busy.Deliver(newPing(64)) // which ends only when good has had its turns
+		synctest.Wait()
+		if echoes != 20 || good.IsClosed() {
+			t.Errorf("%d answers, want 20; closed: %v", echoes, good.IsClosed())
+		}
+		close(irmd)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		const want = "New flow 67.\nFlow 64 timed out.\nFlow 65 timed out.\nNew flow 66.\n"
+		if !strings.HasSuffix(out.String(), want) {
+			t.Errorf("stdout:\n%s\nwant at its end:\n%s", out, want)
+		}
+	})
+}
+
 // Neither a flow that breaks nor an IRMd that is away ends the server.
 func TestServerGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, out, errs, stop := startServer(t, &server{})
+		l, out, errs, stop := startServer(t, config{})
 		broken, good := flowtest.NewFlow(64), flowtest.NewFlow(65)
 		broken.Fail(errors.New("it broke"))
 		l.Flows <- broken
@@ -217,7 +269,7 @@ func TestServerGoesOn(t *testing.T) {
 // The server ends with an error when its listener does, and closes its flows.
 func TestServerListenerFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, _, _, stop := startServer(t, &server{})
+		l, _, _, stop := startServer(t, config{})
 		f := flowtest.NewFlow(64)
 		l.Flows <- f
 		l.Errs <- core.ErrPermission
@@ -239,7 +291,7 @@ func TestServerListenerFails(t *testing.T) {
 // A stop ends what waits in a write, too.
 func TestServerStopsInWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, _, _, stop := startServer(t, &server{quiet: true})
+		l, _, _, stop := startServer(t, config{quiet: true})
 		f := flowtest.NewFlow(64)
 		f.SetFull(true)
 		l.Flows <- f
@@ -255,7 +307,7 @@ func TestServerStopsInWrite(t *testing.T) {
 // A client of operf is told what it has found.
 func TestServerRefusesATest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, out, _, stop := startServer(t, &server{})
+		l, out, _, stop := startServer(t, config{})
 		c, s := flowtest.Pipe(64, 65)
 		l.Flows <- s
 		c.WritePacket(measure.Control(measure.Hello, 0, struct{}{}))

@@ -17,6 +17,7 @@ type Flow interface {
 	ReadPacket(p []byte) (int, error)
 	TryReadPacket(p []byte) (int, error) // 0, nil: nothing now
 	WritePacket(p []byte) error
+	TryWritePacket(p []byte) error // core.ErrLimit: no room now
 	ReadBatch(bufs [][]byte, sizes []int) (int, error)
 	WriteBatch(packets [][]byte) (int, error)
 	SetDeadline(t time.Time) error
@@ -31,14 +32,23 @@ type Listener interface {
 	Close() error
 }
 
+// FlowSet is what a server of many flows needs of an ipc.FlowSet.
+type FlowSet interface {
+	Add(f Flow) error
+	Remove(f Flow)
+	Wait(ctx context.Context) (Flow, error)
+	Close() error
+}
+
 // Network is what a tool needs of package ipc; tests have one of their own.
 type Network struct {
 	Dial   func(ctx context.Context, name string, qos core.QoS) (Flow, error)
 	Listen func(ctx context.Context) (Listener, error) // for the names bound to the process
+	NewSet func() (FlowSet, error)                     // of the flows that Listen's Listener accepts
 }
 
 // IPC returns the Network that is package ipc.
-func IPC() Network { return Network{dial, listen} }
+func IPC() Network { return Network{dial, listen, newSet} }
 
 func dial(ctx context.Context, name string, qos core.QoS) (Flow, error) {
 	c, err := ipc.Dial(ctx, name, ipc.WithQoS(qos))
@@ -61,6 +71,31 @@ type ipcListener struct{ *ipc.Listener }
 // AcceptFlow implements Listener.
 func (l ipcListener) AcceptFlow() (Flow, error) {
 	c, err := l.Listener.AcceptFlow()
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newSet() (FlowSet, error) {
+	s, err := ipc.NewFlowSet()
+	if err != nil {
+		return nil, err
+	}
+	return ipcSet{s}, nil
+}
+
+type ipcSet struct{ *ipc.FlowSet }
+
+// Add implements FlowSet.
+func (s ipcSet) Add(f Flow) error { return s.FlowSet.Add(f.(*ipc.Conn)) }
+
+// Remove implements FlowSet.
+func (s ipcSet) Remove(f Flow) { s.FlowSet.Remove(f.(*ipc.Conn)) }
+
+// Wait implements FlowSet.
+func (s ipcSet) Wait(ctx context.Context) (Flow, error) {
+	c, err := s.FlowSet.Wait(ctx)
 	if err != nil {
 		return nil, err
 	}

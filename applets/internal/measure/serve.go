@@ -8,15 +8,25 @@ import (
 	"sync"
 )
 
-// Serve accepts flows from l and runs handle for each, on a goroutine of its
-// own, until ctx is done, which is no error, or l fails for good. handle must
-// Close its flow and end with its ctx, which is done no later than ctx. That an IRMd has gone is told
-// errs, once each time, and waited for. When Serve returns, l is closed and
-// nothing of it runs.
+// Serve accepts flows from l, as Accept does, and runs handle for each, on a
+// goroutine of its own. handle must Close its flow and end with its ctx, which
+// is done no later than ctx. When Serve returns, l is closed and nothing of it
+// runs.
 func Serve(ctx context.Context, l Listener, errs *Lines, handle func(context.Context, Flow)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var flows sync.WaitGroup
 	defer flows.Wait()
+	defer cancel()
+	return Accept(ctx, l, errs, func(f Flow) {
+		flows.Go(func() { handle(ctx, f) })
+	})
+}
+
+// Accept hands the flows that l accepts to take, which does not wait, until ctx
+// is done, which is no error, or l fails for good. That an IRMd has gone is told
+// errs, once each time, and waited for. When Accept returns, l is closed.
+func Accept(ctx context.Context, l Listener, errs *Lines, take func(Flow)) error {
+	ctx, cancel := context.WithCancel(ctx)
 	stop := OnDone(ctx, func() { l.Close() })
 	defer stop()
 	defer cancel()
@@ -26,7 +36,7 @@ func Serve(ctx context.Context, l Listener, errs *Lines, handle func(context.Con
 		switch {
 		case err == nil:
 			down = false
-			flows.Go(func() { handle(ctx, f) })
+			take(f)
 		case ctx.Err() != nil:
 			return nil
 		case temporary(err):

@@ -4,9 +4,11 @@ package flowtest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 type Flow struct {
 	fd      int
 	OnWrite func(p []byte) error // owns p; nil: p is lost
+	OnClose func()               // called by Close, which waits for it; nil: nothing
 
 	mu       sync.Mutex // guards the fields below
 	changed  sync.Cond
@@ -31,6 +34,7 @@ type Flow struct {
 	closed   bool
 	closings int
 	peer     *Flow // nil: none
+	set      *Set  // nil: none
 }
 
 var _ measure.Flow = (*Flow)(nil)
@@ -48,6 +52,9 @@ func (f *Flow) change(set func()) {
 	defer f.mu.Unlock()
 	set()
 	f.changed.Broadcast()
+	if f.set != nil {
+		f.set.tell()
+	}
 }
 
 // Deliver puts p where ReadPacket finds it.
@@ -111,6 +118,17 @@ func (f *Flow) WritePacket(p []byte) error {
 	return f.OnWrite(bytes.Clone(p))
 }
 
+// TryWritePacket implements measure.Flow.
+func (f *Flow) TryWritePacket(p []byte) error {
+	f.mu.Lock()
+	full := f.full && f.end == nil && !f.closed
+	f.mu.Unlock()
+	if full {
+		return core.ErrLimit
+	}
+	return f.WritePacket(p)
+}
+
 // room waits until f takes a packet.
 func (f *Flow) room() error {
 	f.mu.Lock()
@@ -154,6 +172,9 @@ func (f *Flow) setDeadline(which *time.Time, t time.Time) error {
 // Close implements measure.Flow.
 func (f *Flow) Close() error {
 	f.change(func() { f.closed = true; f.closings++ })
+	if f.OnClose != nil {
+		f.OnClose()
+	}
 	if f.peer != nil {
 		f.peer.Fail(io.EOF)
 	}
@@ -203,6 +224,89 @@ func Pipe(a, b int) (*Flow, *Flow) {
 	y.OnWrite = func(p []byte) error { x.Deliver(p); return nil }
 	return x, y
 }
+
+// Set is a measure.FlowSet of Flows.
+type Set struct {
+	news chan struct{} // holds one where Wait is to look again
+
+	mu      sync.Mutex // guards members; comes before a Flow's
+	members []*Flow    // the next to be looked at first
+}
+
+var _ measure.FlowSet = (*Set)(nil)
+
+// NewSet returns an empty Set. It has the type of a Network's.
+func NewSet() (measure.FlowSet, error) { return &Set{news: make(chan struct{}, 1)}, nil }
+
+// Add implements measure.FlowSet.
+func (s *Set) Add(f measure.Flow) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := f.(*Flow)
+	if slices.Contains(s.members, m) {
+		return core.ErrExists
+	}
+	if m.IsClosed() {
+		return core.ErrClosed
+	}
+	s.members = append(s.members, m)
+	m.change(func() { m.set = s })
+	return nil
+}
+
+// Remove implements measure.FlowSet.
+func (s *Set) Remove(f measure.Flow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := f.(*Flow)
+	s.members = slices.DeleteFunc(s.members, func(o *Flow) bool { return o == m })
+	m.change(func() { m.set = nil })
+}
+
+// Wait implements measure.FlowSet.
+func (s *Set) Wait(ctx context.Context) (measure.Flow, error) {
+	for {
+		if f := s.next(); f != nil {
+			return f, nil
+		}
+		select {
+		case <-s.news:
+		case <-ctx.Done():
+			return nil, core.ContextError(ctx.Err())
+		}
+	}
+}
+
+// next returns a member with something to read and puts it behind the others.
+func (s *Set) next() *Flow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = slices.DeleteFunc(s.members, (*Flow).IsClosed) // as an ipc.FlowSet does
+	i := slices.IndexFunc(s.members, (*Flow).readable)
+	if i < 0 {
+		return nil
+	}
+	f := s.members[i]
+	s.members = append(slices.Delete(s.members, i, i+1), f)
+	return f
+}
+
+// readable reports whether there is a packet or an end to read.
+func (f *Flow) readable() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.in) > 0 || f.end != nil
+}
+
+func (s *Set) tell() {
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// Close implements measure.FlowSet.
+func (s *Set) Close() error { return nil }
 
 // Listener gives out the flows and errors that are sent to it.
 type Listener struct {
