@@ -37,7 +37,7 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 		}
 		return action(c)
 	}
-	return app.RunContext(ctx, append([]string{env.Name}, env.Args...))
+	return app.RunContext(ctx, append([]string{env.Name}, spread(app.Flags, env.Args)...))
 }
 
 // LogFlags returns the flags of an applet that logs.
