@@ -44,7 +44,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 var said = make(chan string, 10)
 
 func runRole(role func(context.Context, []string) error) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*patience) // whatever happens to the test
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
 		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
@@ -109,6 +109,9 @@ func clientRole(ctx context.Context, args []string) error {
 	return nil
 }
 
+// dialStride is how many flows dialRole has between two words.
+const dialStride = 250
+
 // dialRole dials its name so often and closes each flow.
 func dialRole(ctx context.Context, args []string) error {
 	n, err := strconv.Atoi(args[1])
@@ -119,12 +122,17 @@ func dialRole(ctx context.Context, args []string) error {
 	if len(args) > 2 { // wait for the word
 		<-said
 	}
-	for range n {
+	for i := range n {
 		c, err := ipc.Dial(ctx, args[0])
 		if err != nil {
-			return err
+			return fmt.Errorf("flow %d: %w", i, err)
 		}
-		c.Close()
+		if err := c.Close(); err != nil {
+			return fmt.Errorf("close flow %d: %w", i, err)
+		}
+		if (i+1)%dialStride == 0 {
+			fmt.Println("so far", i+1)
+		}
 	}
 	fmt.Println("done")
 	return nil
