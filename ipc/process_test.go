@@ -36,10 +36,11 @@ type process struct {
 	done chan struct{} // closed when it has ended
 	gone chan struct{} // closed when its children have, too
 
-	mu    sync.Mutex // guards the fields below
-	lines []string
-	more  chan struct{} // closed, and made anew, with each line
-	err   error         // of Wait
+	mu     sync.Mutex // guards the fields below
+	lines  []string
+	more   chan struct{} // closed, and made anew, with each line
+	err    error         // of Wait
+	dumped bool          // it was told to quit, with its goroutines
 }
 
 func start(name, dir string, attr *syscall.SysProcAttr, args ...string) (*process, error) {
@@ -169,9 +170,9 @@ func (p *process) stop() error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	killed := false
+	killed := p.dumped
 	if e, ok := errors.AsType[*exec.ExitError](p.err); ok {
-		killed = e.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+		killed = killed || e.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 	}
 	if p.err != nil && !killed {
 		return fmt.Errorf("%s: %w", p.name, p.err)

@@ -38,6 +38,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-flows":       flowsRole,
 	"test-idle-server": idleServerRole,
 	"test-idle-client": idleClientRole,
+	"test-work":        workRole,
 }
 
 // said is what the test says to a process, line by line.
