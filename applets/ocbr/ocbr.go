@@ -5,7 +5,6 @@ package ocbr
 
 import (
 	"context"
-	"fmt"
 
 	"o7s/applets"
 	"o7s/applets/internal/measure"
@@ -35,9 +34,9 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 	if cfg.listen {
 		return n.serve(ctx, cfg, out, errs)
 	}
-	f, err := n.Dial(ctx, cfg.name, cfg.qos)
+	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos)
 	if err != nil {
-		return fmt.Errorf("allocate a flow to %s: %w", cfg.name, measure.Cause(err))
+		return err
 	}
 	// What a Close can say matters to nobody any more: the flow ends, at the
 	// latest, with this process.
@@ -46,12 +45,9 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 }
 
 func (n network) serve(ctx context.Context, cfg *config, out, errs *measure.Lines) error {
-	l, err := n.Listen(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before it had begun
-		}
-		return fmt.Errorf("start the ocbr server: %w", measure.Cause(err))
+	l, err := measure.Network(n).Start(ctx, "the ocbr server")
+	if l == nil {
+		return err
 	}
 	out.Printf("Server started, interval is %s s, timeout is %s s.\n", seconds(cfg.interval), seconds(cfg.timeout))
 	s := &server{cfg: cfg, out: out, errs: errs, seats: make(chan struct{}, maxFlows)}

@@ -75,9 +75,9 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 
 // ask sends the message and prints what comes back.
 func (n network) ask(ctx context.Context, out *measure.Lines) error {
-	f, err := n.Dial(ctx, serverName, core.QoSRaw)
+	f, err := measure.Network(n).Reach(ctx, serverName, core.QoSRaw)
 	if err != nil {
-		return fmt.Errorf("allocate a flow to %s: %w", serverName, measure.Cause(err))
+		return err
 	}
 	defer f.Close()
 	stop := measure.OnDone(ctx, func() { _ = f.SetDeadline(measure.LongAgo) })
@@ -114,12 +114,9 @@ func text(p []byte) string {
 }
 
 func (n network) serve(ctx context.Context, out, errs *measure.Lines) error {
-	l, err := n.Listen(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before it had begun
-		}
-		return fmt.Errorf("start the echo server: %w", measure.Cause(err))
+	l, err := measure.Network(n).Start(ctx, "the echo server")
+	if l == nil {
+		return err
 	}
 	out.Printf("Starting the server.\n")
 	return measure.Serve(ctx, l, errs, func(ctx context.Context, f measure.Flow) {

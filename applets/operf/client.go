@@ -84,9 +84,9 @@ func (c *client) connect(ctx context.Context, n network) (streams []*stream, err
 	p := c.cfg.plan
 	p.Test, p.Streams = rand.Text(), c.cfg.parallel
 	for range c.cfg.parallel {
-		f, err := n.Dial(ctx, c.cfg.name, c.cfg.qos)
+		f, err := measure.Network(n).Reach(ctx, c.cfg.name, c.cfg.qos)
 		if err != nil {
-			return streams, fmt.Errorf("allocate a flow to %s: %w", c.cfg.name, measure.Cause(err))
+			return streams, err
 		}
 		own := p
 		streams = append(streams, newStream(f, &own))

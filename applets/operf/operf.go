@@ -5,7 +5,6 @@ package operf
 
 import (
 	"context"
-	"fmt"
 
 	"o7s/applets"
 	"o7s/applets/internal/measure"
@@ -43,12 +42,9 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 }
 
 func (n network) serve(ctx context.Context, cfg *config, out *output) error {
-	l, err := n.Listen(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before it had begun
-		}
-		return fmt.Errorf("start the operf server: %w", measure.Cause(err))
+	l, err := measure.Network(n).Start(ctx, "the operf server")
+	if l == nil {
+		return err
 	}
 	s := &server{out: out, every: cfg.interval}
 	out.people("Ouroboros perf server started.\n")

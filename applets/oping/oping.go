@@ -43,12 +43,9 @@ func (n network) serve(ctx context.Context, env *applets.Env, cfg *config) error
 		return fmt.Errorf("start the ping server: %w", measure.Cause(err))
 	}
 	defer set.Close()
-	l, err := n.Listen(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before it had begun
-		}
-		return fmt.Errorf("start the ping server: %w", measure.Cause(err))
+	l, err := measure.Network(n).Start(ctx, "the ping server")
+	if l == nil {
+		return err
 	}
 	s := newServer(cfg, set)
 	s.out = measure.NewLines(env.Stdout, "")
@@ -57,9 +54,9 @@ func (n network) serve(ctx context.Context, env *applets.Env, cfg *config) error
 }
 
 func (n network) ping(ctx context.Context, env *applets.Env, cfg *config) error {
-	f, err := n.Dial(ctx, cfg.name, cfg.qos)
+	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos)
 	if err != nil {
-		return fmt.Errorf("allocate a flow to %s: %w", cfg.name, measure.Cause(err))
+		return err
 	}
 	// What a Close can say matters to nobody any more: the flow ends, at the
 	// latest, with this process.

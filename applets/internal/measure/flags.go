@@ -2,20 +2,70 @@ package measure
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"o7s/applets"
+	"o7s/core"
 )
+
+// The categories of flags that one side alone takes. One without a category is
+// for both.
+const (
+	ForClient = "Client"
+	ForServer = "Server"
+)
+
+// The flags of every tool with two sides. All values are strings to package
+// cli, so that an error in one is told in words of the tools' own.
+const (
+	listenFlag = "listen"
+	nameFlag   = "server-name"
+	qosFlag    = "qos"
+	sizeFlag   = "size"
+)
+
+// QoSNames is what --qos takes, for people.
+const QoSNames = "raw, raw_no_errors, best, video, voice or data"
+
+// ListenFlag returns the flag that makes a tool its server.
+func ListenFlag() cli.Flag {
+	return &cli.BoolFlag{Category: ForServer, Name: listenFlag, Aliases: []string{"l"}, Usage: "run as a server", DisableDefaultText: true}
+}
+
+// NameFlag returns the flag that makes a tool its client; usage says what that
+// does.
+func NameFlag(usage string, aliases ...string) cli.Flag {
+	return &cli.StringFlag{Category: ForClient, Name: nameFlag, Aliases: append([]string{"n"}, aliases...), Usage: usage}
+}
+
+// QoSFlag returns the flag for the QoS of a client's flows.
+func QoSFlag(usage string) cli.Flag {
+	return &cli.StringFlag{Category: ForClient, Name: qosFlag, Aliases: []string{"q"}, Value: "raw", DefaultText: "raw", Usage: usage}
+}
+
+// SizeFlag returns the flag for the size of a client's packets in bytes.
+func SizeFlag(value, usage string) cli.Flag {
+	return &cli.StringFlag{Category: ForClient, Name: sizeFlag, Aliases: []string{"s"}, Value: value, DefaultText: value, Usage: usage}
+}
+
+// FlagsHelp is the part of a help template that lists the flags.
+const FlagsHelp = `{{range .VisibleFlagCategories}}
+{{if .Name}}{{.Name}} options{{else}}Options{{end}}:
+{{range .Flags}}   {{.}}
+{{end}}{{end}}`
 
 // Warn tells the user that a value was not taken as it is.
 type Warn func(format string, args ...any)
 
-// Parse returns what env's arguments ask for: of flags, as newConfig reads
-// them, which tells its Warn where it takes another value than the one asked
-// for. It returns nil when that was help or the version, which it has printed.
-// Every error is a usage error.
+// Parse returns what env's arguments ask for: of flags, which are those of a
+// tool with two sides, as newConfig reads them, which tells its Warn where it
+// takes another value than the one asked for. Only flags of the side that
+// --listen, or its absence, means are set then. Parse returns nil when that was
+// help or the version, which it has printed. Every error is a usage error.
 func Parse[C any](ctx context.Context, env *applets.Env, summary, help string, flags []cli.Flag, newConfig func(*cli.Context, Warn) (*C, error)) (*C, error) {
 	var cfg *C
 	err := applets.CLI(ctx, env, &cli.App{
@@ -27,7 +77,10 @@ func Parse[C any](ctx context.Context, env *applets.Env, summary, help string, f
 			warn := func(format string, args ...any) {
 				fmt.Fprintf(env.Stderr, env.Name+": "+format+"\n", args...)
 			}
-			if cfg, err = newConfig(c, warn); err != nil {
+			if err = oneSide(c, flags); err == nil {
+				cfg, err = newConfig(c, warn)
+			}
+			if err != nil {
 				return fmt.Errorf("%w; \"%s --help\" tells how", err, env.Name)
 			}
 			return nil
@@ -37,4 +90,62 @@ func Parse[C any](ctx context.Context, env *applets.Env, summary, help string, f
 		return nil, applets.Usagef("%w", err)
 	}
 	return cfg, nil
+}
+
+// oneSide returns an error unless c is for a client or for a server, and has
+// flags of that side only.
+func oneSide(c *cli.Context, flags []cli.Flag) error {
+	listen := c.Bool(listenFlag)
+	if !listen && !c.IsSet(nameFlag) {
+		return errors.New("either --listen or --server-name NAME is needed")
+	}
+	for _, f := range flags {
+		name := f.Names()[0]
+		if !c.IsSet(name) {
+			continue
+		}
+		switch category := f.(cli.CategorizableFlag).GetCategory(); {
+		case listen && category == ForClient:
+			return fmt.Errorf("--%s is for the client: it does not go with --listen", name)
+		case !listen && category == ForServer:
+			return fmt.Errorf("--%s is for the server: it goes with --listen", name)
+		}
+	}
+	return nil
+}
+
+// ServerFlags returns the name that a client's flags ask for, and the QoS.
+func ServerFlags(c *cli.Context) (name string, qos core.QoS, err error) {
+	name = c.String(nameFlag)
+	if err := core.CheckName(name); err != nil {
+		return "", qos, fmt.Errorf("--%s: %w", nameFlag, err)
+	}
+	qos, ok := core.QoSByName(c.String(qosFlag))
+	if !ok {
+		return "", qos, fmt.Errorf("--%s: unknown QoS %q: it is %s", qosFlag, c.String(qosFlag), QoSNames)
+	}
+	return name, qos, nil
+}
+
+// SizeOf returns the size that c's flags ask for, moved to be within low and
+// high, which it tells warn.
+func SizeOf(c *cli.Context, warn Warn, low, high int) (int, error) {
+	s := c.String(sizeFlag)
+	size, clamped, err := ParseSize(s, low, high)
+	if err != nil {
+		return 0, fmt.Errorf("--%s: %w", sizeFlag, err)
+	}
+	if clamped {
+		warn("size %s is not within %d to %d bytes: it is %d now", s, low, high, size)
+	}
+	return size, nil
+}
+
+// TimeOf returns the time that flag of c asks for; a bare number is in bare.
+func TimeOf(c *cli.Context, flag string, bare time.Duration) (time.Duration, error) {
+	d, err := ParseTime(c.String(flag), bare)
+	if err != nil {
+		return 0, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return d, nil
 }

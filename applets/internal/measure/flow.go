@@ -3,6 +3,7 @@ package measure
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"time"
@@ -49,6 +50,28 @@ type Network struct {
 
 // IPC returns the Network that is package ipc.
 func IPC() Network { return Network{dial, listen, newSet} }
+
+// Reach is n.Dial with an error for people.
+func (n Network) Reach(ctx context.Context, name string, qos core.QoS) (Flow, error) {
+	f, err := n.Dial(ctx, name, qos)
+	if err != nil {
+		return nil, fmt.Errorf("allocate a flow to %s: %w", name, Cause(err))
+	}
+	return f, nil
+}
+
+// Start is n.Listen with an error for people: what is "the echo server". It
+// returns nil and no error where ctx was done before there was a Listener.
+func (n Network) Start(ctx context.Context, what string) (Listener, error) {
+	l, err := n.Listen(ctx)
+	switch {
+	case err == nil:
+		return l, nil
+	case ctx.Err() != nil:
+		return nil, nil
+	}
+	return nil, fmt.Errorf("start %s: %w", what, Cause(err))
+}
 
 func dial(ctx context.Context, name string, qos core.QoS) (Flow, error) {
 	c, err := ipc.Dial(ctx, name, ipc.WithQoS(qos))
