@@ -69,12 +69,10 @@ func (m *Manager) DestroyName(ctx context.Context, c Caller, name string) error 
 	}
 	m.mu.Unlock()
 	if !known {
-		return fmt.Errorf("%w %q: \"irm name list\" shows them", core.ErrName, name)
+		return errNoName(name)
 	}
-	for _, i := range with {
-		if err := m.unregister(ctx, i, name); err != nil {
-			return err
-		}
+	if err := m.unregisterAll(ctx, with, name); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	m.reg.DestroyName(name)
@@ -127,21 +125,46 @@ func (m *Manager) RegisterName(ctx context.Context, c Caller, name string, layer
 }
 
 func (m *Manager) register(ctx context.Context, i *registry.IPCP, name string) error {
+	return m.setKnown(ctx, i, name, true, i.Control.Register, i.Register, "Registered %s with IPCP %d as %v.")
+}
+
+func (m *Manager) unregister(ctx context.Context, i *registry.IPCP, name string) error {
+	return m.setKnown(ctx, i, name, false, i.Control.Unregister, i.Unregister, "Unregistered %s from IPCP %d as %v.")
+}
+
+// setKnown makes the IPCP i know name or not, unless that is so: it has control
+// tell the layer, then note tell the registry, and logs line.
+func (m *Manager) setKnown(ctx context.Context, i *registry.IPCP, name string, known bool,
+	control func(context.Context, core.Hash) error, note func(string), line string) error {
 	m.mu.Lock()
-	known := i.Knows(name)
+	was := i.Knows(name)
 	m.mu.Unlock()
-	if known {
+	if was == known {
 		return nil
 	}
 	h := i.Hash.Sum(name)
-	if err := i.Control.Register(ctx, h); err != nil {
+	if err := control(ctx, h); err != nil {
 		return fmt.Errorf("IPCP %q of layer %q: %w", i.Name, i.Layer, err)
 	}
 	m.mu.Lock()
-	i.Register(name)
+	note(name)
 	m.mu.Unlock()
-	m.log.Infof("Registered %s with IPCP %d as %v.", name, i.PID, h)
+	m.log.Infof(line, name, i.PID, h)
 	return nil
+}
+
+// unregisterAll makes each of with know name no more.
+func (m *Manager) unregisterAll(ctx context.Context, with []*registry.IPCP, name string) error {
+	for _, i := range with {
+		if err := m.unregister(ctx, i, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func errNoName(name string) error {
+	return fmt.Errorf("%w %q: \"irm name list\" shows them", core.ErrName, name)
 }
 
 // UnregisterName takes back what RegisterName did. Where name is not
@@ -163,32 +186,9 @@ func (m *Manager) UnregisterName(ctx context.Context, c Caller, name string, lay
 		return err
 	}
 	if !known {
-		return fmt.Errorf("%w %q: \"irm name list\" shows them", core.ErrName, name)
+		return errNoName(name)
 	}
-	for _, i := range with {
-		if err := m.unregister(ctx, i, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *Manager) unregister(ctx context.Context, i *registry.IPCP, name string) error {
-	m.mu.Lock()
-	known := i.Knows(name)
-	m.mu.Unlock()
-	if !known {
-		return nil
-	}
-	h := i.Hash.Sum(name)
-	if err := i.Control.Unregister(ctx, h); err != nil {
-		return fmt.Errorf("IPCP %q of layer %q: %w", i.Name, i.Layer, err)
-	}
-	m.mu.Lock()
-	i.Unregister(name)
-	m.mu.Unlock()
-	m.log.Infof("Unregistered %s from IPCP %d as %v.", name, i.PID, h)
-	return nil
+	return m.unregisterAll(ctx, with, name)
 }
 
 // matchLocked returns the members of layers that match one of the patterns.
