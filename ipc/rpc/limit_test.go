@@ -22,28 +22,11 @@ func childNoDescriptors() error {
 		return err
 	}
 	Handle(m, open, func(c *Call[Empty], _ *Empty) { _ = c.Reply(nil, null, null) })
-	ours, theirs, err := Pair()
-	if err != nil {
-		return err
-	}
-	fd, err := unix.FcntlInt(theirs.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	theirs.Close()
-	conn, err := Inherit(fd)
-	if err != nil {
-		return err
-	}
-	s, err := New(ours, Config{Mux: m})
+	s, c, err := ends(m)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	c, err := New(conn, Config{})
-	if err != nil {
-		return err
-	}
 	defer c.Close()
 	var t testing.T
 	ctx := background(&t)

@@ -89,6 +89,32 @@ func newLink(t testing.TB, conn *net.UnixConn, cfg Config) *Link {
 	return l
 }
 
+// ends returns the two ends of a link to a server of m, for a process of a test:
+// one end as Pair makes it, the other inherited. The caller closes both.
+func ends(m *Mux) (server, client *Link, err error) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer theirs.Close()
+	fd, err := unix.FcntlInt(theirs.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := Inherit(fd)
+	if err != nil {
+		return nil, nil, err
+	}
+	if server, err = New(ours, Config{Mux: m}); err != nil {
+		return nil, nil, err
+	}
+	if client, err = New(conn, Config{}); err != nil {
+		server.Close()
+		return nil, nil, err
+	}
+	return server, client, nil
+}
+
 func links(t testing.TB, server, client Config) (s, c *Link) {
 	t.Helper()
 	a, b := socketpair(t)
