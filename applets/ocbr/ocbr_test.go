@@ -156,6 +156,29 @@ func TestSpin(t *testing.T) {
 	}
 }
 
+// On a terminal the rate and the time left are shown while it sends, and erased;
+// elsewhere nothing is.
+func TestProgress(t *testing.T) {
+	for kind, stderr := range flowtest.Streams(t) {
+		var stdout bytes.Buffer
+		synctest.Test(t, func(t *testing.T) {
+			n := network{Dial: func(context.Context, string, core.QoS) (measure.Flow, error) { return flowtest.NewFlow(64), nil }}
+			args := strings.Fields("-n x -r 8M -s 1000 -d 2500ms")
+			if err := n.run(t.Context(), &applets.Env{Name: "ocbr", Args: args, Stdout: &stdout, Stderr: stderr.File}); err != nil {
+				t.Errorf("on a %s: %v", kind, err)
+			}
+		})
+		want := regexp.MustCompile("^$")
+		if kind == "terminal" {
+			// Which second a packet on its bound belongs to is open.
+			want = regexp.MustCompile(`^\r\x1b\[K(8|7\.9)\S+ Mb/s, 1s of 2\.5s, 2s left\r\x1b\[K(8|7\.9)\S+ Mb/s, 2s of 2\.5s, 1s left\r\x1b\[K$`)
+		}
+		if got := stderr.Written(); !want.MatchString(got) || strings.Contains(stdout.String(), "\x1b") {
+			t.Errorf("on a %s: %q, want %s; stdout:\n%s", kind, got, want, &stdout)
+		}
+	}
+}
+
 func TestUsageErrors(t *testing.T) {
 	tests := []struct{ args, want string }{
 		{"", "either --listen or --server-name NAME is needed"},

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"o7s/applets"
 	"o7s/applets/internal/measure"
 	"o7s/applets/internal/measure/flowtest"
 )
@@ -37,5 +38,24 @@ func TestProgress(t *testing.T) {
 				t.Errorf("%d lines, want 3:\n%s", lines, &stdout)
 			}
 		})
+	}
+}
+
+// A client knows a terminal from what is none.
+func TestProgressOnATerminal(t *testing.T) {
+	for kind, stderr := range flowtest.Streams(t) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			var stdout bytes.Buffer
+			args := strings.Fields("-n x -r 8M -s 1000 -d 2500ms -i 0")
+			n := w.network()
+			if err := n.run(t.Context(), &applets.Env{Name: "operf", Args: args, Stdout: &stdout, Stderr: stderr.File}); err != nil {
+				t.Errorf("on a %s: %v", kind, err)
+			}
+		})
+		got := stderr.Written()
+		if shown := strings.Count(got, " of 2.5s, "); (shown == 2) != (kind == "terminal") || kind != "terminal" && got != "" {
+			t.Errorf("on a %s: %q", kind, got)
+		}
 	}
 }
