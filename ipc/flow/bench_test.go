@@ -380,6 +380,69 @@ func oneWay(b *testing.B, size int, kind string) {
 	}
 }
 
+// BenchmarkPath is what the program itself takes for a packet, written and read
+// by one goroutine: no other core, no waiting.
+func BenchmarkPath(b *testing.B) {
+	for _, size := range []int{64, 1500} {
+		for _, name := range []string{"one", "packet", "batch", "lent"} {
+			b.Run(fmt.Sprintf("%d/%s", size, name), func(b *testing.B) { path(b, size, name) })
+		}
+	}
+}
+
+func path(b *testing.B, size int, name string) {
+	x, y := pair(b, DefaultRing)
+	const many = 32
+	out, in := make([][]byte, many), make([][]byte, many)
+	sizes := make([]int, many)
+	for i := range many {
+		out[i], in[i] = make([]byte, size), make([]byte, size)
+	}
+	step, n := func() (err error) {
+		if _, err = x.Write(out[0]); err == nil {
+			_, err = y.Read(in[0])
+		}
+		return err
+	}, 1
+	switch name {
+	case "packet":
+		step = func() (err error) {
+			if err = x.WritePacket(out[0]); err == nil {
+				_, err = y.ReadPacket(in[0])
+			}
+			return err
+		}
+	case "batch":
+		step, n = func() (err error) {
+			if _, err = x.WriteBatch(out); err == nil {
+				_, err = y.ReadBatch(in, sizes)
+			}
+			return err
+		}, many
+	case "lent":
+		step = func() error {
+			p, err := x.Reserve(size)
+			if err != nil {
+				return err
+			}
+			p[0] = 1
+			if err = x.Commit(size); err != nil {
+				return err
+			}
+			if _, err = y.Peek(); err != nil {
+				return err
+			}
+			return y.Release()
+		}
+	}
+	b.SetBytes(int64(size))
+	for i := 0; i < b.N; i += n {
+		if err := step(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkOpen is making, opening at both ends and closing of a flow.
 func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {

@@ -14,10 +14,12 @@ func (e *End) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	e.r.mu.Lock()
-	n, err := e.next()
-	if err == nil {
-		n = copy(p, e.r.ring.Head())
-		e.take(n)
+	n, err := e.get(p), error(nil)
+	if n == 0 {
+		if n, err = e.next(); err == nil {
+			n = copy(p, e.r.ring.Head())
+			e.take(n)
+		}
 	}
 	e.r.mu.Unlock()
 	return n, err
@@ -29,9 +31,11 @@ func (e *End) Read(p []byte) (int, error) {
 // always long enough.
 func (e *End) ReadPacket(p []byte) (int, error) {
 	e.r.mu.Lock()
-	n, err := e.next()
-	if err == nil {
-		n, err = e.takePacket(p, n)
+	n, err := e.get(p), error(nil)
+	if n == 0 {
+		if n, err = e.next(); err == nil {
+			n, err = e.takePacket(p, n)
+		}
 	}
 	e.r.mu.Unlock()
 	return n, err
@@ -51,22 +55,40 @@ func (e *End) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 	}
 	e.r.mu.Lock()
 	defer e.r.mu.Unlock()
-	n, err := e.next()
-	if err != nil {
-		return 0, err
-	}
 	for i := range min(len(bufs), len(sizes)) {
-		if i > 0 {
-			n, err = e.r.ring.Next()
-			if err != nil || n == 0 || len(bufs[i]) < n {
-				return i, nil // an error shows again at the next call
+		if sizes[i] = e.get(bufs[i]); sizes[i] > 0 {
+			continue
+		}
+		var n int
+		var err error
+		if i == 0 {
+			if n, err = e.next(); err != nil {
+				return 0, err
 			}
+		} else if n, err = e.r.ring.Next(); err != nil || n == 0 || len(bufs[i]) < n {
+			return i, nil // an error shows again at the next call
 		}
 		if sizes[i], err = e.takePacket(bufs[i], n); err != nil {
 			return i, err
 		}
 	}
 	return min(len(bufs), len(sizes)), nil
+}
+
+// get reads a packet that is there, whole, on a good day; else it returns 0. The
+// caller holds e.r.mu.
+func (e *End) get(p []byte) int {
+	if e.r.att.Load() != 0 {
+		return 0
+	}
+	n, wake := e.r.ring.GetFast(p)
+	if wake {
+		e.ring()
+	}
+	if n > 0 {
+		raceAcquire()
+	}
+	return n
 }
 
 // takePacket copies the n bytes at the head to p and takes them.

@@ -12,29 +12,37 @@ import (
 // error if they are fewer than len(p). Packets of other goroutines are not
 // mixed into those of one Write.
 func (e *End) Write(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	if uint(len(p)-1) >= core.MaxPacket {
+		return e.writeMany(p)
 	}
-	n := 0
 	e.w.mu.Lock()
-	for {
+	err := e.put(p)
+	e.w.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// writeMany is Write of more or less than one packet.
+func (e *End) writeMany(p []byte) (n int, err error) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	for n < len(p) {
 		b := p[n:min(n+core.MaxPacket, len(p))]
 		if err := e.put(b); err != nil {
-			e.w.mu.Unlock()
 			return n, err
 		}
-		if n += len(b); n == len(p) {
-			e.w.mu.Unlock()
-			return n, nil
-		}
+		n += len(b)
 	}
+	return n, nil
 }
 
 // WritePacket sends p as one packet; an empty p sends nothing. It waits for
 // room until the write deadline. More than core.MaxPacket bytes are refused
 // with an error that wraps core.ErrUsage.
 func (e *End) WritePacket(p []byte) error {
-	if len(p)-1 >= core.MaxPacket || len(p) == 0 {
+	if uint(len(p)-1) >= core.MaxPacket {
 		if len(p) == 0 {
 			return nil
 		}
@@ -141,11 +149,12 @@ func (e *End) publish() {
 // put sends one packet of 1 to core.MaxPacket bytes and waits for room. The
 // caller holds e.w.mu.
 func (e *End) put(p []byte) error {
-	if e.w.att.Load() == 0 && !e.w.ring.Gone() {
-		if ok, err := e.w.ring.Put(p); ok && err == nil {
-			e.publish()
-			return nil
+	if e.w.att.Load() == 0 && !e.w.ring.Gone() && e.w.ring.PutFast(p) {
+		raceRelease()
+		if e.w.ring.Publish() { // publish, without the call
+			e.ring()
 		}
+		return nil
 	}
 	return e.putSlow(p)
 }

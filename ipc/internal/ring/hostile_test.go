@@ -54,6 +54,10 @@ func TestConsumerRefusesEveryViolation(t *testing.T) {
 			put(t, p, 8, 2)
 			tt.do(c)
 			for range 2 { // and it does not get better
+				at := c.pos
+				if n, wake := c.GetFast(make([]byte, 2*core.MaxPacket)); n != 0 || wake || c.pos != at {
+					t.Fatalf("GetFast: %d, %v, went on by %d", n, wake, c.pos-at)
+				}
 				if n, err := c.Next(); n != 0 || !errors.Is(err, core.ErrFlowPeer) {
 					t.Fatalf("Next: %d, %v", n, err)
 				}
@@ -185,6 +189,12 @@ func (s scribbler) use(t testing.TB, what byte, n int) bool {
 	case 2:
 		_, err := s.p.Room(n, n%2 == 0)
 		return check(t, err)
+	}
+	if n%2 == 0 {
+		b := make([]byte, n)
+		if m, _ := s.c.GetFast(b); m < 0 || m > n {
+			t.Fatalf("GetFast: %d bytes into %d", m, n)
+		}
 	}
 	m, err := s.c.Next()
 	if m < 0 || m > core.MaxPacket || m > 0 && len(s.c.Head()) != m {

@@ -16,6 +16,7 @@ type Producer struct {
 	rpos uint64 // the consumer's position when last looked at, checked
 	look uint64 // where to look next whether the ring is empty
 	rec  uint64 // where the reserved record starts: pos, or past a skip
+	free uint64 // a record that ends up to here goes to pos, without a look
 
 	w words
 
@@ -34,9 +35,18 @@ func NewProducer(mem []byte, size, dir int) (Producer, error) {
 	return Producer{buf: buf, mask: uint64(size) - 1, rewind: min(rewindMax, uint64(size)/2), w: w}, nil
 }
 
-// place finds room for a record of need bytes and sets rec. It loads the
-// consumer's position at most once for the room and once for the rewind.
+// place finds room for a record of need bytes and sets rec.
 func (p *Producer) place(need uint64) (bool, error) {
+	if p.pos+need <= p.free {
+		p.rec = p.pos
+		return true, nil
+	}
+	return p.search(need)
+}
+
+// search is place where there is something to look at. It loads the consumer's
+// position at most once for the room and once for the rewind.
+func (p *Producer) search(need uint64) (bool, error) {
 	off := p.pos & p.mask
 	size := p.mask + 1
 	rec := p.pos
@@ -54,6 +64,11 @@ func (p *Producer) place(need uint64) (bool, error) {
 		}
 	}
 	p.rec = rec
+	// Until the end of the ring, of the room, or until it is time to look
+	// whether to start again at 0. A record that skips is not counted on: it may
+	// yet be given back.
+	start := p.pos - off
+	p.free = min(start+size, p.rpos+size, max(start+p.rewind, p.look))
 	return true, nil
 }
 
@@ -107,6 +122,9 @@ func (p *Producer) Commit(n int) {
 // Put copies a packet of 1 to core.MaxPacket bytes into the ring. It returns
 // false if there is no room now. The consumer sees the packet after Publish.
 func (p *Producer) Put(b []byte) (bool, error) {
+	if p.PutFast(b) {
+		return true, nil
+	}
 	ok, err := p.place(recordSize(len(b)))
 	if !ok {
 		return false, err
@@ -117,12 +135,32 @@ func (p *Producer) Put(b []byte) (bool, error) {
 	return true, nil
 }
 
+// PutFast is Put where nothing but the copy is to be done, which is nearly
+// always. Else it does nothing and returns false: call Put. It is small, for its
+// callers to take in.
+func (p *Producer) PutFast(b []byte) bool {
+	need := recordSize(len(b))
+	if p.pos+need > p.free {
+		return false
+	}
+	off := p.pos & p.mask
+	binary.NativeEndian.PutUint64(p.buf[off:], uint64(len(b)))
+	copy(p.buf[off+header:off+need], b)
+	p.pos += need
+	p.Packets++
+	p.Bytes += uint64(len(b))
+	return true
+}
+
 // Publish shows the consumer all that is committed. It returns true if the
 // consumer sleeps and the caller must wake it.
 func (p *Producer) Publish() bool {
 	p.w.wpos.Store(p.pos)
-	return p.w.rwait.Load() != 0 && p.w.rwait.CompareAndSwap(1, 0)
+	return p.w.rwait.Load() != 0 && p.wakes()
 }
+
+// wakes is kept out of Publish, which is put into its callers for its size.
+func (p *Producer) wakes() bool { return p.w.rwait.CompareAndSwap(1, 0) }
 
 // Unpublished returns how many bytes are committed beyond from, a value that
 // Pos returned.

@@ -36,9 +36,17 @@ func put(t testing.TB, p *Producer, n, seed int) {
 }
 
 // get takes the packet at the head and fails the test unless it is
-// packet(n, seed).
+// packet(n, seed). It takes every other one the fast way, if that goes.
 func get(t testing.TB, c *Consumer, n, seed int) {
 	t.Helper()
+	if seed%2 == 0 {
+		b := make([]byte, n+seed%3)
+		if m, _ := c.GetFast(b); m == n && bytes.Equal(b[:n], packet(n, seed)) {
+			return
+		} else if m != 0 {
+			t.Fatalf("GetFast: %d bytes, want %d, or others", m, n)
+		}
+	}
 	if m, err := c.Next(); m != n || err != nil {
 		t.Fatalf("Next: %d, %v, want %d", m, err, n)
 	}
@@ -214,7 +222,57 @@ func TestEmptyRingStartsAgainAtItsBeginning(t *testing.T) {
 	}
 }
 
+func TestFastWayTakesOnlyWholePacketsThatFit(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	b := make([]byte, 100)
+	fast := func(what string, n, want int) {
+		t.Helper()
+		if m, _ := c.GetFast(b[:n]); m != want {
+			t.Errorf("%s: %d bytes, want %d", what, m, want)
+		}
+	}
+	fast("nothing", 100, 0)
+	put(t, p, 50, 1)
+	put(t, p, 100, 2)
+	fast("too short", 49, 0)
+	fast("no room at all", 0, 0)
+	fast("just long enough", 50, 50)
+	c.Next()
+	c.Take(1)
+	fast("begun", 100, 0)
+	c.Take(99)
+	if c.Packets != 2 || c.Bytes != 150 || c.pos != recordSize(50)+recordSize(100) {
+		t.Errorf("counted %d packets, %d bytes, to %d", c.Packets, c.Bytes, c.pos)
+	}
+	// And that is nearly always.
+	slow := 0
+	for range 10000 {
+		if !p.PutFast(b) {
+			slow++
+			put(t, p, len(b), 3)
+		}
+		p.Publish()
+		if n, _ := c.GetFast(b); n == 0 {
+			slow++
+			get(t, c, len(b), 3)
+		}
+	}
+	if slow > 500 {
+		t.Errorf("%d of 10000 packets took another way", slow)
+	}
+}
+
 func TestConsumerWakesTheProducerAtHalf(t *testing.T) {
+	t.Run("Take", func(t *testing.T) {
+		wakesAtHalf(t, func(c *Consumer) bool { c.Next(); return c.Take(1000) })
+	})
+	t.Run("GetFast", func(t *testing.T) {
+		b := make([]byte, 1000)
+		wakesAtHalf(t, func(c *Consumer) bool { _, wake := c.GetFast(b); return wake })
+	})
+}
+
+func wakesAtHalf(t *testing.T, take func(c *Consumer) bool) {
 	p, c, _ := link(t, MinSize)
 	n := 0
 	for ; ; n++ {
@@ -228,8 +286,7 @@ func TestConsumerWakesTheProducerAtHalf(t *testing.T) {
 		t.Fatal("room in a full ring")
 	}
 	for i := range n {
-		c.Next()
-		wake := c.Take(1000)
+		wake := take(c)
 		used := p.pos - c.pos
 		if want := used <= MinSize/2; wake != want {
 			t.Fatalf("packet %d, %d bytes used: wake %v", i, used, wake)
