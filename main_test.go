@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	long   = flag.Bool("long", false, "also run the tutorial with its own, long, waits")
+	long   = flag.Bool("long", false, "also run the tutorial with its own, long, waits, and hold ends to the times that are promised")
 	update = flag.Bool("update", false, "rewrite the golden files that scripts compare with, never the tutorial's")
 )
 

@@ -26,7 +26,8 @@ import (
 //	ready NAME TEXT [COUNT]    wait until its output has TEXT, COUNT times
 //	signal NAME SIGNAL         INT, TERM, KILL, STOP, CONT or QUIT
 //	ended NAME STATUS          wait until it has ended: a number, or a signal's name
-//	within DURATION NAME       the same, whatever its status, in that time
+//	within DURATION NAME       the same, whatever its status, in that time; in ten
+//	                           times that without -long: others use the machine
 //	output NAME GOLDEN [A B]   compare its whole output so far, with A in place
 //	                           of B, with a file
 //	nobody                     wait until no process of this script is left
@@ -316,6 +317,9 @@ func within(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	d, err := time.ParseDuration(args[0])
 	ts.Check(err)
+	if !*long {
+		d *= 10
+	}
 	if !named(ts, args[1]).wait(d) {
 		ts.Fatalf("%s has not ended within %v", args[1], d)
 	}

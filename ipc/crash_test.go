@@ -203,7 +203,7 @@ func (w *world) crash(t *testing.T, v victim, f fault, n int) (reached bool) {
 	if l != nil {
 		v.check(t, result(t, "server", serves))
 	}
-	if d := time.Since(struck); d > soon {
+	if d := time.Since(struck); d > soon() {
 		t.Errorf("it took %v until the others knew", d)
 	}
 	if v.name == "IRMd" {
@@ -269,7 +269,7 @@ func (w *world) recover(t *testing.T, v victim, p *process) {
 		must(t, err)
 		must(t, w.bootstrap(w.typ)) // under its name
 	case "IRMd":
-		if err := within(soon, w.gone); err != nil {
+		if err := within(soon(), w.gone); err != nil {
 			t.Error("the IPCPs outlive the IRMd")
 		}
 		w.restart(t)

@@ -12,8 +12,15 @@ import (
 	"o7s/ipc/irmctl"
 )
 
-// soon is how long it may take until a death is known at the other end.
-const soon = time.Second
+// soon bounds what takes far less, such as until a death is known at the other
+// end: by what is promised, or, where the machine may be busy with other tests,
+// by what only a hang exceeds.
+func soon() time.Duration {
+	if *long {
+		return time.Second
+	}
+	return 10 * time.Second
+}
 
 // A process that is killed, at either end of a flow: who is blocked at the
 // other end knows it soon.
@@ -44,7 +51,7 @@ func TestPeerKilled(t *testing.T) {
 				p.kill()
 				fails(t, "read", result(t, "read", read), core.ErrFlowDown)
 				fails(t, "write", result(t, "write", write), core.ErrFlowDown)
-				if d := time.Since(killed); d > soon {
+				if d := time.Since(killed); d > soon() {
 					t.Errorf("it took %v until both calls knew", d)
 				}
 				fails(t, "a read after that", errOf(c.Read(make([]byte, 1))), core.ErrFlowDown)
@@ -138,7 +145,7 @@ func TestIPCPKilled(t *testing.T) {
 				fails(t, "call", err, core.ErrFlowDown)
 			}
 		}
-		if d := time.Since(killed); d > soon {
+		if d := time.Since(killed); d > soon() {
 			t.Errorf("it took %v", d)
 		}
 		for _, c := range []*ipc.Conn{a, b} {

@@ -61,7 +61,7 @@ func TestDialWithoutIRMd(t *testing.T) {
 		if e, ok := errors.AsType[net.Error](err); !ok || e.Timeout() {
 			t.Errorf("%v is a time-out, or nothing of package net's", err)
 		}
-		if d := time.Since(begin); d > soon {
+		if d := time.Since(begin); d > soon() {
 			t.Errorf("it took %v", d)
 		}
 	}
@@ -102,7 +102,7 @@ func TestDialWaits(t *testing.T) {
 		if e, ok := errors.AsType[net.Error](err); !ok || !e.Timeout() {
 			t.Errorf("%v is no time-out", err)
 		}
-		if d := time.Since(begin); d < after-time.Millisecond || d > after+soon {
+		if d := time.Since(begin); d < after-time.Millisecond || d > after+soon() {
 			t.Errorf("it took %v, not %v", d, after)
 		}
 
@@ -122,7 +122,7 @@ func TestDialWaits(t *testing.T) {
 		for range cap(dials) {
 			fails(t, "dial that is canceled", result(t, "dial", dials), context.Canceled)
 		}
-		if d := time.Since(begin); d > soon {
+		if d := time.Since(begin); d > soon() {
 			t.Errorf("it took %v until all knew", d)
 		}
 		_, err = w.node.Dial(ctx, "deaf")

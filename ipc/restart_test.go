@@ -82,10 +82,10 @@ func TestIRMdKilled(t *testing.T) {
 		}
 		_, err = w.node.Dial(wait(t), "service")
 		fails(t, "dial when the IRMd has gone", err, core.ErrIRMd, `start one with "irmd"`)
-		if err := within(soon, old.gone); err != nil {
+		if err := within(soon(), old.gone); err != nil {
 			t.Errorf("the IPCPs outlive the IRMd: %v", err)
 		}
-		if d := time.Since(killed); d > 2*soon {
+		if d := time.Since(killed); d > 2*soon() {
 			t.Errorf("it took %v", d)
 		}
 		w.survives(t, a, b)
