@@ -17,6 +17,7 @@ type Reader struct {
 	bufs    [][]byte
 	sizes   []int
 	packets [][]byte
+	long    []byte // one that stays in the cache, once a long packet has come
 }
 
 // NewReader returns a Reader of f.
@@ -32,10 +33,13 @@ func NewReader(f Flow) *Reader {
 // Read waits for a packet and returns it with those that are there already.
 // They are valid until the next call.
 func (r *Reader) Read() ([][]byte, error) {
+	if r.long != nil {
+		return r.readOne()
+	}
 	n, err := r.f.ReadBatch(r.bufs, r.sizes)
-	if errors.Is(err, io.ErrShortBuffer) && len(r.bufs) > 1 {
-		r.bufs = [][]byte{make([]byte, core.MaxPacket)} // one that stays in the cache
-		n, err = r.f.ReadBatch(r.bufs, r.sizes)
+	if errors.Is(err, io.ErrShortBuffer) {
+		r.long = make([]byte, core.MaxPacket)
+		return r.readOne()
 	}
 	if err != nil {
 		return nil, err
@@ -44,6 +48,16 @@ func (r *Reader) Read() ([][]byte, error) {
 		r.packets[i] = r.bufs[i][:r.sizes[i]]
 	}
 	return r.packets[:n], nil
+}
+
+// readOne is Read for packets that batches do not pay for.
+func (r *Reader) readOne() ([][]byte, error) {
+	n, err := r.f.ReadPacket(r.long)
+	if err != nil {
+		return nil, err
+	}
+	r.packets[0] = r.long[:n]
+	return r.packets[:1], nil
 }
 
 // Silence ends the reading of a flow when nothing has come for a time. It looks

@@ -85,6 +85,12 @@ func (s *Sender) write(packets [][]byte, n uint64) (uint64, error) {
 			binary.LittleEndian.PutUint32(p, uint32(n)+uint32(i))
 		}
 	}
+	if len(packets) == 1 { // which costs less so
+		if err := s.Flow.WritePacket(packets[0]); err != nil {
+			return n, err
+		}
+		return n + 1, nil
+	}
 	k, err := s.Flow.WriteBatch(packets)
 	return n + uint64(k), err
 }

@@ -30,6 +30,16 @@ func TestSequence(t *testing.T) {
 			if !err || got != n {
 				t.Fatalf("Extend(%d) after %d = %d, %v", uint32(n), next, got, err)
 			}
+			inTurn := s.InTurn(uint32(n))
+			if follows := n == next && next > 0; inTurn && !follows || !inTurn && follows && next == received {
+				t.Fatalf("InTurn(%d) after %d of %d = %v", n, received, next, inTurn)
+			}
+			if inTurn {
+				seen[n] = true
+				next++
+				received++
+				continue
+			}
 			isLate, ok := s.Take(n)
 			wantOK := !seen[n] && (n >= next || next-n <= SequenceWindow)
 			if ok != wantOK || isLate != (ok && n < next) {
