@@ -95,7 +95,7 @@ func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) error {
 	what := (&registry.Program{Path: path, IPCP: ipcp}).What()
 	m.mu.Lock()
 	var found []*registry.Program
-	others := 0
+	others := -1 // the uid of somebody else who has bound it
 	for n, b := range m.reg.Bindings() {
 		for _, p := range b.Programs() {
 			if p.Path != path || p.IPCP != ipcp || name != "" && n != name {
@@ -119,7 +119,7 @@ func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) error {
 	}
 	m.mu.Unlock()
 	switch {
-	case len(found) == 0 && others != 0:
+	case len(found) == 0 && others >= 0:
 		return fmt.Errorf("%w for uid %d: uid %d has bound %s, so that uid or an administrator may do this", core.ErrPermission, c.UID, others, what)
 	case len(found) == 0 && name != "":
 		return fmt.Errorf("%w: %s is not bound to %q: \"irm name show %s\" tells what is", core.ErrNotFound, what, name, name)
@@ -170,10 +170,11 @@ func (m *Manager) mayServeLocked(name string) error {
 }
 
 // startingLocked counts the instances for name that run and don't listen yet.
+// One whose program is bound no more does not come for name.
 func (m *Manager) startingLocked(name string) int {
-	n := 0
+	n, programs := 0, m.reg.Binding(name).Programs()
 	for _, i := range m.instances {
-		if i.program.Name == name && (i.proc == nil || !i.proc.Listened) {
+		if slices.Contains(programs, i.program) && (i.proc == nil || !i.proc.Listened) {
 			n++
 		}
 	}

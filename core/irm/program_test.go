@@ -133,6 +133,41 @@ func TestInstanceServes(t *testing.T) {
 	n.m.Gone(q)
 }
 
+// A process that runs under another path than the program that it was started
+// as, as a script's does, is bound for as long as just that program is.
+func TestInstanceOutlastsOtherPrograms(t *testing.T) {
+	n, s := withPrograms(t, "/script", "/other")
+	ask(n)
+	p := &proc{n: n}
+	p.Process = n.m.Announce(Caller{PID: s.started[0].pid, UID: 1000}, "a", "/elsewhere", p)
+	c := Caller{UID: 1000}
+	if err := n.m.UnbindProgram(c, "/other", "", "s"); err != nil || !p.Bound("s") {
+		t.Errorf("without another program: bound %v, error %v", p.Bound("s"), err)
+	}
+	if err := n.m.UnbindProgram(c, "/script", "", "s"); err != nil || p.Bound("s") {
+		t.Errorf("without its own program: bound %v, error %v", p.Bound("s"), err)
+	}
+}
+
+// While an instance starts its program is unbound: nothing serves the name any
+// more, and who asks is told.
+func TestUnboundWhileItStarts(t *testing.T) {
+	n, s := withPrograms(t, "/a")
+	first := ask(n)
+	if len(s.started) != 1 {
+		t.Fatalf("%d are started", len(s.started))
+	}
+	if err := n.m.UnbindProgram(Caller{UID: 1000}, "/a", "", "s"); err != nil {
+		t.Fatal(err)
+	}
+	if err := *first; !errors.Is(err, core.ErrNotAllocated) {
+		t.Errorf("who waited for it: error %v", err)
+	}
+	if err := *ask(n); !errors.Is(err, core.ErrNotAllocated) {
+		t.Errorf("who asks after that: error %v", err)
+	}
+}
+
 func TestProgramsHoldTheName(t *testing.T) {
 	n, _ := withPrograms(t, "/a")
 	p := n.process(2000, "x")
@@ -147,6 +182,16 @@ func TestProgramsHoldTheName(t *testing.T) {
 		t.Errorf("unbind program: error %v", err)
 	}
 	if err := n.m.UnbindProgram(Caller{UID: 1000}, "/a", "", "s"); err != nil {
+		t.Error(err)
+	}
+	// Root's, too.
+	if err := n.m.BindProgram(Caller{UID: 0}, &registry.Program{Name: "s", Path: "/r"}); err != nil {
+		t.Error(err)
+	}
+	if err := n.m.UnbindProgram(c, "/r", "", "s"); !errors.Is(err, core.ErrPermission) {
+		t.Errorf("unbind root's program: error %v", err)
+	}
+	if err := n.m.UnbindProgram(Caller{UID: 0}, "/r", "", "s"); err != nil {
 		t.Error(err)
 	}
 	if err := n.m.BindProcess(c, p.PID, "s"); err != nil {

@@ -117,7 +117,7 @@ func (p *Process) BoundBy(name string) string {
 		return ""
 	case why.asked:
 		return "process"
-	case why.program:
+	case why.program, why.started != nil:
 		return "program"
 	}
 	return "listener"

@@ -135,12 +135,13 @@ func (r *Registry) tie(name string, p *Process) *reasons {
 
 // reasons is why a process is bound to a name.
 type reasons struct {
-	listeners int  // of its own, for that name
-	asked     bool // by bind
-	program   bool // as an instance of a program
+	listeners int      // of its own, for that name
+	asked     bool     // by bind
+	program   bool     // as an instance of a program, by its path
+	started   *Program // for which the IRM has started it, whatever its path
 }
 
-func (w *reasons) any() bool { return w.asked || w.program || w.listeners > 0 }
+func (w *reasons) any() bool { return w.asked || w.program || w.started != nil || w.listeners > 0 }
 
 // Unbind takes back what Bind did. It reports whether p is bound no more.
 func (r *Registry) Unbind(name string, p *Process, listener bool) (unbound bool) {

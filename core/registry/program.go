@@ -92,7 +92,7 @@ func (r *Registry) BindInstances(q *Process) {
 // says it has.
 func (r *Registry) BindInstance(p *Program, q *Process) {
 	if b := r.bindings[p.Name]; b != nil && slices.Contains(b.programs, p) && q.UID == p.UID {
-		r.bindInstance(p.Name, q)
+		r.tie(p.Name, q).started = p
 	}
 }
 
@@ -108,10 +108,10 @@ func (r *Registry) UnbindProgram(p *Program) {
 	r.programChanged("program.unbound", p)
 	for _, q := range slices.Clone(b.procs) {
 		why := q.bound[p.Name]
-		if !why.program || slices.ContainsFunc(b.programs, func(o *Program) bool { return r.covers(o, q) }) {
-			continue
+		why.program = slices.ContainsFunc(b.programs, func(o *Program) bool { return r.covers(o, q) })
+		if why.started == p {
+			why.started = nil
 		}
-		why.program = false
 		if !why.any() {
 			r.drop(p.Name, q)
 		}
