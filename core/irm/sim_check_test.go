@@ -16,7 +16,7 @@ import (
 // middle of something, whatever messages are on their way.
 func (w *sim) check() {
 	w.mu.Lock()
-	quiet := len(w.stopped) == 0 && w.err == nil
+	quiet := len(w.stopped) == 0 && w.err == nil && !w.over
 	w.mu.Unlock()
 	if !quiet {
 		return
@@ -24,6 +24,7 @@ func (w *sim) check() {
 	m := w.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	w.model.settleLocked()
 	if n := m.reg.FlowCount(); n != len(w.model.ids) {
 		w.fail("%d flows in the table, %d by the events", n, len(w.model.ids))
 	}
@@ -64,10 +65,20 @@ func (w *sim) checkBinding(name string, b *registry.Binding) {
 		}
 		w.fail("processes %v are bound to %q, want %v", pids[0], name, pids[1])
 	}
-	if len(who) > 0 && b.UID != w.model.holder[name] {
+	programs, auto := 0, false
+	for _, g := range w.model.programs {
+		if g.Name == name {
+			programs++
+			auto = auto || g.Auto
+		}
+	}
+	if n := len(b.Programs()); n != programs {
+		w.fail("%d programs are bound to %q, want %d", n, name, programs)
+	}
+	if w.model.held(name) && b.UID != w.model.holder[name] {
 		w.fail("uid %d holds %q, want %d", b.UID, name, w.model.holder[name])
 	}
-	if b.Waiting() > 0 && len(who) == 0 {
+	if b.Waiting() > 0 && len(who) == 0 && !auto {
 		w.fail("flows wait for %q, to which nobody is bound", name)
 	}
 	for p := range who {
@@ -105,7 +116,7 @@ func (p *simProc) accepts(name string) bool {
 // checkQuiet looks at what is true when nothing is under way either.
 func (w *sim) checkQuiet() {
 	w.mu.Lock()
-	quiet := len(w.stopped) == 0 && w.err == nil
+	quiet := len(w.stopped) == 0 && w.err == nil && !w.over
 	w.mu.Unlock()
 	if !quiet {
 		return
@@ -151,6 +162,9 @@ func (w *sim) checkFlows() {
 	}
 	for name, b := range m.reg.Bindings() {
 		waiting -= b.Waiting()
+		if b.Waiting() > 0 && len(b.Processes()) == 0 && !w.comes(name) {
+			w.fail("flows wait for %q, for which nobody is bound or started", name)
+		}
 		if b.Waiting() > 0 && m.reg.Binding(name) != b {
 			w.fail("flows wait in a lost queue")
 		}
@@ -269,6 +283,23 @@ func (w *sim) checkEmpty() {
 	}
 }
 
+// checkStopped checks that Stop has ended, and all that the Manager started.
+func (w *sim) checkStopped() {
+	if !w.halted {
+		w.fail("Stop does not return")
+	}
+	for _, k := range w.ipcps {
+		if k.alive() {
+			w.fail("IPCP %d outlives the Manager", k.pid)
+		}
+	}
+	for _, i := range w.insts {
+		if !i.dead {
+			w.fail("process %d, which the Manager started, outlives it", i.pid)
+		}
+	}
+}
+
 // checkEnd checks that nothing is left at all.
 func (w *sim) checkEnd() {
 	w.mu.Lock()
@@ -279,8 +310,19 @@ func (w *sim) checkEnd() {
 	}
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
-	if n := len(w.m.reg.IPCPs()) + len(w.m.children); n > 0 {
+	if n := len(w.m.children); n > 0 {
 		w.fail("%d IPCPs are left", n)
+	}
+	if n := len(w.m.reg.IPCPs()); n > 0 && !w.over {
+		w.fail("%d IPCPs are left in the table", n)
+	}
+	if n := len(w.m.instances); n > 0 {
+		w.fail("%d instances are left", n)
+	}
+	for _, g := range w.model.programs {
+		if g.Running != 0 {
+			w.fail("%d instances of %s run, by its count", g.Running, g.Path)
+		}
 	}
 }
 

@@ -40,6 +40,18 @@ var simPlanted = []struct{ name, file, old, new string }{
 		"\t\tm.userLeft(server, core.ErrFlowDown, func(error) {})\n", ""},
 	{"calls about one name cross", "irm/naming.go",
 		"\tcase n.token <- struct{}{}:\n\t\treturn func() { <-n.token; leave() }, nil\n", "\tdefault:\n\t\treturn leave, nil\n"},
+	{"an instance is counted when it has ended", "irm/program.go",
+		"\tp.Running--\n\tfailed", "\tfailed"},
+	{"an instance is not bound under another path", "registry/program.go",
+		"\t\tr.tie(p.Name, q).started = p\n", ""},
+	{"anybody unbinds root's programs", "irm/program.go",
+		"\t\t\tif p.UID == c.UID || m.mayAdmin(c) == nil {", "\t\t\tif p.UID <= c.UID {"},
+	{"anybody registers names by listening", "irm/process.go",
+		"if err := m.RegisterName(ctx, c, name, layers, nil); err != nil {", "if err := m.RegisterName(ctx, Caller{}, name, layers, nil); err != nil {"},
+	{"IPCPs outlive the IRM", "irm/irm.go",
+		"\t\twg.Go(c.Stop)\n", "\t\t_ = c\n"},
+	{"instances outlive the IRM", "irm/irm.go",
+		"\t\twg.Go(i.Stop)\n", "\t\t_ = i\n"},
 }
 
 var simFound = regexp.MustCompile(`seed \d+, step \d+: .*`)

@@ -20,7 +20,11 @@ type sim struct {
 	m     *Manager
 	ipcps []*simIPCP
 	procs []*simProc
+	insts []*simInst
 	model *simModel
+
+	over   bool // the Manager is told to stop
+	halted bool // and has
 
 	step, failedAt int
 	nextPID        int
@@ -46,7 +50,7 @@ func newSim(seed uint64) *sim {
 	w := &sim{rng: rand.New(rand.NewPCG(seed, 7)), nextPID: 100, ends: make(map[*simEnd]bool)}
 	w.m = New(Config{
 		Log: w.logger(func() bool { return true }, irmdPID).With("irmd"), Types: []ipcp.Type{local.Type, relay.Type, farType},
-		Spawner: simSpawner{w}, Memory: w, UID: 1000, Admins: []int{1001}, AdminGID: 50,
+		Spawner: simSpawner{w}, Memory: w, Starter: simStarter{w}, UID: 1000, Admins: []int{1001}, AdminGID: 50,
 	})
 	w.model = newSimModel(w)
 	w.m.Watch(w.model.event)

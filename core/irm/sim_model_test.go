@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/registry"
 	"o7s/core/view"
 )
 
@@ -22,15 +23,21 @@ type simModel struct {
 	reused map[int]bool         // pids that were announced again
 	fds    map[int]int          // that an IPCP has given last
 
-	bound  map[string]map[*simProc]*simWhy
-	holder map[string]int // a uid, while somebody is bound
+	bound    map[string]map[*simProc]*simWhy
+	programs []*registry.Program // that are bound
+	holder   map[string]int      // a uid, while something is bound
+	late     []func() bool       // listeners that come some time: each says whether it is done
 }
 
 // simWhy is why a process is bound to a name.
 type simWhy struct {
 	hand      bool
 	listeners int
+	program   bool              // as an instance of one
+	started   *registry.Program // for which the IRM has started it
 }
+
+func (y *simWhy) any() bool { return y.hand || y.program || y.started != nil || y.listeners > 0 }
 
 func newSimModel(w *sim) *simModel {
 	return &simModel{
@@ -53,6 +60,17 @@ func (s *simModel) answered(a *simAlloc, err error) {
 // event sees each change under the lock of the Manager, so in its order.
 func (s *simModel) event(e view.Event) {
 	if e.Flow == nil {
+		switch e.Event {
+		case "program.started":
+			i := s.w.inst(e.PID)
+			i.known = true
+			s.settleLocked()
+			if i.proc != nil && !i.proc.gone {
+				s.announced(i.proc)
+			}
+		case "program.ended":
+			s.w.inst(e.PID).known = false
+		}
 		if e.Event == "process.removed" {
 			s.counts[fmt.Sprint("Dead process removed ", e.PID)]++
 		}
@@ -114,7 +132,7 @@ func (s *simModel) line(pid int, line string) {
 	buried := by != 0 && s.dead[by] > 0 && !s.reused[by]
 	s.w.mu.Unlock()
 	if buried {
-		s.w.fail("the log tells of process %d after its removal: %s", by, line)
+		s.w.wrong("the log tells of process %d after its removal: %s", by, line)
 	}
 	if what == "" {
 		return
@@ -124,7 +142,7 @@ func (s *simModel) line(pid int, line string) {
 	n := s.counts[what]
 	s.w.m.mu.Unlock()
 	if n < 0 {
-		s.w.fail("the log tells what has not happened: %s", line)
+		s.w.wrong("the log tells what has not happened: %s", line)
 	}
 }
 
@@ -140,13 +158,31 @@ func isAdmin(c Caller) bool {
 
 // mayHold is the rule for names: one's own, or nobody's.
 func (s *simModel) mayHold(c Caller, name string) bool {
-	return isAdmin(c) || len(s.bound[name]) == 0 || s.holder[name] == c.UID
+	return isAdmin(c) || !s.held(name) || s.holder[name] == c.UID
+}
+
+func (s *simModel) held(name string) bool {
+	return len(s.bound[name]) > 0 || slices.ContainsFunc(s.programs, func(p *registry.Program) bool { return p.Name == name })
+}
+
+// settle takes in the listeners that have come since. It is called before
+// anything else is decided.
+func (s *simModel) settle() {
+	s.w.m.mu.Lock()
+	defer s.w.m.mu.Unlock()
+	s.settleLocked()
+}
+
+func (s *simModel) settleLocked() {
+	s.late = slices.DeleteFunc(s.late, func(done func() bool) bool { return done() })
 }
 
 func (s *simModel) why(p *simProc, name string) *simWhy {
+	if !s.held(name) {
+		s.holder[name] = p.c.UID
+	}
 	if s.bound[name] == nil {
 		s.bound[name] = make(map[*simProc]*simWhy)
-		s.holder[name] = p.c.UID
 	}
 	y := s.bound[name][p]
 	if y == nil {
@@ -160,11 +196,14 @@ func (s *simModel) drop(p *simProc, name string) {
 	delete(s.bound[name], p)
 	if len(s.bound[name]) == 0 {
 		delete(s.bound, name)
+	}
+	if !s.held(name) {
 		delete(s.holder, name)
 	}
 }
 
 func (s *simModel) listen(p *simProc, name string) (ok bool) {
+	s.settle()
 	if name == "" {
 		return true
 	}
@@ -179,9 +218,10 @@ func (s *simModel) listen(p *simProc, name string) (ok bool) {
 }
 
 func (s *simModel) unlisten(p *simProc, name string) {
+	s.settle()
 	if y := s.bound[name][p]; y != nil {
 		y.listeners--
-		if y.listeners == 0 && !y.hand {
+		if !y.any() {
 			s.drop(p, name)
 		}
 	}
@@ -189,6 +229,7 @@ func (s *simModel) unlisten(p *simProc, name string) {
 
 // bind judges whether c may bind p to name and notes it.
 func (s *simModel) bind(c Caller, p *simProc, name string) (ok bool) {
+	s.settle()
 	if !isAdmin(c) && p.c.UID != c.UID || !s.mayHold(c, name) {
 		return false
 	}
@@ -198,6 +239,7 @@ func (s *simModel) bind(c Caller, p *simProc, name string) (ok bool) {
 
 // unbind judges whether c may, and whether there is anything to unbind.
 func (s *simModel) unbind(c Caller, p *simProc, name string) (may, found bool) {
+	s.settle()
 	if p.c.UID != c.UID && !isAdmin(c) {
 		return false, false
 	}
@@ -205,7 +247,7 @@ func (s *simModel) unbind(c Caller, p *simProc, name string) (may, found bool) {
 		if y := who[p]; y != nil && y.hand && (name == "" || n == name) {
 			found = true
 			y.hand = false
-			if y.listeners == 0 {
+			if !y.any() {
 				s.drop(p, n)
 			}
 		}
@@ -215,6 +257,7 @@ func (s *simModel) unbind(c Caller, p *simProc, name string) (may, found bool) {
 
 // gone says that the IRM hears now that p has gone.
 func (s *simModel) gone(p *simProc) {
+	s.settle()
 	if p.gone {
 		return
 	}

@@ -28,8 +28,15 @@ const (
 // live lives the life of a node: some steps, the end of everything, and then
 // nothing may be left.
 func (w *sim) live(steps int) {
+	stop := steps + 1
+	if w.one(3) {
+		stop = steps - w.intn(steps/2)
+	}
 	for w.step < steps && w.err == nil {
 		w.step++
+		if w.step == stop {
+			w.stop()
+		}
 		time.Sleep(time.Nanosecond)
 		switch n := w.intn(1000); {
 		case n < 560:
@@ -49,6 +56,39 @@ func (w *sim) live(steps int) {
 		w.check()
 	}
 	w.end()
+}
+
+// stop ends the Manager in the middle of what it does. Everyone goes on, as
+// those do who have not noticed yet.
+func (w *sim) stop() {
+	w.note("op: stop")
+	w.over = true
+	w.thread(func() {
+		w.m.mu.Lock()
+		var children []Child
+		for _, c := range w.m.children {
+			children = append(children, c)
+		}
+		var instances []*simInst
+		for _, i := range w.m.instances {
+			if i.run != nil {
+				instances = append(instances, i.run.(*simInst))
+			}
+		}
+		w.m.mu.Unlock()
+		w.m.Stop()
+		w.halted = true
+		for _, c := range children {
+			if c.(*simIPCP).alive() {
+				w.fail("IPCP %d outlives Stop", c.PID())
+			}
+		}
+		for _, i := range instances {
+			if !i.dead {
+				w.fail("process %d, which the Manager started, outlives Stop", i.pid)
+			}
+		}
+	})
 }
 
 // pass lets time pass; timers that run off stop it.
@@ -74,11 +114,20 @@ func (w *sim) end() {
 		w.drain()
 		w.checkQuiet()
 	}
-	for _, p := range w.procs {
-		p.die()
+	if !failed && w.over {
+		w.finish()
+		w.checkStopped()
 	}
-	w.finish()
-	if !failed && w.err == nil {
+	for range 5 { // others are started for flows that still wait
+		for _, p := range w.procs {
+			p.die()
+		}
+		for _, i := range w.insts {
+			i.end()
+		}
+		w.finish()
+	}
+	if !failed && w.err == nil && !w.over {
 		w.checkEmpty()
 		w.probe()
 	}
@@ -177,7 +226,11 @@ func (w *sim) operate() {
 		p.deallocWrong(core.FlowID(w.intn(8)))
 	case n < 16:
 		if len(p.open()) < 3 {
-			p.listen(pick(w, append([]string{""}, simNames...)), 1+w.intn(3))
+			if w.one(4) {
+				p.listen(pick(w, simNames), 1+w.intn(3), []string{pick(w, []string{"*", "L", "R", "F"})})
+			} else {
+				p.listen(pick(w, append([]string{""}, simNames...)), 1+w.intn(3), nil)
+			}
 		}
 	case n < 17:
 		if open := p.open(); len(open) > 0 {
@@ -203,7 +256,7 @@ func (w *sim) operateProcess(p *simProc) {
 		w.mu.Lock()
 		w.model.reused[p.c.PID] = true
 		w.mu.Unlock()
-		w.announce(p.c)
+		w.announce(p.c, pick(w, simPaths), func(*simProc) {})
 	case p != nil && (len(w.procs) >= simMostProcs || w.one(3)):
 		p.die()
 	default:
@@ -212,7 +265,7 @@ func (w *sim) operateProcess(p *simProc) {
 		w.nextPID++
 		c.PID = w.nextPID
 		w.mu.Unlock()
-		w.announce(c)
+		w.announce(c, pick(w, simPaths), func(*simProc) {})
 	}
 }
 
@@ -220,7 +273,7 @@ func (w *sim) operateProcess(p *simProc) {
 func (w *sim) operateSystem() {
 	c, name, of := w.caller(), pick(w, simNames), pick(w, simIPCPs)
 	p, k := w.someProc(), w.someIPCP()
-	switch n := w.intn(40); {
+	switch n := w.intn(48); {
 	case n < 3:
 		w.admin(c, "create", func(ctx context.Context) error {
 			_, err := w.m.CreateIPCP(ctx, c, of, simTypes[of])
@@ -266,6 +319,18 @@ func (w *sim) operateSystem() {
 		w.mu.Lock()
 		w.noMem = w.rng.IntN(3) == 0
 		w.mu.Unlock()
+	case n < 37:
+		c, auto := pick(w, simUsers), w.one(2)
+		if auto && !w.one(4) {
+			c = simUsers[1] // who may
+		}
+		w.bindProgram(c, pick(w, simPaths), name, auto)
+	case n < 39:
+		w.unbindProgram(pick(w, simUsers), pick(w, simPaths), pick(w, []string{"", name}))
+	case n < 40:
+		if len(w.insts) > 0 {
+			pick(w, w.insts).end()
+		}
 	default:
 		for _, k := range w.ipcps {
 			if k.far != nil && k.alive() && k.proc.State().String() == "operational" {
@@ -306,6 +371,6 @@ func (w *sim) judge(what string, c Caller, err error, there, may, found bool) {
 		want = core.ErrNotFound
 	}
 	if !errors.Is(err, want) {
-		w.fail("%s by uid %d: %v, want %v", what, c.UID, err, want)
+		w.wrong("%s by uid %d: %v, want %v", what, c.UID, err, want)
 	}
 }

@@ -15,6 +15,8 @@ import (
 type simProc struct {
 	w    *sim
 	c    Caller
+	path string   // of its program
+	inst *simInst // nil: the IRM has not started it
 	reg  *registry.Process
 	link *simLink
 	gone bool // the IRM knows that it has gone
@@ -37,6 +39,7 @@ type simHeld struct {
 // arrived flows went.
 type simListener struct {
 	name           string
+	coming         bool // the process waits for it
 	closed         bool // at the process
 	ended          bool // at the IRM
 	given, arrived int
@@ -52,11 +55,13 @@ type simAlloc struct {
 	cancelled bool // by the process
 }
 
-func (w *sim) announce(c Caller) {
-	p := &simProc{w: w, c: c, link: w.link(core.ErrIRMd), held: make(map[core.FlowID]*simHeld), listeners: make(map[uint32]*simListener)}
+// announce makes a process; then is called once the IRM knows it.
+func (w *sim) announce(c Caller, path string, then func(*simProc)) {
+	p := &simProc{w: w, c: c, path: path, link: w.link(core.ErrIRMd), held: make(map[core.FlowID]*simHeld), listeners: make(map[uint32]*simListener)}
 	for _, old := range w.procs {
-		if old.c.PID == c.PID {
-			old.die() // by exec
+		if old.c.PID == c.PID { // by exec
+			p.inst, old.inst = old.inst, nil
+			old.die()
 		}
 	}
 	w.spawn(func() {
@@ -65,8 +70,24 @@ func (w *sim) announce(c Caller) {
 				w.model.gone(old) // Announce ends it first
 			}
 		}
-		p.reg = w.m.Announce(c, "prog", "/bin/prog", p)
+		p.reg = w.m.Announce(c, "prog", path, p)
+		if p.inst == nil {
+			for _, i := range w.insts {
+				if i.pid == c.PID {
+					p.inst = i
+				}
+			}
+		}
+		if p.inst != nil {
+			p.inst.proc = p
+		}
 		w.procs = append(w.procs, p)
+		w.model.settle()
+		w.model.announced(p)
+		if p.inst != nil && p.inst.dead { // meanwhile
+			p.die()
+		}
+		then(p)
 	})
 }
 
@@ -79,6 +100,9 @@ func (p *simProc) alive() bool {
 
 // die ends p, as an exit and as a crash do.
 func (p *simProc) die() {
+	if p.inst != nil {
+		defer p.inst.end()
+	}
 	p.link.die(func() {
 		for _, a := range slices.Clone(p.allocs) {
 			if a.asked && !a.answered {
@@ -234,21 +258,57 @@ func (p *simProc) deallocWrong(id core.FlowID) {
 	})
 }
 
-func (p *simProc) listen(name string, credit int) {
+func (p *simProc) listen(name string, credit int, layers []string) {
 	p.lastID++
 	id := p.lastID
 	l := &simListener{name: name}
 	p.listeners[id] = l
+	if len(layers) > 0 {
+		p.listenIn(id, l, credit, layers)
+		return
+	}
 	p.link.tell(func() {
 		l.given += credit // nobody sees it before
 		ok := p.w.model.listen(p, name)
 		err := p.w.m.Listen(context.Background(), p.c, p.reg, id, name, nil, credit)
 		if denied := errors.Is(err, core.ErrPermission); denied == ok {
-			p.w.fail("uid %d listens for %q: %v, want permission %v", p.c.UID, name, err, ok)
+			p.w.wrong("uid %d listens for %q: %v, want permission %v", p.c.UID, name, err, ok)
 		}
 		if err != nil {
 			l.ended, l.closed = true, true
 		}
+	})
+}
+
+// listenIn registers the name in layers first, which takes its time and is for
+// administrators. The other messages of the process go on.
+func (p *simProc) listenIn(id uint32, l *simListener, credit int, layers []string) {
+	l.coming = true
+	w := p.w
+	p.link.tell(func() {
+		w.spawn(func() {
+			l.given += credit
+			over := false
+			w.model.late = append(w.model.late, func() bool {
+				if !over && p.reg.Listener(id) == nil {
+					return false
+				}
+				if p.reg.Listener(id) != nil {
+					w.model.why(p, l.name).listeners++
+				}
+				return true
+			})
+			err := w.m.Listen(context.Background(), p.c, p.reg, id, l.name, layers, credit)
+			w.model.settle()
+			over = true
+			if denied := errors.Is(err, core.ErrPermission); denied == isAdmin(p.c) {
+				w.fail("uid %d listens for %q in layers: %v", p.c.UID, l.name, err)
+			}
+			if err != nil {
+				l.ended, l.closed = true, true
+			}
+			p.link.reply(func() { l.coming = false })
+		})
 	})
 }
 
@@ -279,5 +339,5 @@ func (p *simProc) unlisten(id uint32) {
 
 // open returns the ids of p's listeners, sorted.
 func (p *simProc) open() []uint32 {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.listeners)), func(id uint32) bool { return p.listeners[id].closed })
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.listeners)), func(id uint32) bool { return p.listeners[id].closed || p.listeners[id].coming })
 }

@@ -20,6 +20,7 @@ import (
 //	sim_ipcp_test.go    IPCPs at the end of links
 //	sim_far_test.go     a layer whose other end is far away
 //	sim_proc_test.go    processes at the end of links
+//	sim_program_test.go programs, and processes that the IRM starts
 //	sim_ops_test.go     what happens
 //	sim_model_test.go   what the calls are expected to answer
 //	sim_check_test.go   what is always true
@@ -97,5 +98,13 @@ func (w *sim) fail(format string, args ...any) {
 		w.err = fmt.Errorf(format, args...)
 		w.failedAt = w.step
 		w.lines = append(w.lines, "HERE: "+w.err.Error())
+	}
+}
+
+// wrong is fail for what is judged by what the Manager decided before: once it
+// stops, it notes nothing any more.
+func (w *sim) wrong(format string, args ...any) {
+	if !w.over {
+		w.fail(format, args...)
 	}
 }
