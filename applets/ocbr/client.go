@@ -2,9 +2,7 @@ package ocbr
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"o7s/applets/internal/measure"
@@ -16,11 +14,12 @@ const numberSize = 8
 
 // send sends what cfg asks for over f and tells what it has sent.
 func send(ctx context.Context, cfg *config, f measure.Flow, out *measure.Lines, status *measure.Status) error {
-	out.Printf("Client started, duration %s, rate %.0f b/s, size %d B.\n", seconds(cfg.duration), cfg.rate, cfg.size)
 	s := &measure.Sender{Flow: f, Size: cfg.size, Wide: true, Rate: cfg.rate, Duration: cfg.duration}
+	rate := fmt.Sprintf("rate %.0f b/s", cfg.rate)
 	if cfg.flood {
-		s.Rate = 0
+		s.Rate, rate = 0, "as fast as can be"
 	}
+	out.Printf("Client started, duration %s, %s, size %d B.\n", seconds(cfg.duration), rate, cfg.size)
 	if cfg.spin {
 		s.Mode = measure.Spin
 	}
@@ -43,10 +42,8 @@ func send(ctx context.Context, cfg *config, f measure.Flow, out *measure.Lines, 
 			return nil
 		}
 		return fmt.Errorf("%s does not read", cfg.name)
-	case errors.Is(err, io.EOF):
-		return fmt.Errorf("%s closed the flow", cfg.name)
 	}
-	return fmt.Errorf("the flow to %s broke: %w", cfg.name, measure.Cause(err))
+	return measure.Ended(cfg.name, err)
 }
 
 // showProgress shows on status how far s is, each second, until stop is called.

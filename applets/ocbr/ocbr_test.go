@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -118,6 +119,7 @@ func TestClientFails(t *testing.T) {
 		want   string
 	}{
 		{"it dies", func(f *flowtest.Flow) { time.AfterFunc(time.Second, func() { f.Fail(core.ErrFlowDown) }) }, "the flow to x broke: flow is down"},
+		{"it closes the flow", func(f *flowtest.Flow) { time.AfterFunc(time.Second, func() { f.Fail(io.EOF) }) }, "x closed the flow"},
 	}
 	for _, tt := range tests {
 		synctest.Test(t, func(t *testing.T) {
@@ -129,6 +131,16 @@ func TestClientFails(t *testing.T) {
 				t.Errorf("%s: error %v, want %s; stdout:\n%s", tt.name, err, tt.want, out)
 			}
 		})
+	}
+}
+
+// A flood has no rate to tell.
+func TestFlood(t *testing.T) {
+	f := flowtest.NewFlow(64)
+	n := network{Dial: func(context.Context, string, core.QoS) (measure.Flow, error) { return f, nil }}
+	out, _, err := client(t.Context(), n, "-n", "x", "-f", "-d", "10ms")
+	if want := "Client started, duration 0.01, as fast as can be, size 1000 B.\n"; err != nil || !strings.HasPrefix(out, want) {
+		t.Errorf("error %v, stdout:\n%s\nwant at its start:\n%s", err, out, want)
 	}
 }
 

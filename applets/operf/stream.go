@@ -2,9 +2,7 @@ package operf
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 	"time"
 
@@ -165,10 +163,11 @@ func (s *stream) idle() time.Duration {
 	return patience + 2*measure.NewPace(s.plan.Rate, s.plan.Size, s.plan.Duration).Gap()
 }
 
-// ended returns the error for people of a flow that ended with err.
+// ended is measure.Ended for a flow that was to last longer.
 func ended(name string, err error) error {
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s closed the flow before the test was over", name)
+	told := measure.Ended(name, err)
+	if measure.Closed(err) {
+		return fmt.Errorf("%w before the test was over", told)
 	}
-	return fmt.Errorf("the flow to %s broke: %w", name, measure.Cause(err))
+	return told
 }

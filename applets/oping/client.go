@@ -2,9 +2,7 @@ package oping
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -95,13 +93,10 @@ func (c *client) header() {
 
 // failure returns what is to be told of the error that ended a run.
 func (c *client) failure(err error) error {
-	switch {
-	case err == nil, measure.TimedOut(err):
+	if err == nil || measure.TimedOut(err) {
 		return nil
-	case errors.Is(err, io.EOF):
-		return fmt.Errorf("%s closed the flow", c.cfg.name)
 	}
-	return fmt.Errorf("the flow to %s broke: %w", c.cfg.name, measure.Cause(err))
+	return measure.Ended(c.cfg.name, err)
 }
 
 // pace sends a packet every interval, the first after one, and receives at

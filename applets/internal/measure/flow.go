@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"o7s/core"
@@ -178,6 +180,19 @@ func Cause(err error) error {
 	}
 	return err
 }
+
+// Ended returns the error for people of a flow to name that ended with err, which
+// Read or Write returned: the other end closed it, or it broke.
+func Ended(name string, err error) error {
+	if Closed(err) {
+		return fmt.Errorf("%s closed the flow", name)
+	}
+	return fmt.Errorf("the flow to %s broke: %w", name, Cause(err))
+}
+
+// Closed reports whether err of a Read or a Write says that the other end has
+// closed the flow.
+func Closed(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) }
 
 // OnDone calls f once ctx is done, unless stop is called before. When stop
 // has returned, f has ended or will never be called.

@@ -6,10 +6,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -139,6 +141,8 @@ func (f *Flow) room() error {
 			return net.ErrClosed
 		case passed(f.writeBy):
 			return core.ErrTimeout
+		case f.end == io.EOF:
+			return fmt.Errorf("%w: %w", core.ErrFlowDown, syscall.EPIPE) // as an ipc.Conn says it
 		case f.end != nil:
 			return core.ErrFlowDown
 		case !f.full:
