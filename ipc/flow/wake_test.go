@@ -162,6 +162,48 @@ func TestPeerThatDiesIsNoticedByBothDirections(t *testing.T) {
 	})
 }
 
+// A reader that dies while it does not sleep rings no more and is rung for no
+// more. Who goes on writing is told, long before the ring is full.
+func TestPeerThatDiesAwakeIsNoticedByTheWriter(t *testing.T) {
+	for name, write := range map[string]func(*End) error{
+		"Write":          func(e *End) error { _, err := e.Write([]byte("x")); return err },
+		"WritePacket":    func(e *End) error { return e.WritePacket([]byte("x")) },
+		"TryWritePacket": func(e *End) error { return e.TryWritePacket([]byte("x")) },
+		"WriteBatch":     func(e *End) error { _, err := e.WriteBatch([][]byte{[]byte("x")}); return err },
+		"Reserve": func(e *End) error {
+			p, err := e.Reserve(1)
+			if err != nil {
+				return err
+			}
+			p[0] = 'x'
+			return e.Commit(1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := pair(t, DefaultRing)
+			must := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(write(a))
+			die(b)
+			n := 0
+			for tick := time.NewTicker(time.Millisecond); ; n++ {
+				err := write(a)
+				if err != nil {
+					wantErr(t, "write", err, core.ErrFlowDown)
+					break
+				}
+				if <-tick.C; n == 10000 {
+					t.Fatal("10,000 packets were written to the dead")
+				}
+			}
+			t.Logf("noticed after %d packets", n)
+		})
+	}
+}
+
 // die closes e's bell as the kernel does for a process that was killed: nothing
 // is said in the memory.
 func die(e *End) {

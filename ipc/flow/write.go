@@ -143,6 +143,8 @@ func (e *End) publish() {
 	raceRelease()
 	if e.w.ring.Publish() {
 		e.ring()
+	} else if !e.w.doubted.Load() {
+		e.doubt()
 	}
 }
 
@@ -153,6 +155,8 @@ func (e *End) put(p []byte) error {
 		raceRelease()
 		if e.w.ring.Publish() { // publish, without the call
 			e.ring()
+		} else if !e.w.doubted.Load() {
+			e.doubt()
 		}
 		return nil
 	}
