@@ -35,10 +35,11 @@ func (p *packetIO) prepare(b []byte, control int) {
 }
 
 // call runs a system call on p.hdr until it is not interrupted. It reports
-// false where the caller is to park.
+// false where the caller is to park. The call never waits, so the scheduler is
+// not told of it: that would wake its monitor for most messages.
 func (p *packetIO) call(trap, fd uintptr, flags int) bool {
 	for {
-		n, _, errno := unix.Syscall(trap, fd, uintptr(unsafe.Pointer(&p.hdr)), uintptr(flags|unix.MSG_DONTWAIT))
+		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(&p.hdr)), uintptr(flags|unix.MSG_DONTWAIT))
 		if errno == unix.EINTR {
 			continue
 		}
