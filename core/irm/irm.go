@@ -87,6 +87,7 @@ type Manager struct {
 	starts    int               // of instances
 	watchers  map[*func(view.Event)]bool
 	naming    map[string]*naming // by the name that is worked on
+	resumed   func()             // for tests: a call that waited for another goes on
 
 	started time.Time
 

@@ -32,9 +32,18 @@ func (m *Manager) takeName(ctx context.Context, name string) (release func(), er
 			delete(m.naming, name)
 		}
 	}
+	release = func() { <-n.token; leave() }
 	select {
 	case n.token <- struct{}{}:
-		return func() { <-n.token; leave() }, nil
+		return release, nil
+	default:
+	}
+	select {
+	case n.token <- struct{}{}:
+		if m.resumed != nil {
+			m.resumed()
+		}
+		return release, nil
 	case <-ctx.Done():
 		leave()
 		return nil, fmt.Errorf("%w: another call works on name %q", core.ContextError(ctx.Err()), name)

@@ -39,7 +39,7 @@ var simPlanted = []struct{ name, file, old, new string }{
 	{"the server's end stays when the client has given up", "irm/arrive.go",
 		"\t\tm.userLeft(server, core.ErrFlowDown, func(error) {})\n", ""},
 	{"calls about one name cross", "irm/naming.go",
-		"\tcase n.token <- struct{}{}:\n\t\treturn func() { <-n.token; leave() }, nil\n", "\tdefault:\n\t\treturn leave, nil\n"},
+		"\tdefault:\n", "\tdefault:\n\t\treturn leave, nil\n"},
 	{"an instance is counted when it has ended", "irm/program.go",
 		"\tp.Running--\n\tfailed", "\tfailed"},
 	{"an instance is not bound under another path", "registry/program.go",

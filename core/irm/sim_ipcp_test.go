@@ -83,7 +83,7 @@ func (k *simIPCP) PID() int { return k.pid }
 // Stop implements Child: k ends when it gets to it.
 func (k *simIPCP) Stop() {
 	k.stop.Do(func() {
-		k.w.spawn(func() {
+		k.w.spawnStop(k.pid, func() {
 			k.cancel() // it is in state shutdown from now on
 			k.w.spawn(k.kill)
 		})

@@ -52,6 +52,7 @@ func newSim(seed uint64) *sim {
 		Log: w.logger(func() bool { return true }, irmdPID).With("irmd"), Types: []ipcp.Type{local.Type, relay.Type, farType},
 		Spawner: simSpawner{w}, Memory: w, Starter: simStarter{w}, UID: 1000, Admins: []int{1001}, AdminGID: 50,
 	})
+	w.m.resumed = w.stopHere
 	w.model = newSimModel(w)
 	w.m.Watch(w.model.event)
 	return w
@@ -73,7 +74,18 @@ func pick[T any](w *sim, of []T) T { return of[w.intn(len(of))] }
 // it holds no lock.
 func (w *sim) pause(n int) {
 	w.mu.Lock()
-	if w.calm || w.rng.IntN(n) != 0 {
+	stay := !w.calm && w.rng.IntN(n) == 0
+	w.mu.Unlock()
+	if stay {
+		w.stopHere()
+	}
+}
+
+// stopHere stops a thread that another one, which goes on, has set going: only
+// one runs at a time.
+func (w *sim) stopHere() {
+	w.mu.Lock()
+	if w.calm {
 		w.mu.Unlock()
 		return
 	}
@@ -96,6 +108,7 @@ type simQueue struct {
 	msgs []func()
 	busy bool // with the message taken last
 	once bool // there is only one message
+	stop int  // pid of a process that Stop ends; 0: another queue
 }
 
 func (w *sim) queue() *simQueue {
@@ -111,6 +124,18 @@ func (w *sim) spawn(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.queues = append(w.queues, &simQueue{w: w, msgs: []func(){f}, once: true})
+}
+
+// spawnStop is spawn for the end of the process pid by Stop, which ends all at
+// once: the schedule does not depend on who comes first.
+func (w *sim) spawnStop(pid int, f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := len(w.queues)
+	for at > 0 && w.queues[at-1].stop > pid {
+		at--
+	}
+	w.queues = slices.Insert(w.queues, at, &simQueue{w: w, msgs: []func(){f}, once: true, stop: pid})
 }
 
 // work lets one message be taken, or a stopped thread go on. It reports false

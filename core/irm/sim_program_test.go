@@ -94,7 +94,7 @@ func (i *simInst) PID() int { return i.pid }
 
 // Stop implements Instance.
 func (i *simInst) Stop() {
-	i.stop.Do(func() { i.w.spawn(i.end) })
+	i.stop.Do(func() { i.w.spawnStop(i.pid, i.end) })
 	<-i.reaped
 }
 
