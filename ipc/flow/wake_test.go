@@ -207,6 +207,8 @@ func TestPeerThatDiesAwakeIsNoticedByTheWriter(t *testing.T) {
 // die closes e's bell as the kernel does for a process that was killed: nothing
 // is said in the memory.
 func die(e *End) {
+	e.w.mu.Lock() // it may be doubted
+	defer e.w.mu.Unlock()
 	e.bell.mu.Lock()
 	defer e.bell.mu.Unlock()
 	if e.bell.file != nil {

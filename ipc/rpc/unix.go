@@ -130,6 +130,9 @@ func dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 		if ctx.Err() != nil {
 			return nil, core.ContextError(ctx.Err())
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) { // ctx's, which net noticed first
+			return nil, core.ErrTimeout
+		}
 		if !errors.Is(err, unix.EAGAIN) {
 			var sys *os.SyscallError
 			if errors.As(err, &sys) {
