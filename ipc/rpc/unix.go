@@ -130,7 +130,7 @@ func dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 		if ctx.Err() != nil {
 			return nil, core.ContextError(ctx.Err())
 		}
-		if errors.Is(err, os.ErrDeadlineExceeded) { // ctx's, which net noticed first
+		if errors.Is(err, context.DeadlineExceeded) { // ctx's, which net noticed first
 			return nil, core.ErrTimeout
 		}
 		if !errors.Is(err, unix.EAGAIN) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -322,6 +323,11 @@ func TestDialAndListenErrors(t *testing.T) {
 	}
 }
 
+// overdue is a context whose deadline has passed and whose timer is late.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
+
 func TestDialWaitsForAFullQueue(t *testing.T) {
 	noLeaks(t)
 	dir := t.TempDir()
@@ -347,6 +353,9 @@ func TestDialWaitsForAFullQueue(t *testing.T) {
 	defer cancel()
 	if _, err := Dial(ctx, dir, "s"); !errors.Is(err, core.ErrTimeout) {
 		t.Fatalf("queue full: %v", err)
+	}
+	if _, err := Dial(overdue{background(t)}, dir, "s"); !errors.Is(err, core.ErrTimeout) {
+		t.Fatalf("a deadline that net notices first: %v", err)
 	}
 	second := make(chan error, 1)
 	go func() {
