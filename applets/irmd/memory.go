@@ -74,7 +74,7 @@ func (m *memory) NewFlow(held int) (a, b registry.End, err error) {
 
 // Close implements registry.End.
 func (e *end) Close() error {
-	unix.Close(e.kit.Bell[e.side])
+	e.kit.CloseBell(e.side)
 	e.release()
 	return nil
 }
@@ -83,7 +83,7 @@ func (s *shared) release() {
 	if s.open.Add(-1) > 0 {
 		return
 	}
-	unix.Close(s.kit.Mem)
+	s.kit.CloseMem()
 	if s.kept {
 		s.m.kept.Add(-1)
 	}

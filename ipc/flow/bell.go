@@ -9,10 +9,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"o7s/core"
 	"o7s/ipc/internal/shm"
+	"o7s/ipc/internal/sys"
 )
 
 // bell is this end of the socket on which the peer rings. It enters Go's poller
@@ -147,7 +146,7 @@ func (b *bell) close() {
 	case b.file != nil:
 		b.file.Close()
 	case b.fd >= 0:
-		unix.Close(b.fd)
+		sys.Close(b.fd)
 	}
 	b.fd, b.file, b.rc = -1, nil, nil
 }

@@ -22,6 +22,7 @@ import (
 	"o7s/core"
 	"o7s/ipc/internal/ring"
 	"o7s/ipc/internal/shm"
+	"o7s/ipc/internal/sys"
 )
 
 const (
@@ -59,7 +60,7 @@ func NewKit(size int) (*Kit, error) {
 	}
 	bell, err := shm.Bell()
 	if err != nil {
-		unix.Close(mem)
+		sys.Close(mem)
 		return nil, fmt.Errorf("make a flow: %w", err)
 	}
 	return &Kit{Mem: mem, Bell: bell, Ring: size}, nil
@@ -67,13 +68,24 @@ func NewKit(size int) (*Kit, error) {
 
 // Close closes the descriptors that are left. It may be called again.
 func (k *Kit) Close() error {
-	for _, fd := range []*int{&k.Mem, &k.Bell[0], &k.Bell[1]} {
-		if *fd >= 0 {
-			unix.Close(*fd)
-			*fd = -1
-		}
-	}
+	k.CloseMem()
+	k.CloseBell(0)
+	k.CloseBell(1)
 	return nil
+}
+
+// CloseMem closes Mem, unless that is done or it was given away.
+func (k *Kit) CloseMem() { closeOnce(&k.Mem) }
+
+// CloseBell closes one end of the bell, unless that is done or it was given
+// away. The two ends may be closed at once by two goroutines.
+func (k *Kit) CloseBell(side int) { closeOnce(&k.Bell[side]) }
+
+func closeOnce(fd *int) {
+	if *fd >= 0 {
+		sys.Close(*fd)
+		*fd = -1
+	}
 }
 
 // Open opens the end of side, 0 or 1, in this process, and gives away that end
@@ -201,7 +213,7 @@ var process = rand.Uint64() | 1
 func Open(side int, mem, bell, size int) (*End, error) {
 	e, err := openEnd(side, mem, bell, size)
 	if err != nil {
-		unix.Close(bell)
+		unix.Close(bell) // which may be anything
 		return nil, fmt.Errorf("open a flow: %w", err)
 	}
 	return e, nil

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/sys"
 )
 
 // Bell returns the two ends of a new bell: a connected pair of stream sockets
@@ -36,7 +37,7 @@ func CheckBell(fd int) error {
 		{"family", unix.SO_DOMAIN, unix.AF_UNIX},
 		{"type", unix.SO_TYPE, unix.SOCK_STREAM},
 	} {
-		got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, o.opt)
+		got, err := sys.GetsockoptInt(fd, unix.SOL_SOCKET, o.opt)
 		if err != nil {
 			return fmt.Errorf("%w: bell: %w", core.ErrUsage, os.NewSyscallError("getsockopt", err))
 		}
@@ -46,13 +47,17 @@ func CheckBell(fd int) error {
 	}
 	// That the other end may have closed by now is not said here but found by
 	// Dead, since what it wrote is still to be read.
-	if acc, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || acc != 0 {
+	if acc, err := sys.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || acc != 0 {
 		return fmt.Errorf("%w: bell: a listening socket", core.ErrUsage)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
+	flags, err := sys.Fcntl(fd, unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_NONBLOCK == 0 {
+		_, err = sys.Fcntl(fd, unix.F_SETFL, flags|unix.O_NONBLOCK)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: bell: %w", core.ErrUsage, os.NewSyscallError("fcntl", err))
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+	if _, err := sys.Fcntl(fd, unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
 		return fmt.Errorf("%w: bell: %w", core.ErrUsage, os.NewSyscallError("fcntl", err))
 	}
 	return nil

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/sys"
 )
 
 // seals keep the size fixed for good. Without them a peer could truncate the
@@ -22,19 +22,19 @@ const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 // close-on-exec.
 func Create(size int) (int, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("o7s-flow", flags|unix.MFD_NOEXEC_SEAL)
+	fd, err := sys.MemfdCreate("o7s-flow", flags|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
-		fd, err = unix.MemfdCreate("o7s-flow", flags)
+		fd, err = sys.MemfdCreate("o7s-flow", flags)
 	}
 	if err != nil {
 		return -1, sysErr("memfd_create", err)
 	}
-	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		unix.Close(fd)
+	if err := sys.Ftruncate(fd, size); err != nil {
+		sys.Close(fd)
 		return -1, sysErr("ftruncate", err)
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		unix.Close(fd)
+	if _, err := sys.Fcntl(fd, unix.F_ADD_SEALS, seals); err != nil {
+		sys.Close(fd)
 		return -1, sysErr("fcntl F_ADD_SEALS", err)
 	}
 	return fd, nil
@@ -44,33 +44,33 @@ func Create(size int) (int, error) {
 // closes fd in every case. An error about the descriptor wraps core.ErrUsage:
 // whoever passed it is not to be trusted. The caller must Unmap.
 func Map(fd, size int) ([]byte, error) {
-	defer unix.Close(fd)
-	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	got, err := sys.Fcntl(fd, unix.F_GET_SEALS, 0)
 	if err != nil {
+		unix.Close(fd) // which may be anything
 		return nil, fmt.Errorf("%w: memory: not a memfd", core.ErrUsage)
 	}
+	defer sys.Close(fd)
 	if got&seals != seals {
 		return nil, fmt.Errorf("%w: memory: seals %#x, want %#x", core.ErrUsage, got, seals)
 	}
 	// Only now, since before the seals the size could change after the look.
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := sys.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("%w: memory: %w", core.ErrUsage, os.NewSyscallError("fstat", err))
 	}
 	if st.Size != int64(size) {
 		return nil, fmt.Errorf("%w: memory: %d bytes, want %d", core.ErrUsage, st.Size, size)
 	}
-	// Not unix.Mmap, which remembers every mapping in a table of its own.
-	p, err := unix.MmapPtr(fd, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := sys.Map(fd, size)
 	if err != nil {
 		return nil, sysErr("mmap", err)
 	}
-	return unsafe.Slice((*byte)(p), size), nil
+	return mem, nil
 }
 
 // Unmap gives back what Map returned. Nobody may hold a part of it any more.
 func Unmap(mem []byte) error {
-	return os.NewSyscallError("munmap", unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(mem)), uintptr(len(mem))))
+	return os.NewSyscallError("munmap", sys.Unmap(mem))
 }
 
 // Forget gives the pages of part, a part of what Map returned, back to the

@@ -1,0 +1,90 @@
+// Package sys makes system calls that never wait, without telling Go's
+// scheduler of them. Told of a call, the scheduler wakes its monitor thread,
+// if that sleeps because there was nothing to do: in a process that works for a
+// few microseconds at a time, as all do that allocate a flow, this costs more
+// than the calls themselves.
+//
+// Only what the kernel does at once belongs here: until then the thread can do
+// nothing else, and the garbage collector waits for it.
+package sys
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Close closes a descriptor of a memfd or of a socket of the Unix family;
+// others may make the caller wait.
+func Close(fd int) {
+	// An error says that fd was none, which nobody can do anything about.
+	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
+}
+
+// MemfdCreate is memfd_create(2).
+func MemfdCreate(name string, flags int) (int, error) {
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return -1, err
+	}
+	fd, _, errno := unix.RawSyscall(unix.SYS_MEMFD_CREATE, uintptr(unsafe.Pointer(p)), uintptr(flags), 0)
+	return int(fd), result(errno)
+}
+
+// Ftruncate is ftruncate(2) of a memfd.
+func Ftruncate(fd, size int) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_FTRUNCATE, uintptr(fd), uintptr(size), 0)
+	return result(errno)
+}
+
+// Fcntl is fcntl(2) of a command that takes an integer and is not about locks.
+func Fcntl(fd, cmd, arg int) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(fd), uintptr(cmd), uintptr(arg))
+	return int(n), result(errno)
+}
+
+// Fstat is fstat(2) of a memfd.
+func Fstat(fd int, st *unix.Stat_t) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_FSTAT, uintptr(fd), uintptr(unsafe.Pointer(st)), 0)
+	return result(errno)
+}
+
+// GetsockoptInt is getsockopt(2) of an option that is an integer.
+func GetsockoptInt(fd, level, opt int) (int, error) {
+	var v int32
+	n := uint32(unsafe.Sizeof(v))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
+		uintptr(unsafe.Pointer(&v)), uintptr(unsafe.Pointer(&n)), 0)
+	return int(v), result(errno)
+}
+
+// SetsockoptInt is setsockopt(2) of an option that is an integer.
+func SetsockoptInt(fd, level, opt, v int) error {
+	value := int32(v)
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
+		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+	return result(errno)
+}
+
+// Map maps size bytes of a memfd, shared, to read and to write.
+func Map(fd, size int) ([]byte, error) {
+	p, _, errno := unix.RawSyscall6(unix.SYS_MMAP, 0, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, uintptr(fd), 0)
+	if errno != 0 {
+		return nil, errno
+	}
+	// Not the collector's memory, so that p may have been a number till now.
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), size), nil
+}
+
+// Unmap undoes Map.
+func Unmap(mem []byte) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_MUNMAP, uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(len(mem)), 0)
+	return result(errno)
+}
+
+func result(errno unix.Errno) error {
+	if errno == 0 {
+		return nil
+	}
+	return errno
+}
