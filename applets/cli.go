@@ -88,6 +88,9 @@ func OpenLog(c *cli.Context, env *Env) (*logs.Logger, *slog.LevelVar, error) {
 		return logs.NewHandler(syslogHandler{level: level, w: w}), level, nil
 	}
 	o.Color = !o.JSON && Terminal(o.Writer) && os.Getenv("NO_COLOR") == ""
+	if f, ok := o.Writer.(*os.File); ok {
+		o.Writer = &noWait{f: f}
+	}
 	return logs.New(o), level, nil
 }
 
