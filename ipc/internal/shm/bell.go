@@ -18,10 +18,16 @@ import (
 // A bell is not an eventfd, since the status flags of an eventfd are shared: a
 // hostile peer can make a write to it block. Each end of a socket pair has its
 // own flags, and says when the other has gone.
+//
+// No descriptors can be sent through a bell, since Linux 6.16: whoever drains it
+// would have to close them, which for some takes as long as their sender likes.
 func Bell() ([2]int, error) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return [2]int{-1, -1}, sysErr("socketpair", err)
+	}
+	for _, fd := range p {
+		_ = sys.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) // an older kernel knows no such option
 	}
 	return p, nil
 }
