@@ -40,7 +40,7 @@ func TestNoWaitWritesWholeLines(t *testing.T) {
 		}
 		full <- nil
 	}()
-	for room(t, w.f) {
+	for room(t, fd) {
 	}
 	got, err := io.ReadAll(r)
 	if err != nil {
@@ -58,8 +58,8 @@ func TestNoWaitWritesWholeLines(t *testing.T) {
 }
 
 // room reports whether a pipe takes more.
-func room(t *testing.T, f *os.File) bool {
-	p := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLOUT}}
+func room(t *testing.T, fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(p, 0)
 	if err != nil && err != unix.EINTR {
 		t.Fatal(err)
