@@ -35,7 +35,8 @@ type Hash string
 
 // String returns the first four bytes in hexadecimal, as the logs show them.
 func (h Hash) String() string {
-	return hex.EncodeToString([]byte(h[:min(4, len(h))]))
+	var b [8]byte
+	return string(hex.AppendEncode(b[:0], []byte(h[:min(4, len(h))])))
 }
 
 // Full returns all bytes in hexadecimal.

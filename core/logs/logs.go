@@ -40,7 +40,7 @@ func New(o Options) *Logger {
 	if o.Level == nil {
 		o.Level = slog.LevelInfo
 	}
-	return &Logger{&handler{o: o, mu: new(sync.Mutex), pid: os.Getpid()}}
+	return &Logger{(&handler{o: o, out: new(output), pid: os.Getpid()}).of("")}
 }
 
 // NewHandler returns a Logger above h, for a destination of another kind.
@@ -118,10 +118,23 @@ func LevelName(level slog.Level) string {
 
 type handler struct {
 	o         Options
-	mu        *sync.Mutex // serializes Writes, shared by all components
+	out       *output // shared by all components
 	pid       int
 	component string
+	head      string // of a line: the pid and the component
 	attrs     []slog.Attr
+}
+
+// output serializes Writes.
+type output struct {
+	mu   sync.Mutex
+	line []byte // the last line, whose memory the next one gets
+}
+
+func (h *handler) of(component string) *handler {
+	h.component = component
+	h.head = fmt.Sprintf("==%05d== %s(", h.pid, component)
+	return h
 }
 
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
@@ -132,7 +145,7 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h
 	for _, a := range attrs {
 		if a.Key == "component" {
-			c.component = a.Value.String()
+			c.of(a.Value.String())
 			continue
 		}
 		c.attrs = append(c.attrs[:len(c.attrs):len(c.attrs)], a)
@@ -144,67 +157,62 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h *handler) WithGroup(string) slog.Handler { return h }
 
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
-	var line []byte
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	line := h.out.line[:0]
 	if h.o.JSON {
-		line = h.json(r)
+		line = h.json(line, r)
 	} else {
-		line = h.text(r)
+		line = h.text(line, r)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.out.line = line
 	_, err := h.o.Writer.Write(line)
 	return err
 }
 
-func (h *handler) text(r slog.Record) []byte {
+func (h *handler) text(line []byte, r slog.Record) []byte {
 	level := Level(r.Level)
 	if h.o.Color {
 		level = colors[level] + level + "\x1b[0m"
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "==%05d== %s(%s): %s", h.pid, h.component, level, Escape(r.Message))
+	line = append(line, h.head...)
+	line = append(line, level...)
+	line = append(line, "): "...)
+	line = append(line, Escape(r.Message)...)
 	each := func(a slog.Attr) bool {
-		b.WriteString(" " + Escape(a.String()))
+		line = append(append(line, ' '), Escape(a.String())...)
 		return true
 	}
 	for _, a := range h.attrs {
 		each(a)
 	}
 	r.Attrs(each)
-	b.WriteByte('\n')
-	return []byte(b.String())
+	return append(line, '\n')
 }
 
 var colors = map[string]string{"DB": "\x1b[2m", "II": "\x1b[32m", "WW": "\x1b[33m", "EE": "\x1b[31m"}
 
-func (h *handler) json(r slog.Record) []byte {
-	line := map[string]any{
+func (h *handler) json(line []byte, r slog.Record) []byte {
+	fields := map[string]any{
 		"time": r.Time.UTC().Format(time.RFC3339Nano), "pid": h.pid,
 		"component": h.component, "level": Level(r.Level), "msg": r.Message,
 	}
 	for _, a := range h.attrs {
-		line[a.Key] = a.Value.String()
+		fields[a.Key] = a.Value.String()
 	}
-	r.Attrs(func(a slog.Attr) bool { line[a.Key] = a.Value.String(); return true })
-	b, err := json.Marshal(line)
+	r.Attrs(func(a slog.Attr) bool { fields[a.Key] = a.Value.String(); return true })
+	b, err := json.Marshal(fields)
 	if err != nil { // strings and a pid: cannot happen
-		return []byte(strconv.Quote(err.Error()) + "\n")
+		b = []byte(strconv.Quote(err.Error()))
 	}
-	return append(b, '\n')
+	return append(append(line, b...), '\n')
 }
 
 // Escape writes what does not print as Go does in a quoted string, so that a
 // name with a line feed in it forges no line and one with an escape sequence
 // moves no cursor.
 func Escape(s string) string {
-	clean := true
-	for _, r := range s {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			clean = false
-			break
-		}
-	}
-	if clean {
+	if clean(s) {
 		return s
 	}
 	var b strings.Builder
@@ -221,4 +229,13 @@ func Escape(s string) string {
 		i += n
 	}
 	return b.String()
+}
+
+func clean(s string) bool {
+	for _, r := range s {
+		if r < ' ' || r > '~' && (r == utf8.RuneError || !unicode.IsPrint(r)) {
+			return false
+		}
+	}
+	return true
 }
