@@ -15,7 +15,6 @@ import (
 
 	"o7s/core/hash"
 	"o7s/ipc/irmctl"
-	"o7s/ipc/rpc"
 )
 
 // patience bounds every wait for what must come.
@@ -233,7 +232,7 @@ func startSystem() (*system, error) {
 
 // client returns a client of the IRMd; the caller closes it.
 func client(ctx context.Context, dir string) (*irmctl.Client, error) {
-	return irmctl.NewClient(irmctl.ConnectTo(ctx, dir, rpc.Config{}))
+	return irmctl.DialTo(ctx, dir)
 }
 
 func (s *system) bootstrap(typ string) error {

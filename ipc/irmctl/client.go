@@ -34,6 +34,12 @@ const systemDir = "/run/o7s"
 // that runs as root or as this user. The error is core.ErrIRMd, and says how
 // to start one.
 func Connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, error) {
+	l, _, err := connect(ctx, cfg)
+	return l, err
+}
+
+// connect is Connect, and returns the runtime directory of the IRMd too.
+func connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, string, error) {
 	dirs := []string{RuntimeDir()}
 	if os.Getenv("O7S_RUNTIME_DIR") == "" && dirs[0] != systemDir {
 		dirs = append(dirs, systemDir)
@@ -42,16 +48,16 @@ func Connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, error) {
 	for _, dir := range dirs {
 		l, err := ConnectTo(ctx, dir, cfg)
 		if err == nil {
-			return l, nil
+			return l, dir, nil
 		}
 		if ctx.Err() != nil {
-			return nil, core.ContextError(ctx.Err())
+			return nil, "", core.ContextError(ctx.Err())
 		}
 		if first == nil {
 			first = err
 		}
 	}
-	return nil, first
+	return nil, "", first
 }
 
 // ConnectTo is Connect to the IRMd of the runtime directory dir.
@@ -74,21 +80,28 @@ func ConnectTo(ctx context.Context, dir string, cfg rpc.Config) (*rpc.Link, erro
 
 // Client asks an IRMd what an administrator asks. Its methods may be called
 // by several goroutines at once.
-type Client struct{ link *rpc.Link }
+type Client struct {
+	link *rpc.Link
+	dir  string // the IRMd's runtime directory
+}
 
 // Dial connects to the IRMd, as Connect does. The caller must Close the
 // Client.
 func Dial(ctx context.Context) (*Client, error) {
-	return NewClient(Connect(ctx, rpc.Config{}))
-}
-
-// NewClient makes what Connect or ConnectTo returned a Client, which owns the
-// link.
-func NewClient(link *rpc.Link, err error) (*Client, error) {
+	link, dir, err := connect(ctx, rpc.Config{})
 	if err != nil {
 		return nil, err
 	}
-	return &Client{link}, nil
+	return &Client{link, dir}, nil
+}
+
+// DialTo is Dial to the IRMd of the runtime directory dir.
+func DialTo(ctx context.Context, dir string) (*Client, error) {
+	link, err := ConnectTo(ctx, dir, rpc.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return &Client{link, dir}, nil
 }
 
 // Close ends the connection.

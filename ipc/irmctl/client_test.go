@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"o7s/core"
+	"o7s/core/view"
 	"o7s/ipc/rpc"
 )
 
@@ -61,6 +63,24 @@ func TestConnectWithoutIRMd(t *testing.T) {
 // serve makes an IRMd with the handlers of m, and returns a client of it.
 func serve(t *testing.T, m *rpc.Mux) *Client {
 	t.Helper()
+	dir := serveIn(t, m)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := DialTo(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		<-c.link.Done()
+	})
+	return c
+}
+
+// serveIn makes an IRMd with the handlers of m, and returns its runtime
+// directory.
+func serveIn(t *testing.T, m *rpc.Mux) string {
+	t.Helper()
 	// Not t.TempDir: the path of a socket is short.
 	dir, err := os.MkdirTemp("", "o7s-")
 	if err != nil {
@@ -71,27 +91,26 @@ func serve(t *testing.T, m *rpc.Mux) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	c, err := NewClient(ConnectTo(ctx, dir, rpc.Config{})) // the kernel accepts
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := ln.AcceptUnix()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := rpc.New(conn, rpc.Config{Mux: m})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Close()
-		<-c.link.Done()
-		<-l.Done()
+	var links sync.WaitGroup
+	links.Go(func() {
+		for {
+			conn, err := ln.AcceptUnix()
+			if err != nil {
+				return // closed below
+			}
+			l, err := rpc.New(conn, rpc.Config{Mux: m})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			links.Go(func() { <-l.Done() }) // its client ends it
+		}
 	})
-	return c
+	t.Cleanup(func() {
+		ln.Close()
+		links.Wait()
+	})
+	return dir
 }
 
 // Lists come in pages; a client puts them together, and does not ask for ever.
@@ -153,6 +172,59 @@ func TestClientErrors(t *testing.T) {
 		if err := c.CreateName(t.Context(), "x", ""); !errors.Is(err, core.ErrIRMd) {
 			t.Errorf("CreateName: %v", err)
 		}
+	}
+}
+
+// A client watches the IRMd that it asks, not the one that a new client would
+// ask. What tells of an event may ask it too.
+func TestWatch(t *testing.T) {
+	irmd := func(name string) string {
+		m := rpc.NewMux()
+		rpc.HandleBlocking(m, ShowSystem, func(context.Context, *rpc.Link, *rpc.Empty) (*view.System, error) {
+			return &view.System{RuntimeDir: name}, nil
+		})
+		rpc.HandleBlocking(m, Watch, func(ctx context.Context, l *rpc.Link, _ *rpc.Empty) (*rpc.Empty, error) {
+			if err := rpc.Notify(l, Event, &view.Event{Event: Watching, Name: name}); err != nil {
+				return nil, err
+			}
+			<-ctx.Done()
+			return nil, nil
+		})
+		return serveIn(t, m)
+	}
+	first, second := irmd("first"), irmd("second")
+	t.Setenv("O7S_RUNTIME_DIR", first)
+	for name, dial := range map[string]func() (*Client, error){
+		"first":  func() (*Client, error) { return Dial(t.Context()) },
+		"second": func() (*Client, error) { return DialTo(t.Context(), second) },
+	} {
+		c, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Where the default is another one by then.
+		if name == "first" {
+			t.Setenv("O7S_RUNTIME_DIR", second)
+		} else {
+			t.Setenv("O7S_RUNTIME_DIR", first)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		told, asked := "", ""
+		err = c.Watch(ctx, func(e view.Event) {
+			told = e.Name
+			s, err := c.System(ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			asked = s.RuntimeDir
+			cancel()
+		})
+		cancel()
+		if err != nil || told != name || asked != name {
+			t.Errorf("%s: it watches %q and asks %q: %v", name, told, asked, err)
+		}
+		c.Close()
+		<-c.link.Done()
 	}
 }
 

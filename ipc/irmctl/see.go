@@ -80,11 +80,12 @@ func (c *Client) Processes(ctx context.Context) ([]view.Process, error) {
 func (c *Client) Flows(ctx context.Context) ([]view.Flow, error) { return all(ctx, c, ShowFlows) }
 
 // Watch calls tell with each event until ctx is done, which is no error, or
-// the IRMd goes. It has a connection of its own.
+// the IRMd goes. It has a connection of its own, to the Client's IRMd, so that
+// tell may call the Client.
 func (c *Client) Watch(ctx context.Context, tell func(view.Event)) error {
 	mux := rpc.NewMux()
 	rpc.Handle(mux, Event, func(_ *rpc.Call[rpc.Empty], e *view.Event) { tell(*e) })
-	link, err := Connect(ctx, rpc.Config{Mux: mux})
+	link, err := ConnectTo(ctx, c.dir, rpc.Config{Mux: mux})
 	if err != nil {
 		return err
 	}
