@@ -10,7 +10,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"o7s/core"
 	"o7s/core/logs"
+	"o7s/ipc/irmctl"
 )
 
 // completeWord is the applet that a shell's completion calls: the words of the
@@ -32,7 +34,7 @@ _o7s() {
     COMPREPLY+=("$(printf %q "${line%%$'\t'*}")")
   done
 }
-complete -F _o7s APPLETS
+complete -o default -F _o7s APPLETS
 `,
 	"zsh": `#compdef APPLETS
 # zsh completion of o7s: put "source <(o7s completion zsh)" into ~/.zshrc, after compinit
@@ -110,10 +112,62 @@ func complete(ctx context.Context, w io.Writer, words []string, table []Applet) 
 			a.Complete(ctx, w, args)
 			return
 		}
+		typed := args[len(args)-1]
+		if len(args) > 1 {
+			if value := valueOf(ctx, a, args[len(args)-2]); value != "" {
+				completeValue(ctx, w, typed, value)
+				return
+			}
+		}
 		for _, f := range flagsOf(ctx, a) {
-			Candidate(w, args[len(args)-1], f.name, f.usage)
+			Candidate(w, typed, f.name, f.usage)
 		}
 		return
+	}
+}
+
+// valueOf returns what help calls the value of a flag: NAME, LEVEL; "" where
+// word is no flag, or one without a value.
+func valueOf(ctx context.Context, a Applet, word string) string {
+	for _, f := range appOf(ctx, a).VisibleFlags() {
+		d, ok := f.(cli.DocGenerationFlag)
+		if !ok || !d.TakesValue() {
+			continue
+		}
+		for _, n := range f.Names() {
+			if word != "--"+n && (word != "-"+n || len(n) > 1) {
+				continue
+			}
+			if parts := strings.SplitN(d.GetUsage(), "`", 3); len(parts) == 3 {
+				return parts[1]
+			}
+			return "VALUE"
+		}
+	}
+	return ""
+}
+
+// completeValue prints the values that there are for what help calls value.
+func completeValue(ctx context.Context, w io.Writer, typed, value string) {
+	words := map[string][]string{
+		"LEVEL":  {"debug", "info", "warn", "error"},
+		"FORMAT": {"text", "json"},
+		"QOS":    core.QoSNames(),
+	}[value]
+	for _, word := range words {
+		Candidate(w, typed, word, "")
+	}
+	if value != "NAME" {
+		return
+	}
+	c, err := irmctl.Dial(ctx)
+	if err != nil {
+		return // without an IRMd there are no names
+	}
+	defer c.Close()
+	names, _ := c.Names(ctx)
+	for _, n := range names {
+		Candidate(w, typed, n.Name, n.Policy)
 	}
 }
 

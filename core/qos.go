@@ -28,31 +28,40 @@ var (
 	QoSData        = QoS{Delay: 1000, InOrder: true, MaxGap: 2000, Timeout: 120 * time.Second}
 )
 
+// qosNames has the names of those specs, in the order in which people list them.
+var qosNames = []struct {
+	name string
+	qos  QoS
+}{
+	{"raw", QoSRaw}, {"raw_no_errors", QoSRawNoErrors}, {"best", QoSBest},
+	{"video", QoSVideo}, {"voice", QoSVoice}, {"data", QoSData},
+}
+
+// QoSNames returns the names that QoSByName knows.
+func QoSNames() []string {
+	var names []string
+	for _, n := range qosNames {
+		names = append(names, n.name)
+	}
+	return names
+}
+
 // QoSByName returns the named spec: raw, raw_no_errors, best, video, voice or
 // data.
 func QoSByName(name string) (QoS, bool) {
-	switch name {
-	case "raw":
-		return QoSRaw, true
-	case "raw_no_errors":
-		return QoSRawNoErrors, true
-	case "best":
-		return QoSBest, true
-	case "video":
-		return QoSVideo, true
-	case "voice":
-		return QoSVoice, true
-	case "data":
-		return QoSData, true
+	for _, n := range qosNames {
+		if n.name == name {
+			return n.qos, true
+		}
 	}
 	return QoS{}, false
 }
 
 // QoSName returns the word for q, "custom" where there is none.
 func QoSName(q QoS) string {
-	for _, name := range []string{"raw", "raw_no_errors", "best", "video", "voice", "data"} {
-		if named, _ := QoSByName(name); named == q {
-			return name
+	for _, n := range qosNames {
+		if n.qos == q {
+			return n.name
 		}
 	}
 	return "custom"
