@@ -113,7 +113,7 @@ func (s *screen) showFlow(f view.Flow) {
 			"received", amount(f.Read)+", and "+amount(f.Waiting)+" wait to be read")
 	}
 	if f.State == "req-arrived" && f.PID == 0 {
-		s.hint("", "it waits for a process that accepts at %s: \"irm name show %s\" tells who is bound", f.Name, word(f.Name))
+		s.hint("", typed("irm name show %s", f.Name), "it waits for a process that accepts at %s; see who is bound", f.Name)
 	}
 }
 

@@ -78,14 +78,39 @@ func (p *picture) process(pid int) string {
 	return "?"
 }
 
-// say prints a line whose words come from elsewhere.
+// say prints a line whose words come from elsewhere. On a terminal that is
+// narrower it goes on below, further in.
 func (s *screen) say(format string, args ...any) {
+	text := escaped(format, args)
+	line := strings.TrimLeft(text, " ")
+	indent := text[:len(text)-len(line)]
+	s.wrap("", indent, indent+"    ", "", strings.Split(line, " "))
+}
+
+// escaped is Sprintf, with what does not print in args escaped.
+func escaped(format string, args []any) string {
 	for i, a := range args {
 		if t, ok := a.(string); ok {
 			args[i] = logs.Escape(t)
 		}
 	}
-	fmt.Fprintf(s, format+"\n", args...)
+	return fmt.Sprintf(format, args...)
+}
+
+// wrap prints words in as many lines as a terminal needs: the first begins with
+// first, the others with rest, and all but the last end in more. A word that is
+// longer than a line is left to the terminal.
+func (s *screen) wrap(color, first, rest, more string, words []string) {
+	indent, line := first, words[0]
+	for _, w := range words[1:] {
+		if s.width > 0 && width(indent+line+" "+w+more) > s.width {
+			fmt.Fprintf(s, "%s%s\n", indent, s.paint(color, line+more))
+			indent, line = rest, w
+		} else {
+			line += " " + w
+		}
+	}
+	fmt.Fprintf(s, "%s%s\n", indent, s.paint(color, line))
 }
 
 // fields prints "key  value" lines of a show.
@@ -106,14 +131,34 @@ func word(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// hint prints what to do about something.
-func (s *screen) hint(indent, format string, args ...any) {
-	for i, a := range args {
-		if t, ok := a.(string); ok {
-			args[i] = logs.Escape(t)
+// hint prints what is missing and, if there is such, the command that helps. On
+// a terminal that is too narrow for both the command begins a line, and goes on
+// in others as a shell reads it.
+func (s *screen) hint(indent string, typed []string, format string, args ...any) {
+	text := "! " + escaped(format, args)
+	if len(typed) > 0 {
+		text += ":"
+		if line := text + " " + strings.Join(typed, " "); s.width == 0 || width(indent+line) <= s.width {
+			fmt.Fprintf(s, "%s%s\n", indent, s.paint(bad, line))
+			return
 		}
 	}
-	fmt.Fprintf(s, "%s%s\n", indent, s.paint(bad, "! "+fmt.Sprintf(format, args...)))
+	s.wrap(bad, indent, indent+"  ", "", strings.Split(text, " "))
+	if len(typed) > 0 {
+		s.wrap(bad, indent+"    ", indent+"    ", " \\", typed)
+	}
+}
+
+// typed returns the words of a command, each %s of them as people type what
+// comes from elsewhere.
+func typed(command string, names ...string) []string {
+	words := strings.Fields(command)
+	for i := range words {
+		if words[i] == "%s" {
+			words[i], names = word(names[0]), names[1:]
+		}
+	}
+	return words
 }
 
 // ago returns how long ago the RFC 3339 time was, to the second.

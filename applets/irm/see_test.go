@@ -50,6 +50,66 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
+// TestNarrowStatus: on a narrow terminal the lines of a status go on below, cut
+// between words; nothing is lost, and a shell reads a hint's command as it would
+// read the whole line.
+func TestNarrowStatus(t *testing.T) {
+	f := &fakeIRMd{view: picture{
+		System:   view.System{Version: "0.1.0", LogLevel: "info", RuntimeDir: "/run/o7s"},
+		IPCPs:    []view.IPCP{{Name: "an ipcp", Type: "local", PID: 70000}},
+		Names:    []view.Name{{Name: "two words", Exists: true, Policy: "spillover"}, {Name: "東京東京東京", Processes: 1}},
+		Bindings: []view.Binding{{Name: "東京東京東京", PID: 1}},
+		Programs: []view.Program{{Name: "two words", Path: "/usr/local/bin/oping", Auto: true, Pause: 5000}},
+		Processes: []view.Process{
+			{PID: 1, Program: "oping", Listeners: 1},
+		},
+		Flows: []view.Flow{{Name: "two words", Program: "oping", Layer: "local-layer", PID: 1, Peer: -1, State: "allocated", Counted: true}},
+	}}
+	status := func(f *fakeIRMd, columns int) string {
+		var buf bytes.Buffer
+		if err := run(t.Context(), &screen{Writer: &buf, width: columns}, []string{"status"}, f.dial); err != nil {
+			t.Fatal(err)
+		}
+		return buf.String()
+	}
+	words := func(out string) string { return strings.Join(strings.Fields(out), " ") }
+	for _, f := range []*fakeIRMd{f, {}} {
+		whole := status(f, 0)
+		for _, columns := range []int{200, 80, 60, 40, 30} {
+			out := status(f, columns)
+			for l := range strings.Lines(out) {
+				if n := width(strings.TrimSuffix(l, "\n")); n > columns {
+					t.Errorf("%d columns: a line of %d: %s", columns, n, l)
+				}
+			}
+			if got, want := words(strings.ReplaceAll(out, " \\\n", "")), words(whole); got != want {
+				t.Errorf("%d columns: it says\n%s\nwant\n%s", columns, got, want)
+			}
+		}
+	}
+
+	out := status(f, 40)
+	for _, want := range []string{`
+  ! IPCP an ipcp (local, pid 70000) is
+    in no layer; make it a member:
+      irm ipcp bootstrap name \
+      'an ipcp' layer LAYER
+`, `
+    ! no layer knows it; register it:
+        irm name register 'two words' \
+        layer LAYER
+`, `
+    ! no bound process accepts at the
+      moment: it has ended its listener,
+      is busy or stopped; see which:
+        irm process list
+`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("printed\n%s\nwithout\n%s", out, want)
+		}
+	}
+}
+
 func TestNarrowDropsWhatCanBeSpared(t *testing.T) {
 	var buf bytes.Buffer
 	s := &screen{Writer: &buf, width: 30}

@@ -48,8 +48,7 @@ var nameShow = &command{
 		}
 		for _, f := range p.Flows {
 			if f.Name == n && (f.Role == "client" || f.Peer < 0) {
-				fmt.Fprint(out, "    flow")
-				out.flow(p, f)
+				out.flow("    flow  ", p, f)
 			}
 		}
 		return nil
@@ -88,7 +87,7 @@ var ipcpShow = &command{
 		}
 		out.fields("IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "hash", i.Hash)
 		if i.Layer == "" {
-			out.hint("", "it is in no layer; make it a member: irm ipcp bootstrap name %s layer LAYER", word(i.Name))
+			out.hint("", typed("irm ipcp bootstrap name %s layer LAYER", i.Name), "it is in no layer; make it a member")
 		}
 		for _, r := range known {
 			out.fields("name", r.Name+" as "+r.Hash[:min(8, len(r.Hash))])

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"o7s/core/logs"
 	"o7s/core/view"
 )
 
@@ -35,11 +34,11 @@ func (s *screen) status(p *picture) {
 		p.System.Version, p.System.PID, p.System.UID, ago(p.System.Started), p.System.LogLevel, p.System.RuntimeDir)
 	s.head("Layers", len(p.IPCPs))
 	if len(p.IPCPs) == 0 {
-		s.hint("  ", "there is no layer yet; make one: irm ipcp bootstrap type local name IPCP layer LAYER")
+		s.hint("  ", typed("irm ipcp bootstrap type local name IPCP layer LAYER"), "there is no layer yet; make one")
 	}
 	for _, i := range p.IPCPs {
 		if i.Layer == "" {
-			s.hint("  ", "IPCP %s (%s, pid %d) is in no layer; make it a member: irm ipcp bootstrap name %s layer LAYER", i.Name, i.Type, i.PID, word(i.Name))
+			s.hint("  ", typed("irm ipcp bootstrap name %s layer LAYER", i.Name), "IPCP %s (%s, pid %d) is in no layer; make it a member", i.Name, i.Type, i.PID)
 			continue
 		}
 		s.say("  %s: IPCP %s (%s, pid %d), %d names, %d ends of flows", i.Layer, i.Name, i.Type, i.PID, i.Names, i.Flows)
@@ -58,7 +57,7 @@ func (s *screen) status(p *picture) {
 		if f.Role == "server" && f.Peer >= 0 {
 			continue
 		}
-		s.flow(p, f)
+		s.flow("  ", p, f)
 	}
 }
 
@@ -111,14 +110,14 @@ func (s *screen) name(p *picture, n view.Name) {
 		s.say("    %d flows wait for a process that accepts", n.Waiting)
 	}
 	if n.Layers == 0 {
-		s.hint("    ", "no layer knows it; register it: irm name register %s layer LAYER", word(n.Name))
+		s.hint("    ", typed("irm name register %s layer LAYER", n.Name), "no layer knows it; register it")
 	}
 	switch {
 	case auto:
 	case n.Processes == 0:
-		s.hint("    ", "no process is bound; start a server and bind it: irm bind process PID name %s", word(n.Name))
+		s.hint("    ", typed("irm bind process PID name %s", n.Name), "no process is bound; start a server and bind it")
 	case !serving:
-		s.hint("    ", "no bound process accepts at the moment: it has ended its listener, is busy or stopped; \"irm process list\" shows it")
+		s.hint("    ", typed("irm process list"), "no bound process accepts at the moment: it has ended its listener, is busy or stopped; see which")
 	}
 }
 
@@ -127,24 +126,24 @@ func (s *screen) program(q view.Program) {
 		s.say("    IPCP %s", q.IPCP)
 		return
 	}
-	line := fmt.Sprintf("    program %s of uid %d", logs.Escape(q.Path), q.UID)
+	auto := ""
 	if q.Auto {
-		line += fmt.Sprintf(", started when nobody accepts, %d run", q.Running)
+		auto = fmt.Sprintf(", started when nobody accepts, %d run", q.Running)
 	}
-	fmt.Fprintln(s, line)
+	s.say("    program %s of uid %d%s", q.Path, q.UID, auto)
 	if q.Pause > 0 {
-		s.hint("    ", "%s ended before it listened and is not started again for %d s; irmd's log tells how it ended", q.Path, (q.Pause+999)/1000)
+		s.hint("    ", nil, "%s ended before it listened and is not started again for %d s; irmd's log tells how it ended", q.Path, (q.Pause+999)/1000)
 	}
 }
 
-// flow prints a flow with both its ends.
-func (s *screen) flow(p *picture, f view.Flow) {
-	line := fmt.Sprintf("  %d", f.ID)
+// flow prints a flow with both its ends, behind title.
+func (s *screen) flow(title string, p *picture, f view.Flow) {
+	ids := fmt.Sprint(f.ID)
 	from := fmt.Sprintf("%d %s", f.PID, f.Program)
 	to := "elsewhere"
 	for _, g := range p.Flows {
 		if int(g.ID) == f.Peer {
-			line += fmt.Sprintf(",%d", g.ID)
+			ids += fmt.Sprintf(",%d", g.ID)
 			to = fmt.Sprintf("%d %s", g.PID, g.Program)
 		}
 	}
@@ -163,5 +162,5 @@ func (s *screen) flow(p *picture, f view.Flow) {
 	if f.Counted {
 		state += fmt.Sprintf(", %s out, %s in", amount(f.Sent), amount(f.Read+f.Waiting))
 	}
-	fmt.Fprintf(s, "%s %s -> %s at %s, layer %s, %s\n", line, logs.Escape(from), logs.Escape(to), logs.Escape(f.Name), logs.Escape(f.Layer), state)
+	s.say("%s%s %s -> %s at %s, layer %s, %s", title, ids, from, to, f.Name, f.Layer, state)
 }
