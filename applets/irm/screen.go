@@ -45,9 +45,9 @@ const (
 	bad   = "\x1b[33m"
 )
 
-// paint returns text in a colour, where s has any.
+// paint returns text in a colour, where s has any; "" is none.
 func (s *screen) paint(color, text string) string {
-	if !s.color || text == "" {
+	if !s.color || color == "" || text == "" {
 		return text
 	}
 	return color + text + "\x1b[0m"

@@ -110,6 +110,17 @@ func TestNarrowStatus(t *testing.T) {
 	}
 }
 
+// Where there is colour, only what has one is painted.
+func TestPaint(t *testing.T) {
+	var buf bytes.Buffer
+	s := &screen{Writer: &buf, color: true}
+	s.say("plain")
+	s.hint("", typed("irm top"), "look")
+	if got, want := buf.String(), "plain\n\x1b[33m! look: irm top\x1b[0m\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+}
+
 func TestNarrowDropsWhatCanBeSpared(t *testing.T) {
 	var buf bytes.Buffer
 	s := &screen{Writer: &buf, width: 30}
