@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -127,8 +128,10 @@ func first(args []string) string {
 	return args[0]
 }
 
+type multiCommand struct{ name, args, summary string }
+
 // multiCommands are o7s's own commands.
-var multiCommands = []struct{ name, args, summary string }{
+var multiCommands = []multiCommand{
 	{"install", "DIR", "copy o7s to DIR and make the symlinks there"},
 	{"completion", "SHELL", "print the completion for bash, zsh or fish"},
 	{"man", "DIR", "write the manual pages to DIR"},
@@ -140,7 +143,12 @@ var multiCommands = []struct{ name, args, summary string }{
 // them.
 func multitool(table []Applet) Applet {
 	return Applet{Name: "o7s", Run: func(ctx context.Context, env *Env) error {
-		switch arg := first(env.Args); arg {
+		arg := first(env.Args)
+		// "o7s install --help" asks, and makes no directory of that name.
+		if len(env.Args) == 2 && (env.Args[1] == "--help" || env.Args[1] == "-h") && isCommand(arg) {
+			arg = "help"
+		}
+		switch arg {
 		case "", "help", "--help", "-h":
 			list(env.Stdout, table)
 			return nil
@@ -148,14 +156,14 @@ func multitool(table []Applet) Applet {
 			fmt.Fprintf(env.Stdout, "o7s %s (%s %s/%s)\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil
 		case "install":
-			if len(env.Args) != 2 {
+			if !oneDir(env.Args) {
 				return Usagef("install takes one directory: o7s install DIR")
 			}
 			return install(env.Stdout, env.Args[1], table)
 		case "completion":
 			return completion(env.Stdout, env.Args[1:], table)
 		case "man":
-			if len(env.Args) != 2 {
+			if !oneDir(env.Args) {
 				return Usagef("man takes one directory: o7s man DIR")
 			}
 			return man(ctx, env.Stdout, env.Args[1], table)
@@ -166,6 +174,17 @@ func multitool(table []Applet) Applet {
 			return Usagef("unknown applet %q: \"o7s --help\" lists them", arg)
 		}
 	}}
+}
+
+// isCommand reports whether name is one of o7s's own commands.
+func isCommand(name string) bool {
+	return slices.ContainsFunc(multiCommands, func(c multiCommand) bool { return c.name == name })
+}
+
+// oneDir reports whether args are a command and a directory. What looks like a
+// flag is none: "./-x" is one of such a name.
+func oneDir(args []string) bool {
+	return len(args) == 2 && args[1] != "" && args[1][0] != '-'
 }
 
 func list(w io.Writer, table []Applet) {
