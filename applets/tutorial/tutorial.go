@@ -98,8 +98,8 @@ func run(ctx context.Context, env *applets.Env, fast bool) (err error) {
 
 // makeDir makes the directory that all of the tutorial happens in, with a
 // link to this executable for each program, and the environment for it.
-func (t *tutorial) makeDir() (dir string, err error) {
-	dir, err = os.MkdirTemp("", "o7s-tutorial-")
+func (t *tutorial) makeDir() (_ string, err error) {
+	dir, err := os.MkdirTemp("", "o7s-tutorial-")
 	if err != nil {
 		return "", fmt.Errorf("make a runtime directory: %w; TMPDIR chooses another place", err)
 	}
@@ -116,7 +116,7 @@ func (t *tutorial) makeDir() (dir string, err error) {
 	// this it is the link, as it would be after "o7s install".
 	for _, name := range programs {
 		if err := os.Symlink(exe, filepath.Join(dir, name)); err != nil {
-			return "", fmt.Errorf("make the commands: %w", err)
+			return "", fmt.Errorf("make the commands: %w; TMPDIR chooses another place", err)
 		}
 	}
 	t.env = append(os.Environ(),

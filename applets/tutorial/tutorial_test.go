@@ -197,6 +197,21 @@ func TestReaderGone(t *testing.T) {
 	r.nothingLeft()
 }
 
+// A directory that can't be filled is not left behind.
+func TestBrokenDirectory(t *testing.T) {
+	was := programs
+	defer func() { programs = was }()
+	programs = []string{"irmd", "no/such/directory"}
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	if dir, err := new(tutorial).makeDir(); err == nil || !strings.Contains(err.Error(), "make the commands: ") {
+		t.Errorf("makeDir: %q, %v", dir, err)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 // A step that fails says what was tried and why, and leaves nothing.
 func TestBrokenStep(t *testing.T) {
 	tests := []struct {
