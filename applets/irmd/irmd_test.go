@@ -38,7 +38,11 @@ func TestRuntimeDirectoryMustBeADirectoryOfOnesOwn(t *testing.T) {
 	if err := os.Symlink(base, link); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{file, link} {
+	taken := filepath.Join(base, "taken") // a directory stands where the lock would
+	if err := os.MkdirAll(filepath.Join(taken, lockFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, link, filepath.Join(file, "a", "b"), taken} {
 		if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), "O7S_RUNTIME_DIR chooses another") {
 			t.Errorf("lock(%s): %v", dir, err)
 		}

@@ -34,7 +34,7 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("lock the runtime directory: %w", err)
+		return nil, fmt.Errorf("lock the runtime directory: %w; O7S_RUNTIME_DIR chooses another", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
@@ -50,7 +50,7 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, fmt.Errorf("lock the runtime directory: %w; O7S_RUNTIME_DIR chooses another", err)
 	}
 	return func() { f.Close() }, nil
 }
@@ -63,7 +63,7 @@ func makeDir(dir string) error {
 		mode = 0o755
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return fmt.Errorf("make the runtime directory: %w", err)
+		return fmt.Errorf("make the runtime directory: %w; O7S_RUNTIME_DIR chooses another", err)
 	}
 	err := os.Mkdir(dir, mode)
 	if err == nil {
