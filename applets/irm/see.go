@@ -122,15 +122,6 @@ func (s *screen) fields(pairs ...string) {
 	}
 }
 
-// word is what comes from elsewhere, as a hint has people type it.
-func word(s string) string {
-	s = logs.Escape(s)
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,") == "" && s != "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
 // hint prints what is missing and, if there is such, the command that helps. On
 // a terminal that is too narrow for both the command begins a line, and goes on
 // in others as a shell reads it.
@@ -155,7 +146,7 @@ func typed(command string, names ...string) []string {
 	words := strings.Fields(command)
 	for i := range words {
 		if words[i] == "%s" {
-			words[i], names = word(names[0]), names[1:]
+			words[i], names = logs.Word(names[0]), names[1:]
 		}
 	}
 	return words

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"o7s/core"
+	"o7s/core/logs"
 	"o7s/core/view"
 )
 
@@ -25,7 +26,7 @@ var nameShow = &command{
 		n := in.operand
 		named := of(p.Names, func(r view.Name) bool { return r.Name == n })
 		if len(named) == 0 {
-			return fmt.Errorf("%w %q: nothing is bound to it, and \"irm name list\" shows those that exist; make it known: irm name register %s layer LAYER", core.ErrName, n, word(n))
+			return fmt.Errorf("%w %q: nothing is bound to it, and \"irm name list\" shows those that exist; make it known: irm name register %s layer LAYER", core.ErrName, n, logs.Word(n))
 		}
 		if in.flags["--json"] {
 			return out.json(struct {
@@ -73,7 +74,7 @@ var ipcpShow = &command{
 		name := in.one("name")
 		found := of(p.IPCPs, func(i view.IPCP) bool { return i.Name == name })
 		if len(found) == 0 {
-			return fmt.Errorf("%w; it may have died, which irmd's log tells; make it: irm ipcp bootstrap type TYPE name %s layer LAYER", missing("no IPCP is called", name, "ipcp list"), word(name))
+			return fmt.Errorf("%w; it may have died, which irmd's log tells; make it: irm ipcp bootstrap type TYPE name %s layer LAYER", missing("no IPCP is called", name, "ipcp list"), logs.Word(name))
 		}
 		i := found[0]
 		known := of(p.Registrations, func(r view.Registration) bool { return r.IPCP == name })

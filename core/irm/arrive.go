@@ -5,6 +5,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/ipcp"
+	"o7s/core/logs"
 	"o7s/core/registry"
 )
 
@@ -49,7 +50,7 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, dst core.Hash, qos core.QoS, got 
 }
 
 func noProcess(name string) error {
-	return fmt.Errorf("%w: no process is bound to %q; bind one that listens: irm bind process PID name %s", core.ErrNotAllocated, name, name)
+	return fmt.Errorf("%w: no process is bound to %q; bind one that listens: irm bind process PID name %s", core.ErrNotAllocated, name, logs.Word(name))
 }
 
 // match gives the flows that wait for name to processes that accept now.

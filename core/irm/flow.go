@@ -8,6 +8,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/ipcp"
+	"o7s/core/logs"
 	"o7s/core/registry"
 )
 
@@ -97,9 +98,9 @@ func (a *allocation) search(up []*registry.IPCP) {
 	case len(up) == 0:
 		a.fail(fmt.Errorf("%w: there is no layer yet; make one: irm ipcp bootstrap type local name IPCP layer LAYER", core.ErrIPCP))
 	case !created:
-		a.fail(fmt.Errorf("%w: no layer here knows %q; register it: irm name register %s layer LAYER", core.ErrName, a.name, a.name))
+		a.fail(fmt.Errorf("%w: no layer here knows %q; register it: irm name register %s layer LAYER", core.ErrName, a.name, logs.Word(a.name)))
 	default:
-		a.fail(fmt.Errorf("%w: %q is registered in none; register it: irm name register %s layer LAYER", core.ErrIPCP, a.name, a.name))
+		a.fail(fmt.Errorf("%w: %q is registered in none; register it: irm name register %s layer LAYER", core.ErrIPCP, a.name, logs.Word(a.name)))
 	}
 }
 
@@ -219,7 +220,7 @@ func (m *Manager) FlowAllocReply(i *registry.IPCP, id core.FlowID, code core.Err
 	spliced := f.Peer != nil
 	m.mu.Unlock()
 	if code != 0 {
-		m.refused(f, fmt.Errorf("%w: the other end refused the flow to %q; \"irm name show %s\" may tell why", code, a.name, a.name))
+		m.refused(f, fmt.Errorf("%w: the other end refused the flow to %q; \"irm name show %s\" may tell why", code, a.name, logs.Word(a.name)))
 		return nil
 	}
 	m.log.Infof("Flow on flow_id %d allocated.", id)

@@ -99,7 +99,7 @@ func (m *Manager) takeForBootstrap(name string, t ipcp.Type) (i *registry.IPCP, 
 	case t.Name != "" && t.Name != i.Type.Name:
 		return nil, false, fmt.Errorf("%w: IPCP %q is of type %s, not %s", core.ErrIPCPType, name, i.Type.Name, t.Name)
 	case i.Operational():
-		return nil, false, fmt.Errorf("%w: IPCP %q is a member of layer %q already", core.ErrState, name, i.Layer)
+		return nil, false, fmt.Errorf("%w: IPCP %q is a member of layer %q already; an IPCP is in one layer: give another name for another one", core.ErrState, name, i.Layer)
 	case i.Busy:
 		return nil, false, fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
 	}
@@ -187,7 +187,7 @@ func (m *Manager) DestroyIPCP(c Caller, name string) error {
 	switch {
 	case i == nil:
 		m.mu.Unlock()
-		return fmt.Errorf("%w: no IPCP is called %q", core.ErrNotFound, name)
+		return fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
 	case i.Busy:
 		m.mu.Unlock()
 		return fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"o7s/core"
+	"o7s/core/logs"
 	"o7s/core/registry"
 )
 
@@ -277,7 +278,7 @@ func (m *Manager) UnbindProcess(c Caller, pid int, name string) error {
 			}
 		}
 		if name != "" && len(names) == 0 {
-			err = fmt.Errorf("%w: process %d is not bound to %q", core.ErrNotFound, pid, name)
+			err = fmt.Errorf("%w: process %d is not bound to %q by hand: \"irm name show %s\" tells what is", core.ErrNotFound, pid, name, logs.Word(name))
 		}
 	}
 	names = slices.DeleteFunc(names, func(n string) bool { return !m.reg.Unbind(n, p, false) })
@@ -295,7 +296,7 @@ func (m *Manager) UnbindProcess(c Caller, pid int, name string) error {
 func (m *Manager) processLocked(pid int) (*registry.Process, error) {
 	p := m.reg.Process(pid)
 	if p == nil || p.Gone {
-		return nil, fmt.Errorf("%w: no process %d uses flows here; start it, then bind it", core.ErrNotFound, pid)
+		return nil, fmt.Errorf("%w: no process %d uses flows here: \"irm process list\" shows those that do", core.ErrNotFound, pid)
 	}
 	return p, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/logs"
 	"o7s/core/registry"
 	"o7s/core/view"
 )
@@ -122,7 +123,7 @@ func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) error {
 	case len(found) == 0 && others >= 0:
 		return fmt.Errorf("%w for uid %d: uid %d has bound %s, so that uid or an administrator may do this", core.ErrPermission, c.UID, others, what)
 	case len(found) == 0 && name != "":
-		return fmt.Errorf("%w: %s is not bound to %q: \"irm name show %s\" tells what is", core.ErrNotFound, what, name, name)
+		return fmt.Errorf("%w: %s is not bound to %q: \"irm name show %s\" tells what is", core.ErrNotFound, what, name, logs.Word(name))
 	case len(found) == 0:
 		return fmt.Errorf("%w: %s is bound to no name: \"irm status\" shows what is", core.ErrNotFound, what)
 	}

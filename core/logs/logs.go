@@ -231,6 +231,18 @@ func Escape(s string) string {
 	return b.String()
 }
 
+// Word writes s as one word of a command line, to be typed into bash as it
+// stands: in quotes where it needs them, and without what does not print.
+func Word(s string) string {
+	if e := Escape(s); e != s {
+		return "$'" + Escape(strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s)) + "'"
+	}
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,") == "" && s != "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
 func clean(s string) bool {
 	for _, r := range s {
 		if r < ' ' || r > '~' && (r == utf8.RuneError || !unicode.IsPrint(r)) {

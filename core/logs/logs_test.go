@@ -65,6 +65,17 @@ func TestEscapeKeepsWhatPrints(t *testing.T) {
 	}
 }
 
+func TestWord(t *testing.T) {
+	for in, want := range map[string]string{
+		"oping-server": "oping-server", "": "''", "two words": "'two words'", "naïve": "'naïve'", `$x\n`: `'$x\n'`,
+		"it's": `'it'\''s'`, "a\tb": `$'a\tb'`, "it's\n\\n": `$'it\'s\n\\n'`, "\x1b": `$'\x1b'`,
+	} {
+		if got := Word(in); got != want {
+			t.Errorf("Word(%q): %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestJSON(t *testing.T) {
 	var w writes
 	New(Options{Writer: &w, JSON: true}).With("irmd").Infof("A \"b\"\n")

@@ -93,7 +93,7 @@ func (i *IPCP) Unregister(name string) {
 // core.ErrExists.
 func (r *Registry) AddIPCP(name string, typ ipcp.Type) (*IPCP, error) {
 	if i, ok := r.ipcps[name]; ok {
-		return nil, fmt.Errorf("%w: an IPCP %q of type %s", core.ErrExists, name, i.Type.Name)
+		return nil, fmt.Errorf("%w: an IPCP %q of type %s; give another name for another one", core.ErrExists, name, i.Type.Name)
 	}
 	i := &IPCP{Name: name, Type: typ, r: r, regs: make(map[core.Hash]string), flows: make(map[core.FlowID]*Flow)}
 	r.ipcps[name] = i
