@@ -133,6 +133,17 @@ func TestNarrowDropsWhatCanBeSpared(t *testing.T) {
 	}
 }
 
+// TestLayersAreCounted: a layer of two IPCPs is one, and an IPCP in none is
+// none.
+func TestLayersAreCounted(t *testing.T) {
+	var buf bytes.Buffer
+	s := &screen{Writer: &buf}
+	s.status(&picture{IPCPs: []view.IPCP{{Name: "a", Layer: "l"}, {Name: "b", Layer: "l"}, {Name: "c"}, {Name: "d", Layer: "m"}}})
+	if out := buf.String(); !strings.Contains(out, "\nLayers (2)\n") {
+		t.Errorf("printed\n%s", out)
+	}
+}
+
 func TestAmount(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", ^uint64(0): "16.0 EiB"} {
 		if got := amount(n); got != want {

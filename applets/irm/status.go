@@ -32,7 +32,13 @@ var status = &command{
 func (s *screen) status(p *picture) {
 	s.say("irmd %s, pid %d, uid %d, up %s, log level %s, in %s",
 		p.System.Version, p.System.PID, p.System.UID, ago(p.System.Started), p.System.LogLevel, p.System.RuntimeDir)
-	s.head("Layers", len(p.IPCPs))
+	layers := make(map[string]bool)
+	for _, i := range p.IPCPs {
+		if i.Layer != "" {
+			layers[i.Layer] = true
+		}
+	}
+	s.head("Layers", len(layers))
 	if len(p.IPCPs) == 0 {
 		s.hint("  ", typed("irm ipcp bootstrap type local name IPCP layer LAYER"), "there is no layer yet; make one")
 	}
