@@ -31,22 +31,10 @@ func MemfdCreate(name string, flags int) (int, error) {
 	return int(fd), result(errno)
 }
 
-// Ftruncate is ftruncate(2) of a memfd.
-func Ftruncate(fd, size int) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_FTRUNCATE, uintptr(fd), uintptr(size), 0)
-	return result(errno)
-}
-
 // Fcntl is fcntl(2) of a command that takes an integer and is not about locks.
 func Fcntl(fd, cmd, arg int) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_FCNTL, uintptr(fd), uintptr(cmd), uintptr(arg))
 	return int(n), result(errno)
-}
-
-// Fstat is fstat(2) of a memfd.
-func Fstat(fd int, st *unix.Stat_t) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_FSTAT, uintptr(fd), uintptr(unsafe.Pointer(st)), 0)
-	return result(errno)
 }
 
 // GetsockoptInt is getsockopt(2) of an option that is an integer.
@@ -64,16 +52,6 @@ func SetsockoptInt(fd, level, opt, v int) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(opt),
 		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
 	return result(errno)
-}
-
-// Map maps size bytes of a memfd, shared, to read and to write.
-func Map(fd, size int) ([]byte, error) {
-	p, _, errno := unix.RawSyscall6(unix.SYS_MMAP, 0, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, uintptr(fd), 0)
-	if errno != 0 {
-		return nil, errno
-	}
-	// Not the collector's memory, so that p may have been a number till now.
-	return unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), size), nil
 }
 
 // Unmap undoes Map.

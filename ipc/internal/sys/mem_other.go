@@ -1,0 +1,28 @@
+//go:build !(amd64 || arm64 || ppc64le || riscv64)
+
+package sys
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What these calls are named and what they take differs from one of these
+// architectures to the next. The library knows, so the scheduler is told.
+
+// Ftruncate is ftruncate(2) of a memfd.
+func Ftruncate(fd, size int) error { return unix.Ftruncate(fd, int64(size)) }
+
+// Fstat is fstat(2) of a memfd.
+func Fstat(fd int, st *unix.Stat_t) error { return unix.Fstat(fd, st) }
+
+// Map maps size bytes of a memfd, shared, to read and to write.
+func Map(fd, size int) ([]byte, error) {
+	// Not unix.Mmap, which remembers every mapping in a table of its own.
+	p, err := unix.MmapPtr(fd, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(p), size), nil
+}
