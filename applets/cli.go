@@ -27,9 +27,8 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	app.Writer, app.ErrWriter = env.Stdout, env.Stderr
 	app.HideHelpCommand = true
 	app.ExitErrHandler = func(*cli.Context, error) {} // the status is Main's to choose
-	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error {
-		return Usagef("%v; \"%s --help\" lists the flags", err, env.Name)
-	}
+	wrong := func(text string) error { return Usagef("%s; \"%s --help\" lists the flags", text, env.Name) }
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return wrong(asTyped(err)) }
 	action := app.Action
 	app.Action = func(c *cli.Context) error {
 		if c.NArg() > 0 {
@@ -37,7 +36,11 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 		}
 		return action(c)
 	}
-	return app.RunContext(ctx, append([]string{env.Name}, spread(app.Flags, env.Args)...))
+	args, err := spread(app.Flags, env.Args)
+	if err != nil {
+		return wrong(err.Error())
+	}
+	return app.RunContext(ctx, append([]string{env.Name}, args...))
 }
 
 // LogFlags returns the flags of an applet that logs.

@@ -1,6 +1,8 @@
 package applets
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -8,8 +10,9 @@ import (
 
 // spread rewrites what the package cli does not know of the POSIX conventions
 // (Utility Syntax Guidelines 5 and 6): "-c5" for "-c 5", and "-Dq" for "-D -q".
-// What is no flag it leaves for that package to refuse.
-func spread(flags []cli.Flag, args []string) (out []string) {
+// Its error names a flag that there is not, or that lacks its value, as it is
+// typed, which that package does not.
+func spread(flags []cli.Flag, args []string) (out []string, err error) {
 	takesValue := map[string]bool{"help": false, "h": false, "version": false, "v": false}
 	for _, f := range flags {
 		doc, ok := f.(cli.DocGenerationFlag)
@@ -20,22 +23,37 @@ func spread(flags []cli.Flag, args []string) (out []string) {
 	for len(args) > 0 {
 		arg := args[0]
 		if len(arg) < 2 || arg[0] != '-' || arg == "--" {
-			return append(out, args...) // no flag, and none after it
+			return append(out, args...), nil // no flag, and none after it
 		}
 		args = args[1:]
-		name, _, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		flag, _, given := strings.Cut(arg, "=")
+		name := strings.TrimLeft(flag, "-")
 		wants, known := takesValue[name]
 		wants = wants && !given
-		if parts, more := letters(takesValue, arg[1:]); known || parts == nil {
-			out = append(out, arg)
+		if parts, more := letters(takesValue, arg[1:]); known || name == "" {
+			out = append(out, arg) // where it has no name that package refuses it
+		} else if parts == nil {
+			return nil, fmt.Errorf("there is no flag %q", flag)
 		} else {
 			out, wants = append(out, parts...), more
 		}
-		if wants && len(args) > 0 {
+		if wants && len(args) == 0 {
+			return nil, fmt.Errorf("the flag %q needs a value", out[len(out)-1])
+		}
+		if wants {
 			out, args = append(out, args[0]), args[1:]
 		}
 	}
-	return out
+	return out, nil
+}
+
+// badValue is what the package flag says of a value.
+var badValue = regexp.MustCompile(`^(invalid .*" for (?:flag )?-)([^ :]{2,}: )`)
+
+// asTyped returns err of the package flag with the second dash that people type
+// for a long flag.
+func asTyped(err error) string {
+	return badValue.ReplaceAllString(err.Error(), "$1-$2")
 }
 
 // letters makes flags of the letters of s, up to one that takes the rest of s

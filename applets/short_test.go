@@ -1,6 +1,7 @@
 package applets
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -22,22 +23,59 @@ func TestSpread(t *testing.T) {
 		"-c=5":             "-c=5",
 		"-qDc5 -nx":        "-q -D -c 5 -n x",
 		"-qc 5 -D":         "-q -c 5 -D",
-		"-q -c":            "-q -c",
 		"-c-5":             "-c -5",
 		"-n -c5 -c5":       "-n -c5 -c 5", // a value is a value
 		"-n-c 5":           "-n -c 5",     // and ends here: 5 is no flag
+		"--count --size":   "--count --size",
 		"--count=5 -Dq":    "--count=5 -D -q",
 		"--count 5 -Dq":    "--count 5 -D -q",
 		"-count 5 -quiet":  "-count 5 -quiet",
-		"-x5 -Dx -Dq":      "-x5 -Dx -D -q", // for the package cli to refuse
-		"--c5":             "--c5",
+		"---count=5 --=5":  "---count=5 --=5", // for the package cli to refuse
 		"-q -- -c5":        "-q -- -c5",
 		"-q file -c5":      "-q file -c5",
 		"-hq - -Dq":        "-h -q - -Dq",
 		"--name -c5 -D=no": "--name -c5 -D=no",
 	} {
-		if got := spread(flags, strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
-			t.Errorf("%s: %q, want %s", in, got, want)
+		if got, err := spread(flags, strings.Fields(in)); err != nil || !slices.Equal(got, strings.Fields(want)) {
+			t.Errorf("%s: %q, %v; want %s", in, got, err, want)
+		}
+	}
+}
+
+// A flag is named as it is typed, not as the package flag knows it.
+func TestWrongFlags(t *testing.T) {
+	for in, want := range map[string]string{
+		"--size 5":            `there is no flag "--size"`,
+		"--size=5":            `there is no flag "--size"`,
+		"-size 5":             `there is no flag "-size"`,
+		"-q -s":               `there is no flag "-s"`,
+		"-x5":                 `there is no flag "-x5"`,
+		"-qx":                 `there is no flag "-qx"`,
+		"--c5":                `there is no flag "--c5"`,
+		"-c x --size":         `there is no flag "--size"`,
+		"--count":             `the flag "--count" needs a value`,
+		"-q -c":               `the flag "-c" needs a value`,
+		"-qDc":                `the flag "-c" needs a value`,
+		"--count five":        `invalid value "five" for flag --count: parse error`,
+		"--count=-for:x":      `invalid value "-for:x" for flag --count: parse error`,
+		"-c five":             `invalid value "five" for flag -c: parse error`,
+		"--quiet=for -count:": `invalid boolean value "for" for --quiet: parse error`,
+		"---count 5":          `bad flag syntax: ---count`,
+	} {
+		app := &cli.App{
+			Flags: []cli.Flag{
+				&cli.IntFlag{Name: "count", Aliases: []string{"c"}},
+				&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}},
+				&cli.BoolFlag{Name: "D"},
+			},
+			Action: func(*cli.Context) error { t.Errorf("%s: it runs", in); return nil },
+		}
+		var stdout, stderr bytes.Buffer
+		env := &Env{Name: "x", Args: strings.Fields(in), Stdout: &stdout, Stderr: &stderr}
+		got := status(env, CLI(t.Context(), env, app))
+		want = "x: " + want + "; \"x --help\" lists the flags\n"
+		if got != StatusUsage || stdout.Len() > 0 || stderr.String() != want {
+			t.Errorf("%s: status %d, %q and %q, want %q", in, got, stdout.String(), stderr.String(), want)
 		}
 	}
 }

@@ -143,8 +143,8 @@ func TestUsageErrors(t *testing.T) {
 	tests := []struct{ args, want string }{
 		{"", "either --listen or --server-name NAME is needed"},
 		{"-Q", "either --listen or --server-name NAME is needed"},
-		{"--nonsense", "flag provided but not defined: -nonsense"},
-		{"-n", "flag needs an argument: -n"},
+		{"--nonsense", `there is no flag "--nonsense"; "oping --help" lists the flags`},
+		{"-n", `the flag "-n" needs a value`},
 		{"-n x -c 1 --count 2", "Cannot use two forms of the same flag: c count"},
 		{"-n x y", `unexpected argument "y"`},
 		{"-l y", `unexpected argument "y"`},
