@@ -84,7 +84,8 @@ func (c *Conn) WritePacket(p []byte) error {
 }
 
 // CloseWrite says that no more packets come: the peer reads io.EOF after the
-// last one. Reading goes on.
+// last one. Writing after that returns an error that wraps net.ErrClosed;
+// reading goes on. A second CloseWrite does nothing.
 func (c *Conn) CloseWrite() error {
 	if err := c.end.CloseWrite(); err != nil {
 		return c.wrap("close", err)
@@ -155,10 +156,11 @@ func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 // SetDeadline sets the read and the write deadline, as net.Conn says.
 func (c *Conn) SetDeadline(t time.Time) error { return c.deadline(c.end.SetDeadline(t)) }
 
-// SetReadDeadline sets the deadline of Read and ReadPacket.
+// SetReadDeadline sets the deadline of all that reads: it holds for calls that
+// wait already, too. The zero time is none.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.deadline(c.end.SetReadDeadline(t)) }
 
-// SetWriteDeadline sets the deadline of Write and WritePacket.
+// SetWriteDeadline sets the deadline of all that writes, in the same way.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.deadline(c.end.SetWriteDeadline(t)) }
 
 func (c *Conn) deadline(err error) error {

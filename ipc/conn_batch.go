@@ -48,9 +48,10 @@ func (c *Conn) TryReadPacket(p []byte) (int, error) {
 }
 
 // Reserve lends n bytes of the ring, 1 to MaxPacket, to be filled with a
-// packet and sent by Commit; it waits for room as Write does. The slice may
-// hold old bytes, and must not be used after Commit. Until then no other
-// goroutine's Write goes on, and a Close leaves the memory mapped.
+// packet and sent by Commit; it waits for room as Write does. Another n is
+// refused with core.ErrUsage. The slice may hold old bytes, and must not be
+// used after Commit. Until then every other call that writes returns an error
+// that wraps core.ErrState, and a Close leaves the memory mapped.
 func (c *Conn) Reserve(n int) ([]byte, error) {
 	p, err := c.end.Reserve(n)
 	if err != nil {
@@ -71,7 +72,8 @@ func (c *Conn) Commit(n int) error {
 
 // Peek lends the packet at the head, or what Read left of it; it waits for one
 // as Read does. The slice is the ring itself: do not change it, and do not use
-// it after Release. The peer can change it at any time: whoever does not trust
+// it after Release. Until then every other call that reads returns an error
+// that wraps core.ErrState, and a Close leaves the memory mapped. The peer can change it at any time: whoever does not trust
 // the peer copies what it checks before it checks it.
 func (c *Conn) Peek() ([]byte, error) {
 	p, err := c.end.Peek()

@@ -15,6 +15,10 @@ import (
 const backlog = 8
 
 // Listener accepts flows. Several goroutines may call its methods at once.
+//
+// Like a socket's, it has a backlog: up to 16 flows are allocated before the
+// program calls Accept for them, so Dial at their other end has returned. Those
+// after them wait in Dial.
 type Listener struct {
 	n    *node
 	id   uint32
@@ -41,8 +45,9 @@ var _ net.Listener = (*Listener)(nil)
 // for the names that "irm bind process" binds to this process, now or later.
 //
 // ctx bounds the call, not the listener's life. The error is a *net.OpError
-// that wraps core.ErrIRMd, core.ErrPermission (another uid holds the name),
-// core.ErrUsage, or the error of ctx.
+// that wraps core.ErrIRMd, core.ErrPermission (another uid holds the name, or
+// WithLayer takes an administrator), core.ErrNotFound (there is no layer that
+// WithLayer names), core.ErrUsage, or the error of ctx.
 //
 // The caller must Close the Listener.
 func Listen(ctx context.Context, name string, opts ...Option) (*Listener, error) {

@@ -77,5 +77,6 @@ func (s *FlowSet) Wait(ctx context.Context) (*Conn, error) {
 	return c.(*Conn), nil
 }
 
-// Close ends the set; its flows go on without it. A blocked Wait returns.
+// Close ends the set; its flows go on without it. A blocked Wait returns. A
+// second Close does nothing and returns nil.
 func (s *FlowSet) Close() error { return s.set.Close() }

@@ -15,7 +15,7 @@ var (
 
 	errPeerClosed = fmt.Errorf("%w: the other end closed it: %w", core.ErrFlowDown, syscall.EPIPE)
 	errShut       = fmt.Errorf("writing half %w", core.ErrClosed)
-	errPacketSize = fmt.Errorf("%w: a packet has at most %d bytes", core.ErrUsage, core.MaxPacket)
+	errPacketSize = fmt.Errorf("%w: a packet has 1 to %d bytes", core.ErrUsage, core.MaxPacket)
 	errLent       = fmt.Errorf("%w: memory of the ring is lent", core.ErrState)
 	errNotLent    = fmt.Errorf("%w: no memory of the ring is lent", core.ErrState)
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"o7s/core"
@@ -41,6 +42,9 @@ func TestLendingRefusesMisuse(t *testing.T) {
 	for _, n := range []int{-1, 0, core.MaxPacket + 1} {
 		_, err := a.Reserve(n)
 		wantErr(t, fmt.Sprintf("Reserve(%d)", n), err, core.ErrUsage)
+		if err != nil && !strings.Contains(err.Error(), "has 1 to 65535 bytes") {
+			t.Errorf("Reserve(%d): %v", n, err)
+		}
 	}
 	wantErr(t, "Commit before Reserve", a.Commit(1), core.ErrState)
 	wantErr(t, "Release before Peek", a.Release(), core.ErrState)
