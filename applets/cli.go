@@ -46,7 +46,7 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 // LogFlags returns the flags of an applet that logs.
 func LogFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "stdout", Usage: "log to stdout, at level debug, instead of to syslog at level info"},
+		&cli.BoolFlag{Name: "stdout", Usage: "log to stdout at level debug; without it, to syslog at level info, or to stderr where there is no syslog", DisableDefaultText: true},
 		&cli.StringFlag{Name: "log-level", Usage: "log lines of this `LEVEL` and above: debug, info, warn or error"},
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`FORMAT` of the lines: text or json"},
 	}

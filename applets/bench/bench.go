@@ -23,7 +23,7 @@ import (
 func Applet() applets.Applet {
 	return applets.Applet{
 		Name:    "bench",
-		Summary: "measures flows beside Unix sockets and a pipe on this machine",
+		Summary: "measure flows beside Unix sockets and a pipe on this machine",
 		NoLink:  true,
 		Run: func(ctx context.Context, env *applets.Env) error {
 			if len(env.Args) == 2 && env.Args[0] == workerArg {

@@ -20,7 +20,10 @@ func help(w io.Writer, c *command, path string) {
 }
 
 func helpCommand(w io.Writer, c *command, full string) {
-	fmt.Fprintf(w, "Usage: %s\n\n", usage(c, full))
+	fmt.Fprintf(w, "Usage: %s\n", usage(c, full))
+	if c.operand.value != "" || len(c.keywords)+len(c.flags) > 0 || c.rest != "" {
+		fmt.Fprintln(w)
+	}
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	if c.operand.value != "" {
 		fmt.Fprintf(tw, "  %s\t%s\n", c.operand.value, c.operand.help)

@@ -71,6 +71,9 @@ func TestExamplesParse(t *testing.T) {
 		if c.limit == 0 && c != watch && c != top || c.tried == nil || c.run == nil {
 			t.Errorf("%q: incomplete", path)
 		}
+		if out, err := irm(&fakeIRMd{}, append(strings.Fields(path), "--help")...); err != nil || strings.Contains(out, "\n\n\n") {
+			t.Errorf("%q: two empty lines, or %v, in\n%s", path, err, out)
+		}
 	})
 }
 

@@ -42,8 +42,8 @@ func Applet(types []ipcp.Type) applets.Applet {
 					"   $ sudo irmd --stdout\n" +
 					"   $ irm ipcp bootstrap type local name local-ipcp layer local-layer\n\n" +
 					"Without root it is this user's own. Its socket is irmd.sock in $O7S_RUNTIME_DIR,\n" +
-					"else in /run/o7s for root, else in $XDG_RUNTIME_DIR/o7s. Ctrl-C or SIGTERM ends it\n" +
-					"and the IPCPs.\n\n" +
+					"else in /run/o7s for root, else in $XDG_RUNTIME_DIR/o7s, else in o7s-UID in the\n" +
+					"temporary directory. Ctrl-C or SIGTERM ends it and the IPCPs.\n\n" +
 					"What it is to make at its start may stand in a file:\n\n" +
 					"   $ irm config export > irmd.toml\n" +
 					"   $ irmd --check-config irmd.toml\n" +
