@@ -99,7 +99,7 @@ var flowShow = &command{
 }
 
 func (s *screen) showFlow(f view.Flow) {
-	peer, process := "not on this system", "none has accepted it yet"
+	peer, process := "has ended, or is not on this system", "none has accepted it yet"
 	if f.Peer >= 0 {
 		peer = "flow " + strconv.Itoa(f.Peer)
 	}

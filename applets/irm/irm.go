@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"o7s/applets"
+	"o7s/core"
 	"o7s/ipc/irmctl"
 )
 
@@ -100,9 +101,13 @@ func (r *request) do(ctx context.Context, out *screen, dial func(context.Context
 	return explain(ctx, r.cmd.limit, r.cmd.run(ctx, d, r.in, out))
 }
 
-// explain adds to err what to do about a time that ran out here; of one that
-// ran out elsewhere the IRMd tells.
+// explain adds to err what to do about an IRMd that ended before it answered,
+// and about a time that ran out here; of one that ran out elsewhere the IRMd
+// tells.
 func explain(ctx context.Context, limit time.Duration, err error) error {
+	if errors.Is(err, core.ErrIRMd) && errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it has ended; start one with \"irmd\"", core.ErrIRMd)
+	}
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("%w: no answer from the IRMd in %v, its log may tell why", err, limit)
 	}

@@ -144,6 +144,21 @@ func TestLayersAreCounted(t *testing.T) {
 	}
 }
 
+// TestPeerThatIsNotHere: the end that is left when the other has gone is of no
+// flow to another system, for all that the picture tells.
+func TestPeerThatIsNotHere(t *testing.T) {
+	var buf bytes.Buffer
+	s := &screen{Writer: &buf}
+	f := view.Flow{ID: 1, Peer: -1, Name: "n", Layer: "l", Role: "server", State: "allocated", PID: 35, Program: "oping"}
+	s.flow("  ", &picture{Flows: []view.Flow{f}}, f)
+	s.showFlow(f)
+	for _, want := range []string{"  1 ended or elsewhere -> 35 oping at n, ", "other end     has ended, or is not on this system\n"} {
+		if !strings.Contains(buf.String(), want) {
+			t.Errorf("no %q in\n%s", want, &buf)
+		}
+	}
+}
+
 func TestAmount(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", ^uint64(0): "16.0 EiB"} {
 		if got := amount(n); got != want {

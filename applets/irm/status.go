@@ -142,11 +142,14 @@ func (s *screen) program(q view.Program) {
 	}
 }
 
+// noPeer is who has the other end of a flow where this system has none.
+const noPeer = "ended or elsewhere"
+
 // flow prints a flow with both its ends, behind title.
 func (s *screen) flow(title string, p *picture, f view.Flow) {
 	ids := fmt.Sprint(f.ID)
 	from := fmt.Sprintf("%d %s", f.PID, f.Program)
-	to := "elsewhere"
+	to := noPeer
 	for _, g := range p.Flows {
 		if int(g.ID) == f.Peer {
 			ids += fmt.Sprintf(",%d", g.ID)
@@ -157,7 +160,7 @@ func (s *screen) flow(title string, p *picture, f view.Flow) {
 	case f.Role == "server" && f.State == "req-arrived":
 		from, to = "a client", from
 	case f.Role == "server":
-		from, to = "elsewhere", from
+		from, to = noPeer, from
 	case f.State == "alloc-pending":
 		to = "no answer yet"
 	}

@@ -100,7 +100,7 @@ type Process struct {
 // room skipped where a ring starts again at its beginning. They never fall.
 type Flow struct {
 	ID      core.FlowID `json:"id"`
-	Peer    int         `json:"peer_id"` // the other end on this system; -1: it is not on this system
+	Peer    int         `json:"peer_id"` // the other end on this system; -1: it has ended, or is not on this system
 	Name    string      `json:"name"`
 	Role    string      `json:"role"` // client asked for it, server accepts it
 	State   string      `json:"state"`
