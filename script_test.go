@@ -32,6 +32,7 @@ import (
 //	                           of B, with a file
 //	nobody                     wait until no process of this script is left
 //	kill-ipcp NAME             kill the last IPCP that an irmd has created
+//	tab SHELL FILE             complete the lines of a file in a real shell
 //
 // and one program: "as UID COMMAND..." becomes COMMAND, run as that user.
 //
@@ -48,6 +49,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"start": start, "ready": ready, "signal": signal, "ended": ended,
 			"within": within, "output": output, "nobody": nobody, "kill-ipcp": killIPCP,
+			"tab": tab,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {

@@ -28,11 +28,36 @@ const completeTime = 2 * time.Second
 var scripts = map[string]string{
 	"bash": `# bash completion of o7s: put "source <(o7s completion bash)" into ~/.bashrc
 _o7s() {
-  local line IFS=$'\n'
-  COMPREPLY=()
-  for line in $(o7s __complete "${COMP_WORDS[@]:0:COMP_CWORD+1}" 2>/dev/null); do
-    COMPREPLY+=("$(printf %q "${line%%$'\t'*}")")
+  local i line word quote= prefix= blank rest=${COMP_LINE:0:COMP_POINT} words=()
+  # Bash ends words at : and = too: put together what no blank parts.
+  for ((i = 0; i <= COMP_CWORD; i++)); do
+    blank=${rest%%[![:blank:]]*} word=${COMP_WORDS[i]}
+    rest=${rest#"$blank"}
+    ((i < COMP_CWORD)) || word=$rest
+    if [[ $i -gt 0 && -z $blank ]]; then words[-1]+=$word; else words+=("$word"); fi
+    rest=${rest#"$word"}
   done
+  # What is typed, without its quotes, and its beginning that Bash leaves alone.
+  word=${words[-1]}
+  case $word in
+    [\'\"]*) quote=${word:0:1} word=${word:1} ;;
+    *)
+      i=${COMP_WORDBREAKS//[^:=]/}
+      [[ -z $i ]] || prefix=${word%"${word##*[$i]}"}
+      IFS= read word <<<"$word"
+      ;;
+  esac
+  words[-1]=$word
+  COMPREPLY=()
+  while IFS= read -r line; do
+    word=${line%%$'\t'*}
+    case $quote in
+      \') word=${word//\'/\'\\\'\'} ;;
+      \") word=${word//\\/\\\\} word=${word//\"/\\\"} word=${word//\$/\\\$} word=${word//$'\x60'/\\$'\x60'} ;;
+      *) printf -v word %q "$word" ;;
+    esac
+    COMPREPLY+=("${word#"$prefix"}")
+  done < <(o7s __complete "${words[@]}" 2>/dev/null)
 }
 complete -o default -F _o7s APPLETS
 `,
@@ -41,19 +66,27 @@ complete -o default -F _o7s APPLETS
 _o7s() {
   local -a lines
   local line
-  for line in "${(@f)$(o7s __complete "${(@)words[1,CURRENT]}" 2>/dev/null)}"; do
+  for line in "${(@f)$(o7s __complete "${(@Q)words[1,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}"; do
     [[ -n $line ]] || continue
+    line=${line//\\/\\\\}
     line=${line//:/\\:}
     lines+=("${line/$'\t'/:}")
   done
-  _describe o7s lines
+  if (( $#lines )); then _describe o7s lines; else _files; fi
 }
 compdef _o7s APPLETS
 `,
 	"fish": `# fish completion of o7s: put "o7s completion fish | source" into ~/.config/fish/config.fish
 function __o7s_complete
-  set -l words (commandline -opc) (commandline -ct)
-  o7s __complete $words 2>/dev/null
+  # Fish compares what is typed, in its quotes; o7s has to know a flag.
+  set -l words (commandline -opc)
+  set -l typed (commandline -ct | string match -- '-*')
+  set -l found (o7s __complete $words "$typed" 2>/dev/null)
+  if set -q found[1]
+    printf '%s\n' $found
+  else
+    __fish_complete_path (commandline -ct)
+  end
 end
 for c in APPLETS
   complete -c $c -f -a '(__o7s_complete)'
@@ -113,6 +146,14 @@ func complete(ctx context.Context, w io.Writer, words []string, table []Applet) 
 			return
 		}
 		typed := args[len(args)-1]
+		if flag, part, ok := strings.Cut(typed, "="); ok {
+			var values bytes.Buffer
+			completeValue(ctx, &values, part, valueOf(ctx, a, flag))
+			for v := range strings.Lines(values.String()) {
+				fmt.Fprintf(w, "%s=%s", flag, v)
+			}
+			return
+		}
 		if len(args) > 1 {
 			if value := valueOf(ctx, a, args[len(args)-2]); value != "" {
 				completeValue(ctx, w, typed, value)
