@@ -53,7 +53,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Category: measure.ForClient, Name: "count", Aliases: []string{"c"}, Usage: "send `N` packets", DefaultText: "until interrupted"},
 		&cli.StringFlag{Category: measure.ForClient, Name: "interval", Aliases: []string{"i"}, Value: "1000ms", DefaultText: "1000ms", Usage: "send a packet every `TIME`, at most 10 s"},
 		&cli.StringFlag{Category: measure.ForClient, Name: "duration", Aliases: []string{"d"}, Usage: "end after `TIME`", DefaultText: "no bound"},
-		&cli.StringFlag{Category: measure.ForClient, Name: "deadline", Aliases: []string{"w"}, Usage: "end after `TIME`, whatever is still to come; with --count, fewer replies are a failure", DefaultText: "no bound"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "deadline", Aliases: []string{"w"}, Usage: "end after `TIME`, the wait for a flow included, whatever is still to come; with --count, fewer replies are a failure", DefaultText: "no bound"},
 		measure.SizeFlag("64", "send packets of `BYTES`, 64 to 1500"),
 		measure.QoSFlag("ask for a flow with this `QOS`"),
 		&cli.BoolFlag{Category: measure.ForClient, Name: "flood", Aliases: []string{"f"}, Usage: "send as soon as a reply comes, or an interval is over", DisableDefaultText: true},

@@ -54,6 +54,11 @@ func (n network) serve(ctx context.Context, env *applets.Env, cfg *config) error
 }
 
 func (n network) ping(ctx context.Context, env *applets.Env, cfg *config) error {
+	if cfg.deadline > 0 { // it bounds the wait for a flow too
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, cfg.deadline)
+		defer cancel()
+	}
 	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos)
 	if err != nil {
 		return err
@@ -69,11 +74,6 @@ func (n network) ping(ctx context.Context, env *applets.Env, cfg *config) error 
 	c.errs.Above(status)
 	stop := c.watch(status)
 	defer stop()
-	if cfg.deadline > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, cfg.deadline)
-		defer cancel()
-	}
 	received := c.run(ctx, f)
 	if received == 0 || cfg.deadline > 0 && received < cfg.count {
 		return applets.Exit(applets.StatusFailed)

@@ -70,6 +70,23 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
+// --deadline bounds the wait for a flow, too.
+func TestDeadlineOfDial(t *testing.T) {
+	for _, args := range [][]string{{"-n", "x"}, {"-n", "x", "-w", "1m"}} {
+		n := noNetwork(t)
+		n.Dial = func(ctx context.Context, _ string, _ core.QoS) (measure.Flow, error) {
+			end, bounded := ctx.Deadline()
+			if bounded != (len(args) == 4) || bounded && time.Until(end) > time.Minute {
+				t.Errorf("%q: dial until %v, %t", args, end, bounded)
+			}
+			return nil, core.ErrTimeout
+		}
+		if status, out, errs := run(n, args...); status != applets.StatusFailed || out != "" || errs != "oping: allocate a flow to x: timed out\n" {
+			t.Errorf("%q: status %d, stdout %q, stderr %q", args, status, out, errs)
+		}
+	}
+}
+
 func TestClientStatus(t *testing.T) {
 	closed := func(n network, f *flowtest.Flow) network {
 		n.Dial = func(_ context.Context, name string, qos core.QoS) (measure.Flow, error) {
