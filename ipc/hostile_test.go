@@ -101,16 +101,20 @@ func TestRubbish(t *testing.T) {
 			"a reply to nothing": {{hello, nil}, {[]byte("\x94\x03\x01\x00\x90"), nil}},
 		} {
 			c := w.raw(t)
+			refused := false
 			for _, p := range packets {
 				var oob []byte
 				if len(p.fds) > 0 {
 					oob = unix.UnixRights(p.fds...)
 				}
-				if _, _, err := c.WriteMsgUnix(p.data, oob, nil); err != nil {
+				_, _, err := c.WriteMsgUnix(p.data, oob, nil)
+				if oob != nil && errors.Is(err, unix.EPERM) {
+					refused = true // since Linux 6.16 descriptors don't get there
+				} else if err != nil {
 					t.Logf("%s: %v", name, err) // closed before the last one
 				}
 			}
-			if name == "nothing at all" {
+			if refused || name == "nothing at all" {
 				c.CloseWrite()
 			}
 			if err := ended(c); err != nil {

@@ -178,6 +178,7 @@ func (d *daemon) serve(ln *net.UnixListener) error {
 		Mux:      d.userMux(),
 		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
 		Admit:    d.admit,
+		NoFiles:  true,
 		OnEnd:    d.userGone,
 		Limits:   rpc.Limits{Calls: irmctl.MaxCalls},
 	}

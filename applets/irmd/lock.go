@@ -92,5 +92,9 @@ func listen(dir string) (*net.UnixListener, error) {
 	if err := os.Remove(filepath.Join(dir, irmctl.Socket)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	return rpc.Listen(dir, irmctl.Socket, mode)
+	ln, err := rpc.Listen(dir, irmctl.Socket, mode)
+	if err == nil {
+		_ = rpc.RefuseFiles(ln) // else each link heeds what may come
+	}
+	return ln, err
 }

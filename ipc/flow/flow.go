@@ -75,15 +75,18 @@ func (k *Kit) Close() error {
 }
 
 // CloseMem closes Mem, unless that is done or it was given away.
-func (k *Kit) CloseMem() { closeOnce(&k.Mem) }
+func (k *Kit) CloseMem() { closeOnce(&k.Mem, sys.Close) }
 
 // CloseBell closes one end of the bell, unless that is done or it was given
-// away. The two ends may be closed at once by two goroutines.
-func (k *Kit) CloseBell(side int) { closeOnce(&k.Bell[side]) }
+// away. The two ends may be closed at once by two goroutines. Where another
+// process has got that end and closed it first, this may take as long as it
+// likes: the socket leaves every epoll instance that watches it, and waits for
+// who holds that at the moment, in a page fault of his own making, say.
+func (k *Kit) CloseBell(side int) { closeOnce(&k.Bell[side], func(fd int) { unix.Close(fd) }) }
 
-func closeOnce(fd *int) {
+func closeOnce(fd *int, how func(int)) {
 	if *fd >= 0 {
-		sys.Close(*fd)
+		how(*fd)
 		*fd = -1
 	}
 }

@@ -181,6 +181,29 @@ func TestDescriptorsThatDoNotFitAreClosed(t *testing.T) {
 	}
 }
 
+// The kernel closes those that do not fit while it is asked for the message:
+// the link of a peer that is not trusted lets none be sent at all.
+func TestDescriptorsAreRefused(t *testing.T) {
+	noLeaks(t)
+	l, r := rawLink(t, Config{Mux: testMux(), NoFiles: true})
+	if l.rio.told {
+		t.Skip("the kernel cannot refuse descriptors (before Linux 6.16)")
+	}
+	r.hello()
+	for _, n := range []int{1, 253} {
+		_, _, err := r.conn.WriteMsgUnix(callFrame(kindCall, 1, n, "test.add", &addReq{}), unix.UnixRights(memfds(t, n)...), nil)
+		if !errors.Is(err, unix.EPERM) {
+			t.Errorf("%d descriptors are sent: %v", n, err)
+		}
+	}
+	r.send(callFrame(kindCall, 1, 0, "test.add", &addReq{}))
+	for m := r.recv(); m == nil || m.kind != kindReply; m = r.recv() {
+		if m == nil {
+			t.Fatal("no reply", l.Err())
+		}
+	}
+}
+
 func TestDescriptorCountMustMatch(t *testing.T) {
 	// Room for one descriptor is room for two: only the count tells.
 	noLeaks(t)

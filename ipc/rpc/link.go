@@ -58,6 +58,12 @@ type Config struct {
 	// holds the other end only its parent knows. PIDFD stays the caller's.
 	Peer *Peer
 
+	// NoFiles says that the other end has no descriptors to send and is not
+	// to be trusted with any: those that do not fit a message the kernel
+	// closes while it is read, which takes as long as their sender likes.
+	// Where the kernel can refuse them (Linux 6.16) he gets EPERM.
+	NoFiles bool
+
 	// Limits bound what the other end can make this one hold.
 	Limits Limits
 
@@ -173,6 +179,9 @@ func (l *Link) start() error {
 	l.raw = raw
 	if err := checkSeqpacket(raw); err != nil {
 		return err
+	}
+	if l.cfg.NoFiles {
+		l.rio.told = RefuseFiles(l.conn) != nil
 	}
 	if l.cfg.Peer != nil {
 		l.peer = *l.cfg.Peer

@@ -18,6 +18,7 @@ type packetIO struct {
 	flags   int      // MSG_TRUNC, MSG_CTRUNC
 	err     unix.Errno
 	wait    bool // park until the socket is ready, instead of EAGAIN
+	told    bool // the scheduler is told of the call: it may take long
 }
 
 // controlSpace is room for exactly MaxFiles descriptors.
@@ -39,7 +40,13 @@ func (p *packetIO) prepare(b []byte, control int) {
 // not told of it: that would wake its monitor for most messages.
 func (p *packetIO) call(trap, fd uintptr, flags int) bool {
 	for {
-		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(&p.hdr)), uintptr(flags|unix.MSG_DONTWAIT))
+		var n uintptr
+		var errno unix.Errno
+		if p.told {
+			n, _, errno = unix.Syscall(trap, fd, uintptr(unsafe.Pointer(&p.hdr)), uintptr(flags|unix.MSG_DONTWAIT))
+		} else {
+			n, _, errno = unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(&p.hdr)), uintptr(flags|unix.MSG_DONTWAIT))
+		}
 		if errno == unix.EINTR {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,20 @@ func listen(dir, name string, mode os.FileMode) (*net.UnixListener, error) {
 	}
 	ln.SetUnlinkOnClose(false)
 	return ln, nil
+}
+
+// RefuseFiles makes the kernel refuse descriptors that are sent to conn or, for
+// a listener, to any connection of it, also before that is accepted: see
+// Config.NoFiles. The error says that it does not know how.
+func RefuseFiles(conn syscall.Conn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		err = os.NewSyscallError("setsockopt SO_PASSRIGHTS", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0))
+	})
+	return errors.Join(cerr, err)
 }
 
 // bindMode binds with at most the permissions perm: bind gives the file the

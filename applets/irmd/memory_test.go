@@ -1,0 +1,124 @@
+package irmd
+
+import (
+	"runtime/debug"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/ipc/flow"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+// stuck makes the last close of a socket wait until free is called: an epoll
+// instance watches it, whose reader is in a page fault that nobody resolves.
+func stuck(t *testing.T, socket int) (free func()) {
+	r, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
+	if errno != 0 {
+		t.Skip("userfaultfd: ", errno)
+	}
+	faults := int(r)
+	control := func(cmd uintptr, arg *[4]uint64) {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(faults), cmd, uintptr(unsafe.Pointer(arg))); errno != 0 {
+			t.Fatalf("ioctl %#x: %v", cmd, errno)
+		}
+	}
+	size := unix.Getpagesize()
+	page, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := uint64(uintptr(unsafe.Pointer(&page[0])))
+	control(0xc018aa3f, &[4]uint64{0xaa})                   // UFFDIO_API
+	control(0xc020aa00, &[4]uint64{at, uint64(size), 1, 0}) // UFFDIO_REGISTER, of missing pages
+
+	watch, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.EpollCtl(watch, unix.EPOLL_CTL_ADD, socket, &unix.EpollEvent{Events: unix.EPOLLOUT}); err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(watch), uintptr(at), 1, ^uintptr(0), 0, 0)
+	}()
+	p := []unix.PollFd{{Fd: int32(faults), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, 10000)
+		if n > 0 {
+			break
+		}
+		if err != unix.EINTR {
+			t.Fatal("no page fault: ", err)
+		}
+	}
+	return func() {
+		control(0xc020aa04, &[4]uint64{at, uint64(size), 0, 0}) // UFFDIO_ZEROPAGE
+		<-left
+		unix.Close(watch)
+		unix.Close(faults)
+		unix.Munmap(page)
+	}
+}
+
+// A process can close its end before the IRMd has, and make the IRMd's close
+// wait, which must hold up nothing else.
+func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
+	// A collection waits for calls that the scheduler is not told of: without
+	// one, this test can say what is wrong.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	kit, err := flow.NewKit(flow.MinRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shared{kit: kit, m: new(memory)}
+	s.open.Store(2)
+	a, b := &end{s, 0}, &end{s, 1}
+	free := stuck(t, kit.Bell[0]) // as by one that has closed its own copy
+	closed := make(chan struct{})
+	go func() {
+		a.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Error("Close waits")
+	}
+	free()
+	<-closed
+	b.Close()
+}
+
+// Nor can a process send descriptors to the IRMd, whose close may take long,
+// not even before its connection is accepted.
+func TestNoDescriptorsAreSentToTheIRMd(t *testing.T) {
+	dir := t.TempDir()
+	ln, err := listen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := rpc.Dial(t.Context(), dir, irmctl.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known error
+	raw.Control(func(fd uintptr) { _, known = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS) })
+	if known != nil {
+		t.Skip("the kernel cannot refuse descriptors (before Linux 6.16)")
+	}
+	if _, _, err := conn.WriteMsgUnix([]byte("x"), unix.UnixRights(0), nil); err == nil {
+		t.Error("a descriptor is sent")
+	}
+}
