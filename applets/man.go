@@ -70,7 +70,7 @@ func manual(a Applet, app *cli.App) string {
 	p.Code(synopsis)
 	if description != "" {
 		p.Section("DESCRIPTION")
-		p.Code(description)
+		p.prose(description)
 	}
 	p.Section("OPTIONS")
 	for _, f := range app.VisibleFlags() {
@@ -78,9 +78,11 @@ func manual(a Applet, app *cli.App) string {
 		names, usage, _ := strings.Cut(f.String(), "\t")
 		p.Item(names, strings.TrimSpace(usage))
 	}
+	p.Item("--help, -h", "explain it")
+	p.Item("--version, -v", "print the version")
 	if notes != "" {
 		p.Section("NOTES")
-		p.Code(notes)
+		p.prose(notes)
 	}
 	p.Finish("o7s", "irmd", "irm")
 	return p.String()
@@ -93,6 +95,7 @@ func helpParts(template string, a Applet) (synopsis, description, notes string) 
 	head = strings.NewReplacer("{{.Name}}", a.Name, "{{.Usage}}", a.Summary).Replace(head)
 	_, head, _ = strings.Cut(head, "Usage: ")
 	synopsis, description, _ = strings.Cut(head, "\n\n")
+	description = strings.TrimSuffix(strings.Trim(description, "\n"), "Options:")
 	if i := strings.LastIndex(template, "{{end}}"); i >= 0 {
 		notes = template[i+len("{{end}}"):]
 	}
@@ -109,6 +112,7 @@ type Page struct {
 func NewPage(name, summary string) *Page {
 	p := &Page{name: name}
 	fmt.Fprintf(&p.b, ".TH %s 8 \"\" \"o7s %s\" \"Ouroboros\"\n", roff(strings.ToUpper(name)), Version)
+	p.b.WriteString(".nh\n.ad l\n") // a path or a command in the text has no hyphen, and one blank between words
 	p.Section("NAME")
 	fmt.Fprintf(&p.b, "%s \\- %s\n", roff(name), roff(summary))
 	return p
@@ -128,6 +132,44 @@ func (p *Page) Text(text string) {
 // Code writes lines as they are.
 func (p *Page) Code(text string) {
 	fmt.Fprintf(&p.b, ".PP\n.nf\n%s\n.fi\n", roff(strings.TrimRight(text, "\n")))
+}
+
+// prose writes text as a help shows it: lines that begin with a blank as they
+// are, the others as paragraphs. A line that a full stop ends stays one, so that
+// a list stays a list.
+func (p *Page) prose(text string) {
+	const paragraph, code = 'p', 'c'
+	in := ' '
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		now := paragraph
+		switch {
+		case line == "":
+			now = ' '
+		case line[0] == ' ':
+			now = code
+		}
+		if now != in {
+			if in == code {
+				p.b.WriteString(".fi\n")
+			}
+			if now != ' ' {
+				p.b.WriteString(".PP\n")
+			}
+			if now == code {
+				p.b.WriteString(".nf\n")
+			}
+		}
+		if in = now; in != ' ' {
+			fmt.Fprintf(&p.b, "%s\n", roff(line))
+		}
+		if in == paragraph && strings.HasSuffix(line, ".") {
+			p.b.WriteString(".br\n")
+		}
+	}
+	if in == code {
+		p.b.WriteString(".fi\n")
+	}
 }
 
 // Item writes a word and what it means.

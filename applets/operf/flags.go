@@ -56,7 +56,7 @@ Usage: {{.Name}} --server-name NAME [OPTIONS]
 
 Examples:
    operf --listen                     start a server
-   operf -n operf-server -f -d 10     send to it as fast as can be, for 10 s
+   operf -n operf-server -f -d 10     send as fast as can be, for 10 s
    operf -n operf-server -r 2G -P 4   4 flows of 2 Gb/s each
    operf -n operf-server -f -R        the server sends
 
