@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -78,6 +79,11 @@ func Usagef(format string, args ...any) error {
 // what there was to say has been said.
 func Exit(status int) error { return statusError{status, nil} }
 
+// sameSignal is for how long another signal is taken for the first one come
+// again: timeout(1) sends each to the process and to its group, and an applet
+// killed by the other copy would leave behind what it meant to remove.
+var sameSignal = time.Second
+
 // Main runs the applet that args, the process's, ask for and returns the exit
 // status. Two applets of one name are a programmer's error: it panics.
 func Main(args []string, table []Applet) int {
@@ -101,7 +107,8 @@ func Main(args []string, table []Applet) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	context.AfterFunc(ctx, stop) // the second signal kills, should the first not do
+	// The second signal kills, should the first not do.
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
 	return status(env, a.Run(ctx, env))
 }
 

@@ -1,12 +1,19 @@
 package applets
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func TestStatus(t *testing.T) {
@@ -28,6 +35,91 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s: status %d and %q, want %d and %q", tt.name, got, stderr.String(), tt.want, tt.say)
 		}
 	}
+}
+
+// signalTest is in the environment of the process that TestSignals starts: its
+// sameSignal.
+const signalTest = "O7S_TEST_SAME_SIGNAL"
+
+// TestSignals: a signal that comes again at once ends nothing, another one
+// after that kills what the first has not ended.
+func TestSignals(t *testing.T) {
+	if d := os.Getenv(signalTest); d != "" {
+		sameSignal, _ = time.ParseDuration(d)
+		os.Exit(Main([]string{"x"}, []Applet{{Name: "x", Run: func(ctx context.Context, env *Env) error {
+			fmt.Fprintln(env.Stdout, "started")
+			<-ctx.Done()
+			fmt.Fprintln(env.Stdout, "ending")
+			_, err := io.Copy(io.Discard, env.Stdin)
+			return err
+		}}}))
+	}
+	// begin starts such a process and sends it the first signal. The close of
+	// in lets it end, ended is closed when it has.
+	begin := func(t *testing.T, same string) (cmd *exec.Cmd, in io.Closer, ended <-chan struct{}) {
+		cmd = exec.Command("/proc/self/exe", "-test.run=^TestSignals$")
+		cmd.Env = append(os.Environ(), signalTest+"="+same)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for _, want := range []string{"started", "ending"} {
+			if !lines.Scan() || lines.Text() != want {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+				t.Fatalf("printed %q, want %q", lines.Text(), want)
+			}
+			if want == "started" {
+				_ = cmd.Process.Signal(syscall.SIGINT)
+			}
+		}
+		done := make(chan struct{})
+		t.Cleanup(func() { _ = cmd.Process.Kill(); <-done })
+		go func() {
+			for lines.Scan() { // to its end, which is the process's
+			}
+			_ = cmd.Wait() // its status is in ProcessState
+			close(done)
+		}()
+		return cmd, in, done
+	}
+	again := func(cmd *exec.Cmd, ended <-chan struct{}, times int) {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for range times {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				_ = cmd.Process.Signal(syscall.SIGINT)
+			}
+		}
+	}
+	t.Run("at once", func(t *testing.T) {
+		t.Parallel()
+		cmd, in, ended := begin(t, "1h")
+		again(cmd, ended, 20)
+		in.Close()
+		if <-ended; !cmd.ProcessState.Success() {
+			t.Errorf("it ended with %v, want status 0", cmd.ProcessState)
+		}
+	})
+	t.Run("later", func(t *testing.T) {
+		t.Parallel()
+		cmd, _, ended := begin(t, "0s")
+		again(cmd, ended, 1<<30)
+		if st, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() || st.Signal() != syscall.SIGINT {
+			t.Errorf("it ended with %v, want SIGINT", cmd.ProcessState)
+		}
+	})
 }
 
 func TestTwoAppletsOfOneName(t *testing.T) {
