@@ -12,10 +12,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -69,6 +71,11 @@ func Applet(types []ipcp.Type) applets.Applet {
 					case c.IsSet("check-config"):
 						return check(env, c.String("check-config"), types)
 					}
+					// Ctrl-\ ends a daemon in order too, rather than with a dump.
+					ctx, stop := signal.NotifyContext(c.Context, syscall.SIGQUIT)
+					defer stop()
+					context.AfterFunc(ctx, stop) // the second one dumps, should the first not do
+					c.Context = ctx
 					return run(c, env, types)
 				},
 			})
