@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"o7s/applets"
 	"o7s/core"
 	"o7s/ipc/irmctl"
 )
@@ -33,7 +34,7 @@ ends before it listens is started again only after a pause.`,
 	},
 	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
 		if in.rest != nil && in.one("auto") == "" {
-			return fmt.Errorf("%w: arguments are for a program that irmd starts: say auto before --", core.ErrUsage)
+			return applets.Usagef("%w: arguments are for a program that irmd starts: say auto before --", core.ErrUsage)
 		}
 		path, err := findProgram(in.operand)
 		if err != nil {
