@@ -45,6 +45,8 @@ func TestAsks(t *testing.T) {
 		{"i d n x", `destroy ipcp "x"`},
 		{"i l", `list ipcps`},
 		{"b p /bin/true n x", `bind program "/bin/true" "" "x" auto=false []`},
+		{"b p /bin/true n x a", `bind program "/bin/true" "" "x" auto=true []`},
+		{"i b n x* l y", `bootstrap "x*" "" "y" SHA3_256`},
 		{"bind program true name x auto -- --listen -- y", `bind program "` + mustFind("true") + `" "" "x" auto=true ["--listen" "--" "y"]`},
 		{"b i i name x", `bind program "" "i" "x" auto=false []`},
 		{"u prog /bin/true", `unbind program "/bin/true" "" ""`},
