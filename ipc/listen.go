@@ -210,8 +210,8 @@ func (l *Listener) credit(from *session) {
 func (l *Listener) Addr() net.Addr { return Addr(l.name) }
 
 // Close ends the listener; a blocked Accept returns. Flows that arrived and
-// were not accepted are deallocated, those that were go on. The error wraps
-// net.ErrClosed if it was closed before.
+// were not accepted are deallocated, those that were go on. It waits for the
+// IRMd, at most 5 s. The error wraps net.ErrClosed if it was closed before.
 func (l *Listener) Close() error {
 	l.mu.Lock()
 	if l.shut {
