@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,6 +100,57 @@ func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+}
+
+// A process keeps its name when its file is replaced, as by an upgrade.
+func TestProgramOutlivesItsFile(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip(err)
+	}
+	b, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, link, other := filepath.Join(dir, "o7s"), filepath.Join(dir, "oping"), filepath.Join(dir, "other")
+	for _, f := range []string{file, file + ".new", other} {
+		if err := os.WriteFile(f, b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("o7s", link); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(file, "3600")
+	cmd.Args[0] = "sleep"
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	peer := rpc.Peer{PID: cmd.Process.Pid}
+	check := func(when, says, want string) {
+		if got, _ := program(peer, &irmctl.AnnounceReq{Path: says}); got != want {
+			t.Errorf("%s, %s: it is %s, want %s", when, says, got, want)
+		}
+	}
+	check("before", link, link)
+	check("before", other, file)
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	check("after", link, link)
+	check("after", other, file)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	check("with none", link, file)
 }
 
 func TestPagesHoldAllAndFitAMessage(t *testing.T) {

@@ -22,22 +22,31 @@ const maxLabel = 64
 func program(p rpc.Peer, r *irmctl.AnnounceReq) (path, label string) {
 	exe := fmt.Sprintf("/proc/%d/exe", p.PID)
 	var runs, says unix.Stat_t
+	target, err := os.Readlink(exe)
+	// A file that another was installed over has no name any more, but the
+	// kernel knows which it had.
+	target, replaced := strings.CutSuffix(target, " (deleted)")
 	honest := unix.Stat(exe, &runs) == nil && unix.Stat(r.Path, &says) == nil &&
-		runs.Dev == says.Dev && runs.Ino == says.Ino && alive(p)
+		(runs.Dev == says.Dev && runs.Ino == says.Ino || replaced && resolved(r.Path) == target) && alive(p)
 	path = canonical(r.Path)
 	switch {
 	case honest && r.Applet != "" && !strings.Contains(r.Applet, "/"):
 		// "o7s oping" is the program that a symlink oping beside it is.
 		path = filepath.Join(filepath.Dir(path), r.Applet)
 	case !honest:
-		target, err := os.Readlink(exe)
 		if err != nil {
 			return "", "unknown"
 		}
-		path = strings.TrimSuffix(target, " (deleted)")
+		path = target
 	}
 	label = filepath.Base(path)
 	return path, label[:min(len(label), maxLabel)]
+}
+
+// resolved returns path without any symlink, "" where it leads nowhere.
+func resolved(path string) string {
+	path, _ = filepath.EvalSymlinks(path)
+	return path
 }
 
 // canonical returns path without symlinks in its directory; the last one, which
