@@ -47,13 +47,26 @@ func spread(flags []cli.Flag, args []string) (out []string, err error) {
 	return out, nil
 }
 
-// badValue is what the package flag says of a value.
-var badValue = regexp.MustCompile(`^(invalid .*" for (?:flag )?-)([^ :]{2,}: )`)
+// What the package flag says of a value, and the package cli of a flag that is
+// given by two of its names.
+var (
+	badValue = regexp.MustCompile(`^(invalid .*" for (?:flag )?-)([^ :]{2,}: )`)
+	twoForms = regexp.MustCompile(`^Cannot use two forms of the same flag: (\S+) (\S+)$`)
+)
 
-// asTyped returns err of the package flag with the second dash that people type
-// for a long flag.
+// asTyped returns the text of err with the dashes that people type.
 func asTyped(err error) string {
+	if m := twoForms.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Sprintf("%q and %q are one flag: give one of them", dashes(m[1]), dashes(m[2]))
+	}
 	return badValue.ReplaceAllString(err.Error(), "$1-$2")
+}
+
+func dashes(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
 }
 
 // letters makes flags of the letters of s, up to one that takes the rest of s

@@ -60,6 +60,7 @@ func TestWrongFlags(t *testing.T) {
 		"--count=-for:x":      `invalid value "-for:x" for flag --count: parse error`,
 		"-c five":             `invalid value "five" for flag -c: parse error`,
 		"--quiet=for -count:": `invalid boolean value "for" for --quiet: parse error`,
+		"-c 1 --count 2":      `"-c" and "--count" are one flag: give one of them`,
 		"---count 5":          `bad flag syntax: ---count`,
 	} {
 		app := &cli.App{

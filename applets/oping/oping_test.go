@@ -162,7 +162,7 @@ func TestUsageErrors(t *testing.T) {
 		{"-Q", "either --listen or --server-name NAME is needed"},
 		{"--nonsense", `there is no flag "--nonsense"; "oping --help" lists the flags`},
 		{"-n", `the flag "-n" needs a value`},
-		{"-n x -c 1 --count 2", "Cannot use two forms of the same flag: c count"},
+		{"-n x -c 1 --count 2", `"-c" and "--count" are one flag: give one of them; "oping --help" lists the flags`},
 		{"-n x y", `unexpected argument "y"`},
 		{"-l y", `unexpected argument "y"`},
 		{"-n=", "--server-name: invalid value: a name has at least one byte"},
