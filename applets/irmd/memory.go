@@ -1,6 +1,7 @@
 package irmd
 
 import (
+	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -8,6 +9,7 @@ import (
 	"o7s/core/registry"
 	"o7s/ipc/flow"
 	"o7s/ipc/meter"
+	"o7s/ipc/rpc"
 )
 
 // memory makes the memory of flows. It is irm.Memory.
@@ -49,7 +51,16 @@ func (m *memory) counts() bool {
 // bell.
 type end struct {
 	*shared
-	side int
+	side    int
+	foreign bool // a process has got it that may make the close wait
+}
+
+// passTo notes that the process at the other end of l gets e. One of another
+// user, but for root, is not trusted: others can stop this IRMd anyway.
+func (e *end) passTo(l *rpc.Link) (mem, bell int) {
+	uid := l.Peer().UID
+	e.foreign = uid != os.Geteuid() && uid != 0
+	return e.kit.Mem, e.kit.Bell[e.side]
 }
 
 type shared struct {
@@ -69,12 +80,16 @@ func (m *memory) NewFlow(held int) (a, b registry.End, err error) {
 	}
 	s := &shared{kit: kit, m: m, kept: m.counts()}
 	s.open.Store(2)
-	return &end{s, 0}, &end{s, 1}, nil
+	return &end{shared: s, side: 0}, &end{shared: s, side: 1}, nil
 }
 
 // Close implements registry.End.
 func (e *end) Close() error {
-	go e.kit.CloseBell(e.side) // the process that has got it can make this wait
+	if e.foreign {
+		go unix.Close(e.kit.TakeBell(e.side))
+	} else {
+		e.kit.CloseBell(e.side)
+	}
 	e.release()
 	return nil
 }

@@ -1,6 +1,7 @@
 package irmd
 
 import (
+	"os"
 	"runtime/debug"
 	"testing"
 	"time"
@@ -8,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"o7s/ipc/flow"
+	"o7s/core/registry"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -72,14 +73,24 @@ func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
 	// A collection waits for calls that the scheduler is not told of: without
 	// one, this test can say what is wrong.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	kit, err := flow.NewKit(flow.MinRing)
+	a, b, err := new(memory).NewFlow(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shared{kit: kit, m: new(memory)}
-	s.open.Store(2)
-	a, b := &end{s, 0}, &end{s, 1}
-	free := stuck(t, kit.Bell[0]) // as by one that has closed its own copy
+	defer b.Close()
+	// A process of another user gets it.
+	ours, theirs, err := rpc.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close() // it lets go of it at once
+	l, err := rpc.New(ours, rpc.Config{Peer: &rpc.Peer{PID: 1, UID: os.Geteuid() + 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { l.Close(); <-l.Done() }()
+	(&process{link: l}).FlowArrived(&registry.Listener{}, &registry.Flow{}, a, func(int, error) {})
+	free := stuck(t, a.(*end).kit.Bell[0]) // as by one that has closed its own copy
 	closed := make(chan struct{})
 	go func() {
 		a.Close()
@@ -92,7 +103,6 @@ func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
 	}
 	free()
 	<-closed
-	b.Close()
 }
 
 // Nor can a process send descriptors to the IRMd, whose close may take long,

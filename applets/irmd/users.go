@@ -21,13 +21,14 @@ type process struct {
 func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End, done func(int, error)) {
 	me := e.(*end) // this program's memory makes no other
 	msg := irmctl.ArrivedMsg{Listener: l.ID, Name: f.Name, Flow: flowMsg(f, me)}
+	mem, bell := me.passTo(u.link)
 	rpc.Go(u.link, irmctl.Arrived, &msg, func(r *rpc.Reply[irmctl.Credit], err error) {
 		if err != nil {
 			done(0, err)
 			return
 		}
 		done(r.Body.N, nil)
-	}, me.kit.Mem, me.kit.Bell[me.side])
+	}, mem, bell)
 }
 
 // FlowDown implements registry.User.
@@ -87,7 +88,8 @@ func (d *daemon) userMux() *rpc.Mux {
 			}
 			me := e.(*end) // this program's memory makes no other
 			msg := flowMsg(f, me)
-			if call.Reply(&msg, me.kit.Mem, me.kit.Bell[me.side]) != nil {
+			mem, bell := me.passTo(call.Link())
+			if call.Reply(&msg, mem, bell) != nil {
 				d.m.FlowDealloc(u.proc, f.ID, func(error) {})
 			}
 		}))

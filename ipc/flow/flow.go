@@ -75,18 +75,28 @@ func (k *Kit) Close() error {
 }
 
 // CloseMem closes Mem, unless that is done or it was given away.
-func (k *Kit) CloseMem() { closeOnce(&k.Mem, sys.Close) }
+func (k *Kit) CloseMem() { closeOnce(&k.Mem) }
 
 // CloseBell closes one end of the bell, unless that is done or it was given
-// away. The two ends may be closed at once by two goroutines. Where another
-// process has got that end and closed it first, this may take as long as it
-// likes: the socket leaves every epoll instance that watches it, and waits for
-// who holds that at the moment, in a page fault of his own making, say.
-func (k *Kit) CloseBell(side int) { closeOnce(&k.Bell[side], func(fd int) { unix.Close(fd) }) }
+// away. The two ends may be closed at once by two goroutines.
+//
+// A process that has got that end too, and has closed it first, can make this
+// wait as long as it likes, and with it the whole of this process: the socket
+// leaves every epoll instance that watches it, and waits for who holds that at
+// the moment, in a page fault of his own making, say. Where such a process is
+// not to be trusted, TakeBell, and let the scheduler know.
+func (k *Kit) CloseBell(side int) { closeOnce(&k.Bell[side]) }
 
-func closeOnce(fd *int, how func(int)) {
+// TakeBell gives away one end of the bell.
+func (k *Kit) TakeBell(side int) int {
+	fd := k.Bell[side]
+	k.Bell[side] = -1
+	return fd
+}
+
+func closeOnce(fd *int) {
 	if *fd >= 0 {
-		how(*fd)
+		sys.Close(*fd)
 		*fd = -1
 	}
 }
@@ -101,9 +111,7 @@ func (k *Kit) Open(side int) (*End, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a flow: dup: %w", err)
 	}
-	bell := k.Bell[side]
-	k.Bell[side] = -1
-	return Open(side, mem, bell, k.Ring)
+	return Open(side, mem, k.TakeBell(side), k.Ring)
 }
 
 // Pair returns both ends of a new flow within this process. ring is as for
