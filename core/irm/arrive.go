@@ -170,10 +170,21 @@ func (m *Manager) join(client, server *registry.Flow) {
 		return
 	}
 	m.mu.Lock()
-	client.End = a
-	client.Watch(a)
-	server.Watch(b)
+	both := m.allocs[client] == waiting && server.State() == registry.Allocated
+	if both {
+		client.End = a
+		client.Watch(a)
+		server.Watch(b)
+	}
 	m.mu.Unlock()
+	if !both { // one has gone while the memory was made
+		a.Close()
+		b.Close()
+		waiting.giveUp(wentAway(client.Name))
+		m.userLeft(server, core.ErrFlowDown, func(error) {})
+		m.credit(server)
+		return
+	}
 	m.deliver(server, b, func(err error) {
 		if err != nil {
 			waiting.giveUp(err)

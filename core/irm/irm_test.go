@@ -386,6 +386,44 @@ func TestDeathInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestDeathWhileTheMemoryIsMade ends each party, or the wish, while nothing else
+// holds the flow's memory: nobody gets it, and it is given back.
+func TestDeathWhileTheMemoryIsMade(t *testing.T) {
+	for _, who := range []string{"client", "server", "ipcp", "layer", "cancel"} {
+		t.Run(who, func(t *testing.T) {
+			n, server, client := served(t, 8)
+			n.making = func() {
+				n.making = nil
+				n.m.mu.Lock()
+				i, a := n.m.reg.IPCP("local-ipcp"), n.m.allocs[n.m.reg.Flow(0)]
+				n.m.mu.Unlock()
+				switch who {
+				case "client":
+					n.m.Gone(client.Process)
+				case "server":
+					n.m.Gone(server.Process)
+				case "ipcp":
+					n.kids[0].kill()
+				case "layer":
+					if err := n.m.ProviderDealloc(i, 0); err != nil {
+						t.Error(err)
+					}
+				case "cancel":
+					a.cancel()
+				}
+			}
+			got := client.alloc("s")
+			// What a client that has gone is told reaches nobody.
+			if !got.done || got.err == nil && who != "client" {
+				t.Errorf("answered %v, %v", got.done, got.err)
+			}
+			n.m.Gone(client.Process)
+			n.m.Gone(server.Process)
+			n.empty()
+		})
+	}
+}
+
 func TestNamesAndRegistrations(t *testing.T) {
 	n := newNode(t)
 	ctx := context.Background()

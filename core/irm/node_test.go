@@ -31,6 +31,7 @@ type node struct {
 	noMemory error        // what NewFlow fails with
 	noSpawn  error        // what Spawn fails with
 	cut      func(string) // sees each line as it is written
+	making   func()       // called while memory is made
 }
 
 const irmdPID = 1
@@ -168,6 +169,9 @@ type fakeEnd struct{ n *node }
 func (n *node) NewFlow(int) (a, b registry.End, err error) {
 	if n.noMemory != nil {
 		return nil, nil, n.noMemory
+	}
+	if n.making != nil {
+		n.making()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
