@@ -158,15 +158,13 @@ func (m *Manager) join(client, server *registry.Flow) {
 	held := max(client.User.Held(), server.User.Held())
 	m.mu.Unlock()
 	if waiting == nil { // the client has given up in the meantime
-		m.userLeft(server, core.ErrFlowDown, func(error) {})
-		m.credit(server)
+		m.takeBack(server, core.ErrFlowDown)
 		return
 	}
 	a, b, err := m.cfg.Memory.NewFlow(held)
 	if err != nil {
 		waiting.giveUp(err)
-		m.userLeft(server, core.ErrLimit, func(error) {})
-		m.credit(server)
+		m.takeBack(server, core.ErrLimit)
 		return
 	}
 	m.mu.Lock()
@@ -181,8 +179,7 @@ func (m *Manager) join(client, server *registry.Flow) {
 		a.Close()
 		b.Close()
 		waiting.giveUp(wentAway(client.Name))
-		m.userLeft(server, core.ErrFlowDown, func(error) {})
-		m.credit(server)
+		m.takeBack(server, core.ErrFlowDown)
 		return
 	}
 	m.deliver(server, b, func(err error) {
@@ -200,8 +197,7 @@ func (m *Manager) join(client, server *registry.Flow) {
 func (m *Manager) deliver(f *registry.Flow, end registry.End, then func(error)) {
 	if end == nil {
 		// The other end has gone since; or the IPCP forgot the memory.
-		m.userLeft(f, core.ErrFlowDown, func(error) {})
-		m.credit(f)
+		m.takeBack(f, core.ErrFlowDown)
 		then(fmt.Errorf("%w: the other end of the flow to %q has gone", core.ErrNotAllocated, f.Name))
 		return
 	}
@@ -241,6 +237,13 @@ func (m *Manager) flowDown(f *registry.Flow) {
 	m.mu.Lock()
 	m.reg.Unpin(f)
 	m.mu.Unlock()
+}
+
+// takeBack lets go of f, which the process that accepts it never gets, and
+// gives its listener the credit back.
+func (m *Manager) takeBack(f *registry.Flow, code core.Errno) {
+	m.userLeft(f, code, func(error) {})
+	m.credit(f)
 }
 
 // credit gives a listener back what a flow that never reached it had taken.

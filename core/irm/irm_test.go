@@ -354,18 +354,13 @@ func TestDeathInTheMiddle(t *testing.T) {
 						return
 					}
 					hit = true
-					switch who {
-					case "client":
-						n.m.Gone(client.Process)
-					case "server":
-						n.m.Gone(server.Process)
-					case "ipcp":
-						n.kids[0].kill()
-					case "cancel":
+					if who == "cancel" {
 						if o.cancel != nil {
 							o.cancel()
 						}
+						return
 					}
+					n.end(who, server, client)
 				}
 				got := client.alloc("s")
 				if !hit {
@@ -398,18 +393,14 @@ func TestDeathWhileTheMemoryIsMade(t *testing.T) {
 				i, a := n.m.reg.IPCP("local-ipcp"), n.m.allocs[n.m.reg.Flow(0)]
 				n.m.mu.Unlock()
 				switch who {
-				case "client":
-					n.m.Gone(client.Process)
-				case "server":
-					n.m.Gone(server.Process)
-				case "ipcp":
-					n.kids[0].kill()
 				case "layer":
 					if err := n.m.ProviderDealloc(i, 0); err != nil {
 						t.Error(err)
 					}
 				case "cancel":
 					a.cancel()
+				default:
+					n.end(who, server, client)
 				}
 			}
 			got := client.alloc("s")

@@ -284,6 +284,20 @@ func (n *node) register(name string) {
 	}
 }
 
+// end ends who: the client, the server or the ipcp.
+func (n *node) end(who string, server, client *proc) {
+	switch who {
+	case "client":
+		n.m.Gone(client.Process)
+	case "server":
+		n.m.Gone(server.Process)
+	case "ipcp":
+		n.kids[0].kill()
+	default:
+		n.t.Errorf("who is %q?", who)
+	}
+}
+
 // empty checks that no flow is left.
 func (n *node) empty() {
 	n.t.Helper()

@@ -37,7 +37,7 @@ var simPlanted = []struct{ name, file, old, new string }{
 	{"an id stays pinned", "irm/dealloc.go",
 		"\t\tm.reg.Unpin(f)\n", ""},
 	{"the server's end stays when the client has given up", "irm/arrive.go",
-		"\t\tm.userLeft(server, core.ErrFlowDown, func(error) {})\n", ""},
+		"\t\tm.takeBack(server, core.ErrFlowDown)\n", "\t\tm.credit(server)\n"},
 	{"calls about one name cross", "irm/naming.go",
 		"\tdefault:\n", "\tdefault:\n\t\treturn leave, nil\n"},
 	{"an instance is counted when it has ended", "irm/program.go",
