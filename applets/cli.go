@@ -107,6 +107,20 @@ func Terminal(w io.Writer) bool {
 	return err == nil
 }
 
+// Size returns how many columns and rows the terminal w has now; 0 where it does
+// not tell, or is none.
+func Size(w io.Writer) (columns, rows int) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
+	}
+	return int(size.Col), int(size.Row)
+}
+
 // syslogHandler sends sentences to syslog, which adds the pid and the time.
 type syslogHandler struct {
 	slog.Handler // nil: what it has and this has not, nobody calls

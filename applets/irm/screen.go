@@ -5,8 +5,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"o7s/applets"
 )
 
@@ -21,11 +19,9 @@ type screen struct {
 // newScreen returns the screen that prints to w. The user's NO_COLOR counts.
 func newScreen(w io.Writer) *screen {
 	s := &screen{Writer: w}
-	if f, ok := w.(*os.File); ok && applets.Terminal(w) {
+	if applets.Terminal(w) {
 		s.color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-		if ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
-			s.width, s.rows = int(ws.Col), int(ws.Row)
-		}
+		s.width, s.rows = applets.Size(w)
 	}
 	return s
 }

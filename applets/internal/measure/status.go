@@ -3,11 +3,10 @@ package measure
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"o7s/applets"
 )
 
 // Status is the last line of a terminal, for the progress of a long run: it is
@@ -34,26 +33,13 @@ func (s *Status) Show(text string) {
 	if s == nil {
 		return
 	}
-	if n := s.columns(); n > 0 && len(text) >= n {
+	if n, _ := applets.Size(s.w); n > 0 && len(text) >= n {
 		text = text[:n-1]
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shown = true
 	fmt.Fprintf(s.w, "\r\x1b[K%s", text)
-}
-
-// columns returns how wide the terminal is now; 0 where it does not tell.
-func (s *Status) columns() int {
-	f, ok := s.w.(*os.File)
-	if !ok {
-		return 0
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return int(size.Col)
 }
 
 // Close erases the line.
