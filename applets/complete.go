@@ -191,7 +191,7 @@ func valueOf(ctx context.Context, a Applet, word string) string {
 // completeValue prints the values that there are for what help calls value.
 func completeValue(ctx context.Context, w io.Writer, typed, value string) {
 	words := map[string][]string{
-		"LEVEL":  {"debug", "info", "warn", "error"},
+		"LEVEL":  logs.LevelNames(),
 		"FORMAT": {"text", "json"},
 		"QOS":    core.QoSNames(),
 	}[value]

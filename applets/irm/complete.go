@@ -8,6 +8,7 @@ import (
 
 	"o7s/applets"
 	"o7s/core/hash"
+	"o7s/core/logs"
 )
 
 // complete prints what may stand in the place of the last of words, which
@@ -82,7 +83,7 @@ func complete(ctx context.Context, w io.Writer, words []string, dial func(contex
 func values(ctx context.Context, w io.Writer, typed, path, value string, dial func(context.Context) (irmd, error)) {
 	fixed := map[string][]string{
 		"POLICY": {"round-robin", "spillover"},
-		"LEVEL":  {"debug", "info", "warn", "error"},
+		"LEVEL":  logs.LevelNames(),
 	}
 	for _, a := range hash.All() {
 		fixed["HASH"] = append(fixed["HASH"], a.String())

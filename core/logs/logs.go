@@ -88,6 +88,9 @@ func Level(level slog.Level) string {
 	return "EE"
 }
 
+// LevelNames returns the words that ParseLevel knows, from the lowest level up.
+func LevelNames() []string { return []string{"debug", "info", "warn", "error"} }
+
 // ParseLevel returns the level called debug, info, warn or error.
 func ParseLevel(s string) (slog.Level, error) {
 	switch s {
