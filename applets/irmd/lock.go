@@ -29,12 +29,20 @@ func (p alreadyRunning) Error() string {
 // kernel lets go of the lock, so nothing stale can block a start; the file
 // itself is never removed, since two irmds could then each lock one.
 func lock(dir string) (unlock func(), err error) {
+	unlock, err = take(dir)
+	if _, running := errors.AsType[alreadyRunning](err); err != nil && !running {
+		return nil, fmt.Errorf("%w; O7S_RUNTIME_DIR chooses another", err)
+	}
+	return unlock, err
+}
+
+func take(dir string) (unlock func(), err error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("lock the runtime directory: %w; O7S_RUNTIME_DIR chooses another", err)
+		return nil, fmt.Errorf("lock the runtime directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
@@ -50,7 +58,7 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock the runtime directory: %w; O7S_RUNTIME_DIR chooses another", err)
+		return nil, fmt.Errorf("lock the runtime directory: %w", err)
 	}
 	return func() { f.Close() }, nil
 }
@@ -63,14 +71,14 @@ func makeDir(dir string) error {
 		mode = 0o755
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return fmt.Errorf("make the runtime directory: %w; O7S_RUNTIME_DIR chooses another", err)
+		return fmt.Errorf("make the runtime directory: %w", err)
 	}
 	err := os.Mkdir(dir, mode)
 	if err == nil {
 		return os.Chmod(dir, mode) // whatever the umask
 	}
 	if !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make the runtime directory: %w; O7S_RUNTIME_DIR chooses another", err)
+		return fmt.Errorf("make the runtime directory: %w", err)
 	}
 	fi, err := os.Lstat(dir)
 	if err != nil {
@@ -78,7 +86,7 @@ func makeDir(dir string) error {
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !fi.IsDir() || !ok || int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("the runtime directory %s is not yours; O7S_RUNTIME_DIR chooses another", dir)
+		return fmt.Errorf("the runtime directory %s is not yours", dir)
 	}
 	return nil
 }
