@@ -96,7 +96,8 @@ func (c *Conn) CloseWrite() error {
 // Close deallocates this end of the flow: the peer reads what was written
 // before, then io.EOF. Blocked calls return net.ErrClosed. It waits, at most
 // 5 s, until the IPCP has let go of the end too; where the flow's IRMd has gone
-// there is nobody to wait for. A second Close returns an error that wraps net.ErrClosed.
+// there is nobody to wait for. A second Close returns an error that wraps
+// net.ErrClosed.
 func (c *Conn) Close() error {
 	err := c.wrap("close", core.ErrClosed)
 	c.close.Do(func() {
