@@ -84,6 +84,14 @@ func Exit(status int) error { return statusError{status, nil} }
 // killed by the other copy would leave behind what it meant to remove.
 var sameSignal = time.Second
 
+// Until returns a context that ends with ctx or at the first of signals. A later
+// one does what it does to any process, should the first not do.
+func Until(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, signals...)
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
+	return ctx, stop
+}
+
 // Main runs the applet that args, the process's, ask for and returns the exit
 // status. Two applets of one name are a programmer's error: it panics.
 func Main(args []string, table []Applet) int {
@@ -105,10 +113,8 @@ func Main(args []string, table []Applet) int {
 			env.Name = "o7s"
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := Until(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	// The second signal kills, should the first not do.
-	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
 	return status(env, a.Run(ctx, env))
 }
 

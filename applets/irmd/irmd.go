@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -72,9 +71,8 @@ func Applet(types []ipcp.Type) applets.Applet {
 						return check(env, c.String("check-config"), types)
 					}
 					// Ctrl-\ ends a daemon in order too, rather than with a dump.
-					ctx, stop := signal.NotifyContext(c.Context, syscall.SIGQUIT)
+					ctx, stop := applets.Until(c.Context, syscall.SIGQUIT)
 					defer stop()
-					context.AfterFunc(ctx, stop) // the second one dumps, should the first not do
 					c.Context = ctx
 					return run(c, env, types)
 				},
