@@ -14,6 +14,8 @@
 //	[4, id, code, text]               error instead of a reply
 //	[5, id]                           cancel: the caller no longer waits; still answered
 //	[6, code, text]                   bye: why this end ends the link
+//	[7, message, ...]                 several of 1 to 6, in order, each as a bin 16;
+//	                                  without descriptors
 //
 // The hello's four elements stay what they are in every version; a later
 // version may only append to them. A body is a struct as an array of its
@@ -27,6 +29,9 @@
 // all run there, one after the other, so they must not block, and must not
 // wait for an answer on the same link. Handlers registered with
 // HandleBlocking have a goroutine each.
+//
+// What is sent on a link while its reader handles a packet goes as one packet
+// when that is done.
 //
 // Writing never blocks: what the socket does not take at once goes into a
 // bounded queue, and a peer that does not read loses its link, not the

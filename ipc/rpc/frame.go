@@ -21,10 +21,12 @@ const (
 	kindError
 	kindCancel
 	kindBye
+	kindSeveral
 )
 
-// elements is the array length of each kind. The hello's is a minimum.
-var elements = [...]byte{kindHello: 4, kindCall: 5, kindNotify: 5, kindReply: 4, kindError: 4, kindCancel: 2, kindBye: 3}
+// elements is the array length of each kind. The hello's and the one of several
+// messages are minima.
+var elements = [...]byte{kindHello: 4, kindCall: 5, kindNotify: 5, kindReply: 4, kindError: 4, kindCancel: 2, kindBye: 3, kindSeveral: 2}
 
 const magic = "o7s"
 
@@ -114,7 +116,8 @@ func malformed(what string) error {
 	return fmt.Errorf("%w: %s", core.ErrMessage, what)
 }
 
-// parse reads any message but a hello. It checks everything except the body.
+// parse reads any message but a hello. It checks everything except the body. Of
+// several messages it tells the kind alone.
 func parse(b []byte) (m message, err error) {
 	if len(b) < 2 || b[0] < msgpcode.FixedArrayLow || b[0] > msgpcode.FixedArrayHigh {
 		return m, malformed("not an array of a kind and its elements")
@@ -126,8 +129,11 @@ func parse(b []byte) (m message, err error) {
 	if int(m.kind) >= len(elements) {
 		return m, malformed(fmt.Sprintf("kind %d", m.kind))
 	}
-	if b[0]&msgpcode.FixedArrayMask != elements[m.kind] {
+	if n := b[0] & msgpcode.FixedArrayMask; n != elements[m.kind] && (m.kind != kindSeveral || n < elements[m.kind]) {
 		return m, malformed(fmt.Sprintf("kind %d with %d elements", m.kind, b[0]&msgpcode.FixedArrayMask))
+	}
+	if m.kind == kindSeveral {
+		return m, nil
 	}
 	c := cursor{b: b[2:]}
 	if m.kind != kindBye {
@@ -227,6 +233,20 @@ func (c *cursor) str() []byte {
 		}
 	default:
 		c.bad = true
+	}
+	return c.take(n)
+}
+
+// bin16 reads a bin of up to 64 KiB.
+func (c *cursor) bin16() []byte {
+	code := c.take(1)
+	if code == nil || code[0] != msgpcode.Bin16 {
+		c.bad = true
+		return nil
+	}
+	n := 0
+	for _, d := range c.take(2) {
+		n = n<<8 | int(d)
 	}
 	return c.take(n)
 }

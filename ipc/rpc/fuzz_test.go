@@ -25,6 +25,7 @@ func seedPackets(t testing.TB) [][]byte {
 		{0x94, kindError, 1, 0xcd, 0x03, 0xef, 0xa1, 'x'},
 		{0x92, kindCancel, 1},
 		{0x93, kindBye, 1, 0xa0},
+		severalFrame(callFrame(kindCall, 4, 0, add.Name, &addReq{}), []byte{0x92, kindCancel, 4}, callFrame(kindCall, 5, 0, refuse.Name, &Empty{})),
 		{0xdc, 0, 5, 1},
 		{},
 	}
@@ -41,6 +42,17 @@ func FuzzFrame(f *testing.F) {
 		m, err := parse(b)
 		if err != nil {
 			if !errors.Is(err, core.ErrMessage) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if m.kind == kindSeveral {
+			var parts [][]byte
+			err := several(b, func(p []byte) error { parts = append(parts, p); return nil })
+			if err == nil && !bytes.Equal(severalFrame(parts...), b) {
+				t.Fatalf("%q became %q", b, severalFrame(parts...))
+			}
+			if err != nil && !errors.Is(err, core.ErrMessage) {
 				t.Fatal(err)
 			}
 			return

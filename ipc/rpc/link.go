@@ -103,6 +103,9 @@ type Link struct {
 	queue    []queued
 	qbytes   int
 	qfiles   int
+	holding  bool   // the reader handles a packet
+	held     *frame // messages for one packet; nil: none
+	nheld    int
 	wio      packetIO
 	wfn      func(fd uintptr) bool
 
@@ -260,6 +263,7 @@ func (l *Link) Err() error {
 // all have returned. What is written already is still delivered, what waits
 // for the other end to read is not. Close may be called anywhere, and again.
 func (l *Link) Close() error {
+	l.flush()
 	l.fail(core.ErrClosed)
 	return nil
 }
@@ -291,6 +295,7 @@ func (l *Link) shutdown() {
 // protocolError ends the link and says why to the other end.
 func (l *Link) protocolError(err error) {
 	l.sendBye(err)
+	l.flush()
 	l.fail(err)
 }
 

@@ -9,7 +9,7 @@ import (
 
 const (
 	// Version is the version of the protocol, said in the hello both ways.
-	Version = 1
+	Version = 2
 
 	// MaxMessage is the size of the largest packet, in bytes, header included.
 	MaxMessage = 64 << 10

@@ -36,7 +36,9 @@ func (l *Link) read() error {
 		err := l.raw.Read(l.rfn)
 		switch {
 		case err == nil:
+			l.hold()
 			err = l.packet()
+			l.release()
 			readBufs.Put(l.rbuf)
 			l.rbuf = nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -172,6 +174,8 @@ func (l *Link) message(b []byte, fds []int, short bool) error {
 		f = &files{fds: fds}
 	}
 	switch m.kind {
+	case kindSeveral:
+		return several(b, l.oneOfSeveral)
 	case kindCall, kindNotify:
 		return l.serve(m, f)
 	case kindReply:
@@ -194,6 +198,17 @@ func (l *Link) message(b []byte, fds []int, short bool) error {
 		l.fail(&byeError{reason: answered(m.code, m.text)})
 	}
 	return nil
+}
+
+// oneOfSeveral dispatches a message that came in a packet with others.
+func (l *Link) oneOfSeveral(b []byte) error {
+	if l.ending.Load() {
+		return l.Err()
+	}
+	if len(b) > 1 && b[1] == kindSeveral {
+		return malformed("several messages in one of several")
+	}
+	return l.message(b, nil, false)
 }
 
 func (l *Link) serve(m message, f *files) error {

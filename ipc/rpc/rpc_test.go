@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
@@ -125,12 +126,13 @@ func links(t testing.TB, server, client Config) (s, c *Link) {
 type raw struct {
 	t    testing.TB
 	conn *net.UnixConn
+	more *[][]byte // messages of a packet that recv has not returned yet
 }
 
 func rawLink(t testing.TB, cfg Config) (*Link, raw) {
 	t.Helper()
 	a, b := socketpair(t)
-	return newLink(t, a, cfg), raw{t, b}
+	return newLink(t, a, cfg), raw{t, b, new([][]byte)}
 }
 
 func (r raw) send(b []byte, fds ...int) {
@@ -155,6 +157,15 @@ func helloFrame(version, instance uint64) []byte {
 	return append([]byte(nil), f.b...)
 }
 
+// severalFrame is one packet of messages.
+func severalFrame(messages ...[]byte) []byte {
+	b := []byte{msgpcode.FixedArrayLow | byte(1+len(messages)), kindSeveral}
+	for _, m := range messages {
+		b = append(append(b, msgpcode.Bin16, byte(len(m)>>8), byte(len(m))), m...)
+	}
+	return b
+}
+
 func callFrame(kind byte, id uint64, files int, method string, body any) []byte {
 	f := newFrame(kind)
 	f.uint(id)
@@ -170,11 +181,19 @@ func callFrame(kind byte, id uint64, files int, method string, body any) []byte 
 	return append([]byte(nil), f.b...)
 }
 
-// recv returns the next packet that is no hello; nil is the end.
+// recv returns the next message that is no hello; nil is the end.
 func (r raw) recv() *message {
 	r.t.Helper()
-	buf := make([]byte, MaxMessage+1)
 	for {
+		if len(*r.more) > 0 {
+			m, err := parse((*r.more)[0])
+			if err != nil {
+				r.t.Fatalf("recv: %v", err)
+			}
+			*r.more = (*r.more)[1:]
+			return &m
+		}
+		buf := make([]byte, MaxMessage+1)
 		r.conn.SetReadDeadline(time.Now().Add(timeout))
 		n, err := r.conn.Read(buf)
 		switch {
@@ -188,11 +207,13 @@ func (r raw) recv() *message {
 		if n > 1 && buf[1] == kindHello {
 			continue
 		}
-		m, err := parse(buf[:n])
-		if err != nil {
-			r.t.Fatalf("recv: %v", err)
+		*r.more = [][]byte{buf[:n]}
+		if n > 1 && buf[1] == kindSeveral {
+			*r.more = nil
+			if err := several(buf[:n], func(b []byte) error { *r.more = append(*r.more, b); return nil }); err != nil {
+				r.t.Fatalf("recv: %v", err)
+			}
 		}
-		return &m
 	}
 }
 

@@ -127,6 +127,18 @@ func (l *Link) send(b []byte, fds []int) error {
 	if l.wclosed {
 		return errGone
 	}
+	if l.holding && len(fds) == 0 && l.holdLocked(b) {
+		return nil
+	}
+	l.flushLocked()
+	return l.sendLocked(b, fds)
+}
+
+// sendLocked sends or queues a packet of its own.
+func (l *Link) sendLocked(b []byte, fds []int) error {
+	if l.wclosed {
+		return errGone
+	}
 	if !l.draining {
 		err := l.write(b, fds, false)
 		l.wclosed = err == errGone
@@ -214,6 +226,8 @@ func (l *Link) refused(b []byte, err error) {
 		return
 	}
 	switch m.kind {
+	case kindSeveral:
+		_ = several(b, func(one []byte) error { l.refused(one, err); return nil })
 	case kindReply:
 		l.sendError(m.id, fmt.Errorf("reply: %w", err))
 	case kindCall:
