@@ -10,11 +10,9 @@ import (
 
 	"o7s/core"
 	"o7s/ipc/flow"
-	"o7s/ipc/irmctl"
-	"o7s/ipc/rpc"
 )
 
-// closeTime bounds how long Close waits for the IRMd and the IPCP.
+// closeTime bounds how long a Close waits for the IRMd.
 const closeTime = 5 * time.Second
 
 // Conn is one end of a flow. It is a net.Conn whose packets keep their
@@ -94,37 +92,45 @@ func (c *Conn) CloseWrite() error {
 }
 
 // Close deallocates this end of the flow: the peer reads what was written
-// before, then io.EOF. Blocked calls return net.ErrClosed. It waits, at most
-// 5 s, until the IPCP has let go of the end too; where the flow's IRMd has gone
-// there is nobody to wait for. A second Close returns an error that wraps
-// net.ErrClosed.
+// before, then io.EOF. Blocked calls return net.ErrClosed. It tells the IRMd and
+// does not wait until the IPCP has let go of the end too: Deallocate does. Only
+// where the IRMd does not keep up with a program that closes very many flows at
+// once Close waits for it, at most 5 s. A second Close returns an error that
+// wraps net.ErrClosed.
 func (c *Conn) Close() error {
-	err := c.wrap("close", core.ErrClosed)
-	c.close.Do(func() {
-		err = nil
-		c.end.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-		defer cancel()
-		// This end is closed, whatever the IRMd says, and it knows what is
-		// left to do for a process that has gone.
-		if c.session.deallocs.enter(ctx) == nil {
-			_, _ = rpc.Do(ctx, c.session.link, irmctl.Dealloc, &irmctl.FlowRef{ID: c.id}, nil)
-			c.session.deallocs.leave()
-		} else {
-			c.session.dealloc(c.id)
-		}
-		c.forget()
+	return c.closeWith(func() error {
+		c.session.awaitHearing()
+		c.session.dealloc(c.id)
+		return nil
 	})
-	return err
 }
 
-// discard is Close of a Conn that nobody has got, and does not wait.
+// Deallocate is Close that waits until the IPCP has let go of the end too, so
+// that the flow's id is free and no list of flows shows this end any more. Where
+// the flow's IRMd has gone there is nobody to wait for. This end is closed also
+// where ctx is done first: then the error wraps that of ctx.
+func (c *Conn) Deallocate(ctx context.Context) error {
+	return c.closeWith(func() error { return c.session.deallocWait(ctx, c.id) })
+}
+
+// discard is Close of a Conn that nobody has got. It is called on the link's
+// reader, which cannot wait for the IRMd.
 func (c *Conn) discard() {
+	_ = c.closeWith(func() error { c.session.dealloc(c.id); return nil })
+}
+
+// closeWith closes this end, once, and tells the IRMd by tell.
+func (c *Conn) closeWith(tell func() error) error {
+	var err error = core.ErrClosed
 	c.close.Do(func() {
 		c.end.Close()
-		c.session.dealloc(c.id)
+		err = tell()
 		c.forget()
 	})
+	if err != nil {
+		return c.wrap("close", err)
+	}
+	return nil
 }
 
 // forget takes c out of its session; its descriptor is free again.

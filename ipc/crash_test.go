@@ -108,7 +108,7 @@ func (w *world) client(ctx context.Context, name string) life {
 	if err := ask(c, "a packet"); err != nil {
 		return life{"flow", err}
 	}
-	return life{"close", c.Close()}
+	return life{"close", c.Deallocate(ctx)}
 }
 
 // server is the accepting part.
@@ -294,6 +294,6 @@ func lifeRole(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer c.Deallocate(ctx)
 	return ask(c, "a packet")
 }

@@ -109,7 +109,11 @@ func TestManyFlows(t *testing.T) {
 				t.Errorf("%d ends have %d fds and %d ids", 2*n, len(fds), len(ids))
 			}
 			for _, c := range conns {
-				wg.Go(func() { c.Close() })
+				wg.Go(func() {
+					if err := c.Deallocate(wait(t)); err != nil {
+						t.Error(err)
+					}
+				})
 			}
 			wg.Wait()
 		}

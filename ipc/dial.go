@@ -64,7 +64,7 @@ func (n *node) alloc(ctx context.Context, name string, o options) (*Conn, error)
 	if err := s.allocs.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer s.allocs.leave()
+	defer s.allocs.leave(1)
 	return s.alloc(ctx, &irmctl.AllocReq{Name: name, QoS: o.qos, Timeout: timeout})
 }
 

@@ -29,7 +29,7 @@ func (w *world) raw(t *testing.T) *net.UnixConn {
 }
 
 // hello is the first packet of a link: an array of 4, as package rpc says.
-var hello = []byte("\x94\x00\xa3o7s\x01\x00")
+var hello = []byte("\x94\x00\xa3o7s" + string(rune(rpc.Version)) + "\x00")
 
 // ended reads until the IRMd has closed c.
 func ended(c *net.UnixConn) error {
@@ -88,7 +88,7 @@ func TestRubbish(t *testing.T) {
 			"nothing at all":       {},
 			"an empty packet":      {{nil, nil}},
 			"text":                 {{[]byte("GET / HTTP/1.1\r\n\r\n"), nil}},
-			"another version":      {{[]byte("\x94\x00\xa3o7s\x02\x00"), nil}},
+			"another version":      {{[]byte("\x94\x00\xa3o7s\x7f\x00"), nil}},
 			"a hello with files":   {{hello, many[:1]}},
 			"two hellos":           {{hello, nil}, {hello, nil}},
 			"an oversized packet":  {{hello, nil}, {big, nil}},

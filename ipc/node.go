@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"o7s/core"
@@ -42,8 +43,9 @@ type session struct {
 	n    *node
 	link *rpc.Link
 
-	// How many of each call are under way at a time.
-	allocs, deallocs gate
+	allocs  gate // calls under way
+	unheard gate // flows closed since the IRMd has said last that it keeps up
+	closes  atomic.Uint32
 
 	mu    sync.Mutex // guards the fields below
 	conns map[core.FlowID]*Conn
@@ -66,7 +68,16 @@ func (g gate) enter(ctx context.Context) error {
 	}
 }
 
-func (g gate) leave() { <-g }
+// leave lets out as many as n, if there are so many.
+func (g gate) leave(n int) {
+	for range n {
+		select {
+		case <-g:
+		default:
+			return
+		}
+	}
+}
 
 // session returns the session, a new one if there is none that lives.
 func (n *node) session(ctx context.Context) (*session, error) {
@@ -84,7 +95,7 @@ func (n *node) session(ctx context.Context) (*session, error) {
 	}
 	s := &session{
 		n: n, conns: make(map[core.FlowID]*Conn),
-		allocs: make(gate, gateRoom), deallocs: make(gate, gateRoom),
+		allocs: make(gate, gateRoom), unheard: make(gate, gateRoom),
 	}
 	mux := rpc.NewMux()
 	rpc.Handle(mux, irmctl.Arrived, s.arrived)
@@ -174,9 +185,54 @@ func (s *session) drop(c *Conn) {
 	}
 }
 
-// dealloc gives up a flow that has no Conn, without waiting.
+// The IRMd answers one Dealloc in so many: as many may be on the way to it
+// together as fit the gate.
+const hearEvery = gateRoom / 4
+
+// dealloc gives up this process's end of the flow id, without waiting. An IRMd
+// that has gone knows nothing of it any more.
 func (s *session) dealloc(id core.FlowID) {
-	rpc.Go(s.link, irmctl.Dealloc, &irmctl.FlowRef{ID: id}, func(*rpc.Reply[rpc.Empty], error) {})
+	ref := irmctl.FlowRef{ID: id}
+	if s.closes.Add(1)%hearEvery != 0 {
+		_ = rpc.Notify(s.link, irmctl.Dealloc, &ref)
+		return
+	}
+	rpc.Go(s.link, irmctl.Dealloc, &ref, func(*rpc.Reply[rpc.Empty], error) { s.unheard.leave(hearEvery) })
+}
+
+// awaitHearing is called before dealloc, except on the link's reader: a program
+// that closes very many flows at once must not overrun the link. If the IRMd
+// keeps silent the flow is given up all the same.
+func (s *session) awaitHearing() {
+	select {
+	case s.unheard <- struct{}{}:
+		return
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	_ = s.unheard.enter(ctx)
+}
+
+// deallocWait gives up this process's end of the flow id and waits until the
+// IPCP has let go of it too.
+func (s *session) deallocWait(ctx context.Context, id core.FlowID) error {
+	if err := s.unheard.enter(ctx); err != nil {
+		s.dealloc(id)
+		return err
+	}
+	got := make(chan struct{})
+	rpc.Go(s.link, irmctl.Dealloc, &irmctl.FlowRef{ID: id}, func(*rpc.Reply[rpc.Empty], error) {
+		// An error says that the IRMd has gone, and with it the flow's end.
+		s.unheard.leave(1)
+		close(got)
+	})
+	select {
+	case <-got:
+		return nil
+	case <-ctx.Done():
+		return core.ContextError(ctx.Err())
+	}
 }
 
 // arrived is the IRMd's word that a listener has a flow. The answer comes

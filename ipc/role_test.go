@@ -80,9 +80,9 @@ func echoRole(ctx context.Context, args []string) error {
 // boundRole is echoRole for the names that are bound to it.
 func boundRole(ctx context.Context, _ []string) error { return echoRole(ctx, []string{""}) }
 
-// echo answers until the end.
+// echo answers until the end, and returns when the flow is deallocated.
 func echo(c *ipc.Conn) error {
-	defer c.Close()
+	defer c.Deallocate(context.Background())
 	p := make([]byte, ipc.MaxPacket)
 	for {
 		n, err := c.ReadPacket(p)

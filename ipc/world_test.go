@@ -145,8 +145,8 @@ func (w *world) empty(t testing.TB) {
 		must(t, err)
 		ids := c.ID() == 0 && s.ID() == 1
 		fds := min(c.FD(), s.FD()) == core.FirstFD && max(c.FD(), s.FD()) == core.FirstFD+1
-		c.Close()
-		s.Close()
+		must(t, c.Deallocate(ctx))
+		must(t, s.Deallocate(ctx))
 		if ids && fds {
 			return
 		}

@@ -203,21 +203,31 @@ func openFlow(ctx context.Context, s spec, say func()) (*ipc.Conn, error) {
 	return l.AcceptFlow()
 }
 
-// dial allocates and closes flows.
+// dial allocates and closes flows. The time ends when the last one is
+// deallocated, and with it all before.
 func dial(ctx context.Context, s spec) (result, error) {
 	var r result
 	var dials, closes []int64
-	for start := time.Now(); r.Nanos < int64(s.Time); r.Nanos = int64(time.Since(start)) {
+	start := time.Now()
+	for last := false; !last; r.N++ {
 		t := time.Now()
+		last = t.Sub(start) >= s.Time
 		c, err := ipc.Dial(ctx, s.Name)
 		if err != nil {
 			return r, err
 		}
 		mid := time.Now()
-		c.Close()
+		if last {
+			err = c.Deallocate(ctx)
+		} else {
+			err = c.Close()
+		}
+		if err != nil {
+			return r, err
+		}
 		dials, closes = append(dials, int64(mid.Sub(t))), append(closes, int64(time.Since(mid)))
-		r.N++
 	}
+	r.Nanos = int64(time.Since(start))
 	slices.Sort(dials)
 	slices.Sort(closes)
 	r.P50, r.P99 = dials[len(dials)/2], closes[len(closes)/2]
@@ -244,7 +254,7 @@ func accept(ctx context.Context, s spec, out io.Writer) error {
 				return
 			}
 			set.Remove(c)
-			go c.Close() // the next need not wait for the IRMd
+			c.Close()
 		}
 	}()
 	for {

@@ -17,7 +17,7 @@ import (
 
 // server answers pings on any number of flows, in turn, on one goroutine: a set
 // says which of them has a packet. Another one accepts flows. What may wait for
-// somebody is neither's: a Close waits for the IRMd, and a peer that does not
+// somebody is neither's: a Close may wait for the IRMd, and a peer that does not
 // read is waited for apart, until its flow's time has run out.
 type server struct {
 	idle  time.Duration // a flow ends when this long without a packet

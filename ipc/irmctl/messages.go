@@ -49,8 +49,8 @@ var (
 	Accept   = rpc.Method[AcceptReq, rpc.Empty]{Name: "flow.accept"}
 	Unlisten = rpc.Method[Listener, rpc.Empty]{Name: "flow.unlisten"}
 
-	// Dealloc gives up this process's end of a flow. It is answered when the
-	// IPCP has let go of it too.
+	// Dealloc gives up this process's end of a flow. As a call it is answered
+	// when the IPCP has let go of it too.
 	Dealloc = rpc.Method[FlowRef, rpc.Empty]{Name: "flow.dealloc"}
 )
 
