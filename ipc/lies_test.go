@@ -2,11 +2,14 @@ package ipc_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"o7s/core"
 	"o7s/core/ipcp/local"
@@ -85,22 +88,25 @@ func TestLies(t *testing.T) {
 }
 
 // A server that says it listens and takes no flow that arrives: whoever dials
-// it waits for its own deadline, and others do not. (A layer that carries
-// packets does not wait for the server, as if that were far away.)
+// it has a flow on which nothing comes, until its own deadline or the server's
+// end, and others are served.
 func TestServerThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, local.Type.Name)
 	w.register(t, "trap", "others")
 	w.role(t, "test-echo", "listens", "others")
 	mux := rpc.NewMux()
-	rpc.Handle(mux, irmctl.Arrived, func(call *rpc.Call[irmctl.Credit], _ *irmctl.ArrivedMsg) {}) // no answer
+	var taken []int
+	rpc.Handle(mux, irmctl.Arrived, func(call *rpc.Call[irmctl.Credit], _ *irmctl.ArrivedMsg) {
+		taken = append(taken, call.TakeFiles()...) // and no answer
+	})
 	l, err := irmctl.ConnectTo(wait(t), w.dir, rpc.Config{Mux: mux})
 	must(t, err)
 	must(t, call(t, l, irmctl.Announce, irmctl.AnnounceReq{}))
 	must(t, call(t, l, irmctl.Listen, irmctl.ListenReq{ID: 1, Name: "trap", Credit: 100}))
 	// The trap is this process: another one dials.
 	p := w.role(t, "test-try", "ready", "trap", "100ms")
-	if _, err := p.line("no process accepted", 1); err != nil {
+	if _, err := p.line("read: timed out", 1); err != nil {
 		t.Error(err)
 	}
 	p = w.role(t, "test-dial", "ready", "others", "3")
@@ -109,17 +115,22 @@ func TestServerThatTakesNothing(t *testing.T) {
 	}
 	// The trap goes; who waits in it hears of that.
 	p = w.role(t, "test-try", "ready", "trap", "1m")
-	_, err = w.line("Flow request arrived for trap", 2)
-	must(t, err)
+	if _, err := p.line("dialed", 1); err != nil {
+		t.Error(err)
+	}
 	l.Close()
 	<-l.Done()
-	if _, err := p.line("flow not allocated", 1); err != nil {
+	for _, fd := range taken {
+		unix.Close(fd)
+	}
+	if _, err := p.line("read: flow is down", 1); err != nil {
 		t.Error(err)
 	}
 	w.empty(t)
 }
 
-// tryRole dials once, with a time-out, and says what came of it.
+// tryRole dials once, and reads from the flow, with a time-out for both. It says
+// what came of it.
 func tryRole(ctx context.Context, args []string) error {
 	d, err := time.ParseDuration(args[1])
 	if err != nil {
@@ -128,8 +139,16 @@ func tryRole(ctx context.Context, args []string) error {
 	fmt.Println("ready")
 	short, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	_, err = ipc.Dial(short, args[0])
-	fmt.Println(err)
+	c, err := ipc.Dial(short, args[0])
+	if err != nil {
+		fmt.Println("dial:", err)
+	} else {
+		fmt.Println("dialed")
+		_ = c.SetDeadline(time.Now().Add(d))
+		_, err = c.Read(make([]byte, 1))
+		fmt.Println("read:", errors.Unwrap(err))
+		c.Close()
+	}
 	<-ctx.Done()
 	return nil
 }

@@ -341,3 +341,32 @@ func TestListenPermission(t *testing.T) {
 		accept(t, l)
 	})
 }
+
+// A server that is held up for a moment still has its backlog: who dials does
+// not wait for it.
+func TestDialDoesNotWaitForTheServer(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.register(t, "busy")
+		p := w.role(t, "test-echo", "listens", "busy")
+		var conns []*ipc.Conn
+		stopped(t, p.pid(), func() {
+			for range 4 {
+				c := w.dial(t, "busy")
+				must(t, c.SetDeadline(time.Now().Add(patience)))
+				if w.spliced() { // else its first packet waits in the IPCP
+					must(t, c.WritePacket([]byte("before")))
+				}
+				conns = append(conns, c)
+			}
+		})
+		for _, c := range conns {
+			if w.spliced() {
+				p := make([]byte, ipc.MaxPacket)
+				if n, err := c.ReadPacket(p); string(p[:n]) != "before" {
+					t.Errorf("got back %q, %v", p[:n], err)
+				}
+			}
+			must(t, ask(c, "after"))
+		}
+	})
+}

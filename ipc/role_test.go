@@ -113,7 +113,8 @@ func clientRole(ctx context.Context, args []string) error {
 // dialStride is how many flows dialRole has between two words.
 const dialStride = 250
 
-// dialRole dials its name so often and closes each flow.
+// dialRole dials its name so often and closes each flow. It is done when the last
+// one is deallocated.
 func dialRole(ctx context.Context, args []string) error {
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -128,7 +129,11 @@ func dialRole(ctx context.Context, args []string) error {
 		if err != nil {
 			return fmt.Errorf("flow %d: %w", i, err)
 		}
-		if err := c.Close(); err != nil {
+		end := c.Close
+		if i == n-1 {
+			end = func() error { return c.Deallocate(ctx) }
+		}
+		if err := end(); err != nil {
 			return fmt.Errorf("close flow %d: %w", i, err)
 		}
 		if (i+1)%dialStride == 0 {

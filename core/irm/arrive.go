@@ -143,7 +143,7 @@ func (m *Manager) responded(f *registry.Flow, err error) {
 	end := f.End
 	f.End = nil
 	m.mu.Unlock()
-	m.deliver(f, end, func(error) {}) // the process that asked is another system's
+	m.deliver(f, end) // the process that asked is another system's
 }
 
 func wentAway(name string) error {
@@ -182,29 +182,30 @@ func (m *Manager) join(client, server *registry.Flow) {
 		m.takeBack(server, core.ErrFlowDown)
 		return
 	}
-	m.deliver(server, b, func(err error) {
-		if err != nil {
-			waiting.giveUp(err)
-			return
-		}
-		m.answer(client)
-	})
+	m.deliver(server, b)
+	m.answer(client)
 }
 
-// deliver hands f to the process that accepts it. then is called when that
-// has it, and accepts again: whoever dialled is answered after that, so a flow
-// that Dial returns has reached its server.
-func (m *Manager) deliver(f *registry.Flow, end registry.End, then func(error)) {
+// deliver hands f to the process that accepts it. If that has more accepts
+// queued it accepts again from now on, which the log tells before anything that
+// the flow leads to. Whoever dialled does not wait until the process has taken
+// the flow: one that dies before that is as one that dies right after.
+func (m *Manager) deliver(f *registry.Flow, end registry.End) {
 	if end == nil {
 		// The other end has gone since; or the IPCP forgot the memory.
 		m.takeBack(f, core.ErrFlowDown)
-		then(fmt.Errorf("%w: the other end of the flow to %q has gone", core.ErrNotAllocated, f.Name))
 		return
+	}
+	m.mu.Lock()
+	accepts := f.Listener.Credit > 0
+	names := f.Listener.Serves()
+	m.mu.Unlock()
+	if accepts {
+		m.accepts(f.User, names)
 	}
 	f.User.User.FlowArrived(f.Listener, f, end, func(credit int, err error) {
 		if err != nil {
 			m.userLeft(f, core.ErrFlowDown, func(error) {})
-			then(wentAway(f.Name))
 			return
 		}
 		if credit > 0 {
@@ -212,7 +213,6 @@ func (m *Manager) deliver(f *registry.Flow, end registry.End, then func(error)) 
 			_ = m.Accept(f.User, f.Listener.ID, credit)
 		}
 		m.tellDown(f)
-		then(nil)
 	})
 	end.Close()
 }

@@ -112,6 +112,15 @@ func (m *Manager) Listen(ctx context.Context, c Caller, p *registry.Process, id 
 // MaxCredit is the most flows that a listener may let arrive ahead.
 const MaxCredit = 1024
 
+// accepts logs that p, which did not accept a moment ago, accepts for names.
+func (m *Manager) accepts(p *registry.Process, names []string) {
+	m.log.Debugf("New instance (%d) of %s added.", p.PID, p.Program)
+	m.log.Debugf("This process accepts flows for:")
+	for _, n := range names {
+		m.log.Debugf("        %s", n)
+	}
+}
+
 // Accept lets credit more flows arrive at a listener of p.
 func (m *Manager) Accept(p *registry.Process, id uint32, credit int) error {
 	m.mu.Lock()
@@ -123,12 +132,10 @@ func (m *Manager) Accept(p *registry.Process, id uint32, credit int) error {
 		}
 		return fmt.Errorf("%w: credit %d; a listener has 1 to %d", core.ErrUsage, credit, MaxCredit)
 	}
-	names := l.Serves()
+	names, accepts := l.Serves(), l.Credit > 0
 	m.mu.Unlock()
-	m.log.Debugf("New instance (%d) of %s added.", p.PID, p.Program)
-	m.log.Debugf("This process accepts flows for:")
-	for _, n := range names {
-		m.log.Debugf("        %s", n)
+	if !accepts {
+		m.accepts(p, names)
 	}
 	m.mu.Lock()
 	l.Credit += credit
