@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,7 +167,7 @@ func BenchmarkCodec(b *testing.B) {
 		for b.Loop() {
 			s, err := shapeOf(addReqType)
 			if err == nil {
-				err = s.check(body)
+				err = s.check(body, reflect.Value{})
 			}
 			if err != nil {
 				b.Fatal(err)

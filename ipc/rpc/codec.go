@@ -13,7 +13,10 @@ import (
 
 // body appends v, a pointer to a message, to f.
 func (f *frame) body(v any) error {
-	var err error
+	s, err := shapeOf(reflect.TypeOf(v).Elem())
+	if err == nil && s.flat {
+		return f.flatten(s, reflect.ValueOf(v).Elem())
+	}
 	if c, ok := v.(msgpack.CustomEncoder); ok {
 		err = c.EncodeMsgpack(f.enc)
 	} else {
@@ -42,7 +45,10 @@ func decode[T any](body []byte, v *T) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", core.ErrInternal, err)
 	}
-	if err := s.check(body); err != nil {
+	if s.flat {
+		return s.check(body, reflect.ValueOf(v).Elem())
+	}
+	if err := s.check(body, reflect.Value{}); err != nil {
 		return err
 	}
 	u := unpackerPool.Get().(*unpacker)

@@ -280,3 +280,89 @@ func TestDecodedMessageKeepsNothingOfThePacket(t *testing.T) {
 		t.Errorf("changed with the packet: %+v", s)
 	}
 }
+
+// flatSink has a field of every kind of a flat message.
+type flatSink struct {
+	Bool    bool
+	I8      int8
+	I16     int16
+	I64     int64
+	U8      uint8
+	U32     core.FlowID
+	U64     uint64
+	Str     string
+	hidden  int
+	Hash    core.Hash
+	QoS     core.QoS
+	Skipped string `msgpack:"-"`
+	Empty   Empty
+	D       time.Duration
+}
+
+// Flat messages have the bytes that the msgpack package gives them, and that
+// understands.
+func TestFlatMessagesAreTheLibrarys(t *testing.T) {
+	var all []flatSink
+	for _, i := range []int64{0, 1, -1, -32, -33, 127, 128, -128, -129, 255, 256, math.MinInt16, math.MinInt16 - 1, math.MaxInt16 + 1,
+		math.MaxUint16 + 1, math.MinInt32, math.MinInt32 - 1, math.MaxUint32, math.MaxUint32 + 1, math.MinInt64, math.MaxInt64} {
+		all = append(all, flatSink{I8: int8(i), I16: int16(i), I64: i, U8: uint8(i), U32: core.FlowID(i), U64: uint64(i), D: time.Duration(i), hidden: 1, Skipped: "x"})
+	}
+	for _, n := range []int{0, 31, 32, 255, 256, 60000} {
+		all = append(all, flatSink{Bool: n > 31, Str: strings.Repeat("s", n), Hash: core.Hash(strings.Repeat("\xff", min(n, 255))), QoS: core.QoSVideo})
+	}
+	if s, err := shapeOf(reflect.TypeFor[flatSink]()); err != nil || !s.flat {
+		t.Fatalf("not flat, %v", err)
+	}
+	for _, want := range all {
+		b := encoded(t, &want)
+		f := newFrame(kindReply)
+		n := len(f.b)
+		if err := f.enc.Encode(&want); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(b, f.b[n:]) {
+			t.Errorf("%+v:\ngot  %x\nwant %x", want, b, f.b[n:])
+		}
+		want.hidden, want.Skipped = 0, ""
+		var mine, theirs flatSink
+		if err := decode(b, &mine); err != nil || mine != want {
+			t.Errorf("got %+v, %v\nwant %+v", mine, err, want)
+		}
+		if err := msgpack.Unmarshal(b, &theirs); err != nil || theirs != want {
+			t.Errorf("the package got %+v, %v\nwant %+v", theirs, err, want)
+		}
+	}
+	for _, n := range []int{MaxMessage, 1 << 20} { // with the header too large, and before that
+		f := newFrame(kindReply)
+		if err := f.body(&flatSink{Str: strings.Repeat("s", n)}); err != errTooLarge {
+			t.Errorf("a string of %d bytes: %v", n, err)
+		}
+	}
+}
+
+func TestWhatIsFlat(t *testing.T) {
+	for _, v := range []any{Empty{}, addReq{}, flatSink{}} {
+		if s, err := shapeOf(reflect.TypeOf(v)); err != nil || !s.flat {
+			t.Errorf("%T is not flat, %v", v, err)
+		}
+	}
+	for _, v := range []any{sink{}, custom{}, recursive{}, struct{ P *int }{}, struct{ B []byte }{}, struct{ F float64 }{}} {
+		if s, err := shapeOf(reflect.TypeOf(v)); err != nil || s.flat {
+			t.Errorf("%T is flat, %v", v, err)
+		}
+	}
+}
+
+// A flat message allocates its strings, and is written without any memory.
+func TestFlatMessagesAllocateNothing(t *testing.T) {
+	v := &flatSink{I64: -5, U64: 1 << 40}
+	b := encoded(t, v)
+	f := newFrame(kindReply)
+	if n := testing.AllocsPerRun(100, func() { f.b = f.b[:0]; f.body(v) }); n > 0 {
+		t.Errorf("%v allocations to encode", n)
+	}
+	var got flatSink
+	if n := testing.AllocsPerRun(100, func() { decode(b, &got) }); n > 0 {
+		t.Errorf("%v allocations to decode", n)
+	}
+}

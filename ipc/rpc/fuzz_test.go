@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmihailenco/msgpack/v5"
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
@@ -85,6 +86,7 @@ func FuzzBody(f *testing.F) {
 	f.Add(encoded(f, fullSink()))
 	f.Add(encoded(f, &sink{}))
 	f.Add(encoded(f, &addReq{}))
+	f.Add(encoded(f, &flatSink{I8: -1, U64: 1 << 40, Str: "s", QoS: core.QoSData}))
 	f.Add(encoded(f, &custom{}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s, again sink
@@ -97,6 +99,17 @@ func FuzzBody(f *testing.F) {
 			s.Map, s.IntMap, again.Map, again.IntMap = nil, nil, nil, nil
 			if s.Deep == nil && !bytes.Equal(encoded(t, &s), encoded(t, &again)) {
 				t.Fatalf("%+v became %+v", s, again)
+			}
+		} else if !errors.Is(err, core.ErrMessage) {
+			t.Fatal(err)
+		}
+		var flat, same flatSink
+		if err := decode(b, &flat); err == nil {
+			if err := msgpack.Unmarshal(b, &same); err != nil || same != flat {
+				t.Fatalf("%+v, and for the package %+v, %v", flat, same, err)
+			}
+			if err := decode(encoded(t, &flat), &same); err != nil || same != flat {
+				t.Fatalf("%+v became %+v, %v", flat, same, err)
 			}
 		} else if !errors.Is(err, core.ErrMessage) {
 			t.Fatal(err)
@@ -187,11 +200,15 @@ func FuzzLink(f *testing.F) {
 			if buf[1] == kindHello {
 				continue
 			}
-			m, err := parse(buf[:n])
-			if err != nil {
-				t.Fatalf("it sends %x: %v", buf[:n], err)
+			answered := false
+			for _, p := range parts(t, buf[:n]) {
+				m, err := parse(p)
+				if err != nil {
+					t.Fatalf("it sends %x: %v", buf[:n], err)
+				}
+				answered = answered || m.id == last && m.kind == kindReply
 			}
-			if m.id == last && m.kind == kindReply {
+			if answered {
 				return
 			}
 		}

@@ -54,7 +54,7 @@ func TestMalformedPacketEndsItsLink(t *testing.T) {
 	}{
 		{"no array", []byte("GET / HTTP/1.1\r\n\r\n"), "not an array"},
 		{"one byte", []byte{0x95}, "not an array"},
-		{"a second hello", helloFrame(1, 1), "second hello"},
+		{"a second hello", helloFrame(Version, 1), "second hello"},
 		{"an unknown kind", []byte{0x92, 9, 1}, "kind 9"},
 		{"a wrong number of elements", append([]byte{0x94}, call[1:]...), "kind 1 with 4 elements"},
 		{"several of none", []byte{0x91, kindSeveral}, "kind 7 with 1 elements"},
@@ -62,7 +62,7 @@ func TestMalformedPacketEndsItsLink(t *testing.T) {
 		{"several in another form", []byte{0x92, kindSeveral, 0xc4, 2, 0x92, kindCancel}, "header of kind 7"},
 		{"more than the several", append(severalFrame(call), 1), "header of kind 7"},
 		{"several in several", severalFrame(severalFrame(call)), "several messages in one"},
-		{"a hello among several", severalFrame(helloFrame(1, 1)), "second hello"},
+		{"a hello among several", severalFrame(helloFrame(Version, 1)), "second hello"},
 		{"nothing among several", severalFrame(nil), "not an array"},
 		{"a call without a method", []byte{0x95, 1, 1, 0}, "header of kind 1"},
 		{"a method longer than the packet", []byte{0x95, 1, 1, 0, 0xda, 0xff, 0xff, 'a'}, "header of kind 1"},
@@ -84,7 +84,7 @@ func TestMalformedPacketEndsItsLink(t *testing.T) {
 			wantEnd(t, l, r, core.ErrMessage, tt.text)
 		})
 	}
-	for _, first := range [][]byte{call, []byte("x"), {0x94, 0, 0xa3, 'o', '7', 'x', 1, 0}, {0x93, 0, 0xa3, 'o', '7', 's', 1}, helloFrame(1, 1)[:7]} {
+	for _, first := range [][]byte{call, []byte("x"), {0x94, 0, 0xa3, 'o', '7', 'x', 1, 0}, {0x93, 0, 0xa3, 'o', '7', 's', 1}, helloFrame(Version, 1)[:7]} {
 		l, r := rawLink(t, Config{Mux: testMux()})
 		r.send(first)
 		wantEnd(t, l, r, core.ErrMessage, "no hello")
@@ -226,12 +226,12 @@ func TestDescriptorCountMustMatch(t *testing.T) {
 func TestDescriptorsAnywhereElseAreClosed(t *testing.T) {
 	noLeaks(t)
 	tests := map[string][][]byte{
-		"a hello":          {helloFrame(1, 1)},
+		"a hello":          {helloFrame(Version, 1)},
 		"before the hello": {callFrame(kindCall, 1, 1, "test.add", &addReq{})},
-		"a cancel":         {helloFrame(1, 1), {0x92, 5, 1}},
-		"garbage":          {helloFrame(1, 1), []byte("x")},
-		"an empty packet":  {helloFrame(1, 1), {}},
-		"unknown method":   {helloFrame(1, 1), callFrame(kindNotify, 0, 1, "x", &Empty{})},
+		"a cancel":         {helloFrame(Version, 1), {0x92, 5, 1}},
+		"garbage":          {helloFrame(Version, 1), []byte("x")},
+		"an empty packet":  {helloFrame(Version, 1), {}},
+		"unknown method":   {helloFrame(Version, 1), callFrame(kindNotify, 0, 1, "x", &Empty{})},
 	}
 	for name, packets := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -181,6 +181,18 @@ func callFrame(kind byte, id uint64, files int, method string, body any) []byte 
 	return append([]byte(nil), f.b...)
 }
 
+// parts returns the messages of a packet.
+func parts(t testing.TB, packet []byte) (all [][]byte) {
+	t.Helper()
+	if len(packet) < 2 || packet[1] != kindSeveral {
+		return [][]byte{packet}
+	}
+	if err := several(packet, func(b []byte) error { all = append(all, b); return nil }); err != nil {
+		t.Fatalf("%x: %v", packet, err)
+	}
+	return all
+}
+
 // recv returns the next message that is no hello; nil is the end.
 func (r raw) recv() *message {
 	r.t.Helper()
@@ -207,13 +219,7 @@ func (r raw) recv() *message {
 		if n > 1 && buf[1] == kindHello {
 			continue
 		}
-		*r.more = [][]byte{buf[:n]}
-		if n > 1 && buf[1] == kindSeveral {
-			*r.more = nil
-			if err := several(buf[:n], func(b []byte) error { *r.more = append(*r.more, b); return nil }); err != nil {
-				r.t.Fatalf("recv: %v", err)
-			}
-		}
+		*r.more = parts(r.t, buf[:n])
 	}
 }
 

@@ -28,6 +28,8 @@ type shape struct {
 	key    *shape   // of a map
 	elem   *shape   // of a slice, array, map or pointer
 	fields []*shape // of a struct
+	index  []int    // of those fields in typ
+	flat   bool     // see isFlat; of a whole message alone
 	typ    reflect.Type
 }
 
@@ -74,6 +76,7 @@ func makeShape(t reflect.Type) any {
 	if err != nil {
 		return err
 	}
+	s.flat = s.isFlat()
 	return s
 }
 
@@ -174,15 +177,17 @@ func (sh *shaper) fields(s *shape, t reflect.Type) error {
 			return fmt.Errorf("%v: field %s: %w", t, f.Name, err)
 		}
 		s.fields = append(s.fields, fs)
+		s.index = append(s.index, i)
 	}
 	return nil
 }
 
 // check reports whether b is one value of shape s and nothing else. The error
-// wraps core.ErrMessage.
-func (s *shape) check(b []byte) error {
+// wraps core.ErrMessage. If s is flat dst gets the value, unless it is the zero
+// Value.
+func (s *shape) check(b []byte, dst reflect.Value) error {
 	v := validator{b: b}
-	if err := v.value(s, 0); err != nil {
+	if err := v.value(s, dst, 0); err != nil {
 		return fmt.Errorf("%w: byte %d: %w", core.ErrMessage, len(b)-len(v.b), err)
 	}
 	if len(v.b) > 0 {
@@ -204,7 +209,8 @@ func unexpected(t token, s *shape) error {
 // arrays and maps.
 type validator struct{ b []byte }
 
-func (v *validator) value(s *shape, depth int) error {
+// value walks one value of shape s and stores it in dst, if there is one.
+func (v *validator) value(s *shape, dst reflect.Value, depth int) error {
 	for s.kind == shapePointer {
 		if len(v.b) > 0 && v.b[0] == msgpcode.Nil {
 			v.b = v.b[1:]
@@ -215,6 +221,7 @@ func (v *validator) value(s *shape, depth int) error {
 	if s.kind == shapeAny {
 		return v.any(depth)
 	}
+	all := v.b
 	t, err := v.next()
 	if err != nil {
 		return err
@@ -232,6 +239,10 @@ func (v *validator) value(s *shape, depth int) error {
 		s.kind == shapeString && t.kind == tokenString,
 		s.kind == shapeBytes && t.kind == tokenBytes,
 		s.kind == shapeByteArray && t.kind == tokenBytes && int(t.n) == s.len:
+		if dst.IsValid() {
+			read := len(all) - len(v.b)
+			t.set(s, dst, all[read-int(t.n):read])
+		}
 		return nil
 	case s.kind == shapeStruct && t.kind == tokenArray:
 		if int(t.n) != len(s.fields) {
@@ -240,8 +251,12 @@ func (v *validator) value(s *shape, depth int) error {
 		if depth++; depth > maxDepth {
 			return errDeep
 		}
-		for _, f := range s.fields {
-			if err := v.value(f, depth); err != nil {
+		for i, f := range s.fields {
+			field := dst
+			if dst.IsValid() {
+				field = dst.Field(s.index[i])
+			}
+			if err := v.value(f, field, depth); err != nil {
 				return err
 			}
 		}
@@ -254,11 +269,11 @@ func (v *validator) value(s *shape, depth int) error {
 		}
 		for range t.n {
 			if s.key != nil {
-				if err := v.value(s.key, depth); err != nil {
+				if err := v.value(s.key, reflect.Value{}, depth); err != nil {
 					return err
 				}
 			}
-			if err := v.value(s.elem, depth); err != nil {
+			if err := v.value(s.elem, reflect.Value{}, depth); err != nil {
 				return err
 			}
 		}

@@ -13,7 +13,7 @@ type token struct {
 	kind tokenKind
 	n    uint   // bytes of a string, binary or float; elements; pairs
 	neg  bool   // an integer below 0, whose value is int64(num)
-	num  uint64 // an integer
+	num  uint64 // an integer; 1: true
 }
 
 type tokenKind uint8
@@ -88,7 +88,7 @@ func (v *validator) next() (token, error) {
 	case msgpcode.Nil:
 		return token{kind: tokenNil}, nil
 	case msgpcode.False, msgpcode.True:
-		return token{kind: tokenBool}, nil
+		return token{kind: tokenBool, num: uint64(c - msgpcode.False)}, nil
 	case msgpcode.Float, msgpcode.Double:
 		size := 4 << (c - msgpcode.Float)
 		_, err := v.number(size)
