@@ -116,9 +116,10 @@ func (a *allocation) start(i *registry.IPCP) {
 	a.flow = f
 	m.allocs[f] = a
 	m.asking[f] = []func(){}
+	dst := i.Sum(a.name)
 	m.mu.Unlock()
 	defer m.asked(f)
-	i.Control.FlowAlloc(ipcp.AllocRequest{Flow: f.ID, Dst: i.Hash.Sum(a.name), QoS: a.qos}, func(err error) {
+	i.Control.FlowAlloc(ipcp.AllocRequest{Flow: f.ID, Dst: dst, QoS: a.qos}, func(err error) {
 		if errors.Is(err, core.ErrIPCP) {
 			err = fmt.Errorf("%w: the IPCP %q has just ended", core.ErrIPCP, i.Name)
 		}

@@ -247,6 +247,13 @@ func Word(s string) string {
 }
 
 func clean(s string) bool {
+	plain := true
+	for i := range len(s) {
+		plain = plain && s[i] >= ' ' && s[i] <= '~'
+	}
+	if plain {
+		return true
+	}
 	for _, r := range s {
 		if r < ' ' || r > '~' && (r == utf8.RuneError || !unicode.IsPrint(r)) {
 			return false

@@ -56,6 +56,7 @@ type IPCP struct {
 
 	r     *Registry
 	regs  map[core.Hash]string // names registered with it
+	sums  map[string]core.Hash // and their hashes
 	flows map[core.FlowID]*Flow
 }
 
@@ -70,22 +71,29 @@ func (i *IPCP) NameOf(h core.Hash) (string, bool) {
 
 // Knows reports whether name is registered with i.
 func (i *IPCP) Knows(name string) bool {
-	if len(i.regs) == 0 {
-		return false
-	}
-	_, ok := i.regs[i.Hash.Sum(name)]
+	_, ok := i.sums[name]
 	return ok
+}
+
+// Sum returns the hash that name has, or would have, in i's layer.
+func (i *IPCP) Sum(name string) core.Hash {
+	if h, ok := i.sums[name]; ok {
+		return h
+	}
+	return i.Hash.Sum(name)
 }
 
 // Register notes that name is registered with i, Unregister that it is not.
 func (i *IPCP) Register(name string) {
-	i.regs[i.Hash.Sum(name)] = name
+	h := i.Hash.Sum(name)
+	i.regs[h], i.sums[name] = name, h
 	i.r.ipcpChanged("name.registered", name, i)
 }
 
 // Unregister implements the other direction of Register.
 func (i *IPCP) Unregister(name string) {
-	delete(i.regs, i.Hash.Sum(name))
+	delete(i.regs, i.sums[name])
+	delete(i.sums, name)
 	i.r.ipcpChanged("name.unregistered", name, i)
 }
 
@@ -95,7 +103,7 @@ func (r *Registry) AddIPCP(name string, typ ipcp.Type) (*IPCP, error) {
 	if i, ok := r.ipcps[name]; ok {
 		return nil, fmt.Errorf("%w: an IPCP %q of type %s; give another name for another one", core.ErrExists, name, i.Type.Name)
 	}
-	i := &IPCP{Name: name, Type: typ, r: r, regs: make(map[core.Hash]string), flows: make(map[core.FlowID]*Flow)}
+	i := &IPCP{Name: name, Type: typ, r: r, regs: make(map[core.Hash]string), sums: make(map[string]core.Hash), flows: make(map[core.FlowID]*Flow)}
 	r.ipcps[name] = i
 	return i, nil
 }
