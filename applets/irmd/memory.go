@@ -14,7 +14,9 @@ import (
 
 // memory makes the memory of flows. It is irm.Memory.
 type memory struct {
-	kept atomic.Int32 // memories whose descriptors stay here, for the meters
+	kept  atomic.Int32             // memories whose descriptors stay here, for the meters
+	spare atomic.Pointer[flow.Kit] // for the next flow
+	last  atomic.Int64             // ring of the last flow
 }
 
 // ringBudget is about what the rings of a process may take together, were all
@@ -74,13 +76,34 @@ var _ registry.Metered = (*end)(nil)
 
 // NewFlow implements irm.Memory.
 func (m *memory) NewFlow(held int) (a, b registry.End, err error) {
-	kit, err := flow.NewKit(ringSize(held))
-	if err != nil {
-		return nil, nil, err
+	size := ringSize(held)
+	m.last.Store(int64(size))
+	kit := m.spare.Swap(nil)
+	if kit != nil && kit.Ring != size {
+		kit.Close()
+		kit = nil
+	}
+	if kit == nil {
+		if kit, err = flow.NewKit(size); err != nil {
+			return nil, nil, err
+		}
 	}
 	s := &shared{kit: kit, m: m, kept: m.counts()}
 	s.open.Store(2)
 	return &end{shared: s, side: 0}, &end{shared: s, side: 1}, nil
+}
+
+// Prepare implements irm.Memory: who asks for the next flow does not wait until
+// its memory is made.
+func (m *memory) Prepare() {
+	if m.spare.Load() != nil {
+		return
+	}
+	kit, err := flow.NewKit(int(m.last.Load()))
+	if err == nil && !m.spare.CompareAndSwap(nil, kit) {
+		kit.Close()
+	}
+	// An error is none: nobody has asked for it yet.
 }
 
 // Close implements registry.End.

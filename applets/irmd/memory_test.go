@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core/registry"
+	"o7s/ipc/flow"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -130,5 +131,41 @@ func TestNoDescriptorsAreSentToTheIRMd(t *testing.T) {
 	}
 	if _, _, err := conn.WriteMsgUnix([]byte("x"), unix.UnixRights(0), nil); err == nil {
 		t.Error("a descriptor is sent")
+	}
+}
+
+// What is made ahead is used once, by a flow with rings of that size, and
+// closed where the next one needs others.
+func TestMemoryMadeAhead(t *testing.T) {
+	m := new(memory)
+	kitOf := func(held int) *flow.Kit {
+		a, b, err := m.NewFlow(held)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { a.Close(); b.Close() })
+		return a.(*end).kit
+	}
+	first := kitOf(0)
+	m.Prepare()
+	m.Prepare() // again is no more
+	spare := m.spare.Load()
+	if spare == nil || spare == first || spare.Ring != flow.DefaultRing {
+		t.Fatalf("made ahead: %+v after %+v", spare, first)
+	}
+	if kit := kitOf(0); kit != spare {
+		t.Errorf("the second flow has %+v, not %+v", kit, spare)
+	}
+	if kit := kitOf(0); kit == spare || m.spare.Load() != nil {
+		t.Errorf("the third flow has the second one's memory")
+	}
+	m.Prepare()
+	spare = m.spare.Load()
+	if kit := kitOf(1 << 20); kit == spare || kit.Ring != flow.MinRing || spare.Mem != -1 {
+		t.Errorf("a flow beside many has %+v; made ahead was %+v", kit, spare)
+	}
+	m.Prepare()
+	if kit := kitOf(1 << 20); kit.Ring != flow.MinRing {
+		t.Errorf("the next one has %+v", kit)
 	}
 }

@@ -184,6 +184,7 @@ func (m *Manager) join(client, server *registry.Flow) {
 	}
 	m.deliver(server, b)
 	m.answer(client)
+	m.cfg.Memory.Prepare()
 }
 
 // deliver hands f to the process that accepts it. If that has more accepts

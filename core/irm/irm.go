@@ -57,6 +57,9 @@ type Memory interface {
 	// gets less memory for each. The error is core.ErrLimit where
 	// descriptors or memory have run out.
 	NewFlow(held int) (a, b registry.End, err error)
+	// Prepare is called when nobody waits: what NewFlow makes next may be
+	// made ahead, then.
+	Prepare()
 }
 
 // Config is what a Manager is given.

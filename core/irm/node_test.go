@@ -166,6 +166,8 @@ func (h host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 // fakeEnd is an end of memory that carries nothing.
 type fakeEnd struct{ n *node }
 
+func (n *node) Prepare() {}
+
 func (n *node) NewFlow(int) (a, b registry.End, err error) {
 	if n.noMemory != nil {
 		return nil, nil, n.noMemory

@@ -198,6 +198,8 @@ func (f *simFlow) Close() error {
 type simEnd struct{ w *sim }
 
 // NewFlow implements Memory.
+func (w *sim) Prepare() {}
+
 func (w *sim) NewFlow(int) (a, b registry.End, err error) {
 	w.pause(stopAtLine)
 	w.mu.Lock()
