@@ -17,8 +17,9 @@ import (
 const answerTime = 2 * time.Second
 
 // Dial allocates a flow to a process that accepts at name and returns this
-// end of it. It waits until that process accepts or refuses, or until ctx is
-// done; a ctx without a deadline gets core.AllocTimeout (20 s).
+// end of it. It waits until that process accepts, which its Listener does ahead
+// of the program, or refuses, or until ctx is done; a ctx without a deadline gets
+// core.AllocTimeout (20 s).
 //
 // The error is a [*net.OpError] that wraps one of
 //   - core.ErrIRMd: no IRMd answers on its socket
