@@ -11,6 +11,7 @@ import (
 
 	"o7s/core"
 	"o7s/ipc/internal/shm"
+	"o7s/ipc/internal/sys"
 )
 
 // Set waits for many ends at once: thousands of flows with one goroutine and
@@ -288,11 +289,8 @@ func (s *Set) Close() error {
 func (s *Set) run() {
 	defer close(s.done)
 	poll := func(fd uintptr) bool {
-		n, err := unix.EpollWait(int(fd), s.events[:], 0)
-		if err == unix.EINTR {
-			n = 0
-		}
-		s.fired = max(n, 0)
+		// An error, of an interrupted call, is that nothing fired.
+		s.fired, _ = sys.EpollNow(int(fd), s.events[:])
 		return s.fired > 0
 	}
 	for s.rc.Read(poll) == nil {

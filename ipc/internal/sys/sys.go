@@ -54,6 +54,15 @@ func SetsockoptInt(fd, level, opt, v int) error {
 	return result(errno)
 }
 
+// EpollNow is epoll_wait(2) that does not wait, of sockets of the Unix family.
+func EpollNow(fd int, events []unix.EpollEvent) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 // Unmap undoes Map.
 func Unmap(mem []byte) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_MUNMAP, uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(len(mem)), 0)
