@@ -72,6 +72,10 @@ func (l *Logger) log(level slog.Level, format string, args []any) {
 		return
 	}
 	// An error of the log itself has nowhere to go.
+	if h, ok := l.h.(*handler); ok && !h.o.JSON {
+		_ = h.sentence(level, format, args)
+		return
+	}
 	_ = l.h.Handle(ctx, slog.NewRecord(time.Now(), level, fmt.Sprintf(format, args...), 0))
 }
 
@@ -160,37 +164,42 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h *handler) WithGroup(string) slog.Handler { return h }
 
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
+	if !h.o.JSON {
+		text := r.Message
+		r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+		return h.sentence(r.Level, "%s", []any{text})
+	}
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
-	line := h.out.line[:0]
-	if h.o.JSON {
-		line = h.json(line, r)
-	} else {
-		line = h.text(line, r)
-	}
+	line := h.json(h.out.line[:0], r)
 	h.out.line = line
 	_, err := h.o.Writer.Write(line)
 	return err
 }
 
-func (h *handler) text(line []byte, r slog.Record) []byte {
-	level := Level(r.Level)
+// sentence writes a line of text without making a record and a string of it
+// first.
+func (h *handler) sentence(level slog.Level, format string, args []any) error {
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	name := Level(level)
 	if h.o.Color {
-		level = colors[level] + level + "\x1b[0m"
+		name = colors[name] + name + "\x1b[0m"
 	}
-	line = append(line, h.head...)
-	line = append(line, level...)
+	line := append(h.out.line[:0], h.head...)
+	line = append(line, name...)
 	line = append(line, "): "...)
-	line = append(line, Escape(r.Message)...)
-	each := func(a slog.Attr) bool {
-		line = append(append(line, ' '), Escape(a.String())...)
-		return true
+	n := len(line)
+	if line = fmt.Appendf(line, format, args...); !plain(line[n:]) {
+		line = append(line[:n], Escape(string(line[n:]))...)
 	}
 	for _, a := range h.attrs {
-		each(a)
+		line = append(append(line, ' '), Escape(a.String())...)
 	}
-	r.Attrs(each)
-	return append(line, '\n')
+	line = append(line, '\n')
+	h.out.line = line
+	_, err := h.o.Writer.Write(line)
+	return err
 }
 
 var colors = map[string]string{"DB": "\x1b[2m", "II": "\x1b[32m", "WW": "\x1b[33m", "EE": "\x1b[31m"}
@@ -246,12 +255,18 @@ func Word(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-func clean(s string) bool {
-	plain := true
+// plain reports whether s is ASCII that prints.
+func plain[T string | []byte](s T) bool {
 	for i := range len(s) {
-		plain = plain && s[i] >= ' ' && s[i] <= '~'
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
 	}
-	if plain {
+	return true
+}
+
+func clean(s string) bool {
+	if plain(s) {
 		return true
 	}
 	for _, r := range s {
