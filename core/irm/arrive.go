@@ -197,21 +197,30 @@ func (m *Manager) deliver(f *registry.Flow, end registry.End) {
 		m.takeBack(f, core.ErrFlowDown)
 		return
 	}
+	l := f.Listener
 	m.mu.Lock()
-	accepts := f.Listener.Credit > 0
-	names := f.Listener.Serves()
+	accepts := l.Credit > 0 && l.Process.Listener(l.ID) == l
+	names := l.Serves()
+	l.Process.Arriving++
 	m.mu.Unlock()
 	if accepts {
 		m.accepts(f.User, names)
 	}
-	f.User.User.FlowArrived(f.Listener, f, end, func(credit int, err error) {
-		if err != nil {
-			m.userLeft(f, core.ErrFlowDown, func(error) {})
+	f.User.User.FlowArrived(l, f, end, func(credit int, err error) {
+		m.mu.Lock()
+		full := l.Process.Arriving == registry.MaxArriving
+		l.Process.Arriving--
+		m.mu.Unlock()
+		if full { // then flows may have waited for this
+			defer m.rematch(l)
+		}
+		if err != nil { // it may take the next one
+			m.takeBack(f, core.ErrFlowDown)
 			return
 		}
 		if credit > 0 {
 			// A listener that was closed meanwhile needs none.
-			_ = m.Accept(f.User, f.Listener.ID, credit)
+			_ = m.Accept(f.User, l.ID, credit)
 		}
 		m.tellDown(f)
 	})
@@ -252,11 +261,19 @@ func (m *Manager) credit(f *registry.Flow) {
 	m.mu.Lock()
 	l := f.Listener
 	alive := l != nil && l.Process.Listener(l.ID) == l
-	var names []string
 	if alive {
 		l.Credit++
-		names = l.Serves()
 	}
+	m.mu.Unlock()
+	if alive {
+		m.rematch(l)
+	}
+}
+
+// rematch gives l the flows that have waited for what it may take now.
+func (m *Manager) rematch(l *registry.Listener) {
+	m.mu.Lock()
+	names := l.Serves()
 	m.mu.Unlock()
 	for _, n := range names {
 		m.match(n)

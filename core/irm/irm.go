@@ -57,8 +57,8 @@ type Memory interface {
 	// gets less memory for each. The error is core.ErrLimit where
 	// descriptors or memory have run out.
 	NewFlow(held int) (a, b registry.End, err error)
-	// Prepare is called when nobody waits: what NewFlow makes next may be
-	// made ahead, then.
+	// Prepare is called when both processes of a flow have been told of it:
+	// what NewFlow makes next may be made ahead, then.
 	Prepare()
 }
 

@@ -751,3 +751,18 @@ func TestIDWaitsForItsLastMessage(t *testing.T) {
 		})
 	}
 }
+
+// A flow that its server does not take costs the listener nothing: the next one
+// is its.
+func TestListenerOutlivesAFlowItCannotTake(t *testing.T) {
+	_, server, client := served(t, 1)
+	server.dead = true
+	client.alloc("s")
+	server.dead = false
+	if o := client.alloc("s"); o.err != nil || !o.done {
+		t.Errorf("the next flow: done %v, %v", o.done, o.err)
+	}
+	if len(server.arrived) != 1 {
+		t.Errorf("%d flows arrived", len(server.arrived))
+	}
+}

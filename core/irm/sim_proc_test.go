@@ -147,6 +147,8 @@ func (p *simProc) FlowArrived(l *registry.Listener, f *registry.Flow, end regist
 	}, func(err error) {
 		if err == nil && !mine.ended {
 			mine.given += credit
+		} else if err != nil {
+			mine.arrived-- // it costs no credit
 		}
 		done(credit, err)
 	})

@@ -189,7 +189,7 @@ func (r *Registry) Offer(name string) *Listener {
 	}
 	for _, p := range b.procs {
 		l := p.listenerFor(name)
-		if l == nil || l.Credit == 0 {
+		if l == nil || l.Credit == 0 || p.Arriving >= MaxArriving {
 			continue
 		}
 		l.Credit--

@@ -23,6 +23,10 @@ type Process struct {
 	// finished with yet.
 	Leaving int
 
+	// Arriving counts the flows that it has been given and has not said that
+	// it has: see MaxArriving.
+	Arriving int
+
 	// Listened is set once it has had a listener.
 	Listened bool
 	// Auto is set where the IRM has started it.
@@ -32,6 +36,10 @@ type Process struct {
 	listeners map[uint32]*Listener
 	flows     map[core.FlowID]*Flow
 }
+
+// MaxArriving is how many flows may be on their way to a process. One that never
+// says that it has them, but asks for more, gets no more.
+const MaxArriving = 1024
 
 // User is the way to a process.
 type User interface {
