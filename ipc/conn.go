@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"o7s/core"
@@ -32,7 +32,7 @@ type Conn struct {
 
 	local, remote Addr
 
-	close sync.Once
+	closed atomic.Bool
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -94,9 +94,9 @@ func (c *Conn) CloseWrite() error {
 // Close deallocates this end of the flow: the peer reads what was written
 // before, then io.EOF. Blocked calls return net.ErrClosed. It tells the IRMd and
 // does not wait until the IPCP has let go of the end too: Deallocate does. Only
-// where the IRMd does not keep up with a program that closes very many flows at
-// once Close waits for it, at most 5 s. A second Close returns an error that
-// wraps net.ErrClosed.
+// where the IRMd or the IPCP does not keep up with a program that closes many
+// flows at once Close waits for it, at most 5 s. A second Close returns an error
+// that wraps net.ErrClosed.
 func (c *Conn) Close() error {
 	return c.closeWith(func() error {
 		c.session.awaitHearing()
@@ -121,12 +121,12 @@ func (c *Conn) discard() {
 
 // closeWith closes this end, once, and tells the IRMd by tell.
 func (c *Conn) closeWith(tell func() error) error {
-	var err error = core.ErrClosed
-	c.close.Do(func() {
-		c.end.Close()
-		err = tell()
-		c.forget()
-	})
+	if !c.closed.CompareAndSwap(false, true) {
+		return c.wrap("close", core.ErrClosed)
+	}
+	c.end.Close()
+	err := tell()
+	c.forget()
 	if err != nil {
 		return c.wrap("close", err)
 	}

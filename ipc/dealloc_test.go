@@ -1,13 +1,18 @@
 package ipc_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
-	"slices"
-	"sync"
+	"os"
+	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"o7s/core"
 	"o7s/ipc"
@@ -26,7 +31,32 @@ func stopped(t *testing.T, pid int, f func()) {
 	t.Helper()
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
 	defer syscall.Kill(pid, syscall.SIGCONT)
+	for end := time.Now().Add(patience); !halted(t, pid); {
+		if time.Now().After(end) {
+			t.Fatalf("process %d runs", pid)
+		}
+		runtime.Gosched()
+	}
 	f()
+}
+
+// halted reports whether every thread of the process pid is stopped: one that
+// runs on another core as the signal is sent goes on for a moment.
+func halted(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	must(t, err)
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			return false // it has just ended
+		}
+		// The state follows the name, which may have any byte in it.
+		if after := stat[bytes.LastIndexByte(stat, ')')+1:]; !bytes.HasPrefix(after, []byte(" T")) {
+			return false
+		}
+	}
+	return len(threads) > 0
 }
 
 // shows reports whether the IRMd lists the flow id.
@@ -116,31 +146,75 @@ func TestDeallocateWithoutAnIRMd(t *testing.T) {
 	})
 }
 
-// Far more flows are closed at once than an IRMd that is held up for a moment
-// takes: none is forgotten, and the link lives.
+// Far more flows are closed at once than a socket takes messages, while the IRMd
+// or the IPCP is held up for longer than a link may be that does not move: nobody
+// is taken for dead, and nothing is forgotten.
 func TestManyAreClosedAtOnce(t *testing.T) {
-	w := newWorld(t, "local")
-	w.register(t, "many")
-	l := w.listen(t, "many")
-	const n = 700
-	conns := make([]*ipc.Conn, 0, 2*n)
-	for range n {
-		conns = append(conns, w.dial(t, "many"), accept(t, l))
+	for _, who := range []string{"IRMd", "IPCP"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "local")
+			w.register(t, "many")
+			kept, other := w.pair(t, "kept")
+			l := w.listen(t, "many")
+			pid := w.pid()
+			if who == "IPCP" {
+				pid = w.ipcp(t)
+			}
+			var conns []*ipc.Conn
+			for range 400 {
+				conns = append(conns, w.dial(t, "many"), accept(t, l))
+			}
+			done := make(chan error, 1)
+			stopped(t, pid, func() {
+				go func() {
+					var err error
+					for _, c := range conns {
+						err = errors.Join(err, c.Close())
+					}
+					done <- err
+				}()
+				time.Sleep(1300 * time.Millisecond) // the very thing under test
+			})
+			must(t, result(t, "closing", done))
+			must(t, hand(kept, other))
+			must(t, l.Close())
+			must(t, kept.Deallocate(wait(t)))
+			must(t, other.Deallocate(wait(t)))
+			w.empty(t)
+		})
 	}
-	var wg sync.WaitGroup
-	stopped(t, w.pid(), func() {
-		for part := range slices.Chunk(conns, 100) {
-			wg.Go(func() {
-				for _, c := range part {
-					if err := c.Close(); err != nil {
-						t.Error(err)
+}
+
+// hand sends a packet from one end to the other.
+func hand(from, to *ipc.Conn) error {
+	if err := from.WritePacket([]byte("x")); err != nil {
+		return err
+	}
+	_, err := to.ReadPacket(make([]byte, ipc.MaxPacket))
+	return err
+}
+
+// Close waits for nobody, not even for a Deallocate of the same flow.
+func TestCloseBesideDeallocate(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		client, _ := w.pair(t, "twice")
+		done := make(chan error, 1)
+		stopped(t, w.ipcp(t), func() {
+			go func() { done <- client.Deallocate(wait(t)) }()
+			again := make(chan error, 1)
+			go func() {
+				for { // until Deallocate has begun
+					if err := client.Close(); err != nil {
+						again <- err
+						return
 					}
 				}
-			})
+			}()
+			fails(t, "Close", result(t, "Close", again), net.ErrClosed)
+		})
+		if err := result(t, "Deallocate", done); err != nil {
+			fails(t, "Deallocate", err, net.ErrClosed) // Close came first
 		}
-		settle()
 	})
-	wg.Wait()
-	must(t, l.Close())
-	w.empty(t)
 }

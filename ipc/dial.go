@@ -24,7 +24,9 @@ const answerTime = 2 * time.Second
 // The error is a [*net.OpError] that wraps one of
 //   - core.ErrIRMd: no IRMd answers on its socket
 //   - core.ErrName, core.ErrIPCP: no layer on this system reaches name
-//   - core.ErrNotAllocated: no process is bound to name, or it has ended
+//   - core.ErrNotAllocated: no process is bound to name, or it has ended. One
+//     that ends, or has no descriptors left, when the flow is on its way to it
+//     already shows in the flow, as core.ErrFlowDown.
 //   - core.ErrQoS: the layer cannot give the QoS that was asked for
 //   - core.ErrUsage: name is empty, has a NUL or more than 255 bytes
 //   - core.ErrLimit: descriptors or memory have run out

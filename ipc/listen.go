@@ -232,7 +232,7 @@ func (l *Listener) Close() error {
 	for {
 		select {
 		case c := <-l.queue:
-			c.Close()
+			c.discard()
 		default:
 			return nil
 		}

@@ -95,7 +95,7 @@ func (n *node) session(ctx context.Context) (*session, error) {
 	}
 	s := &session{
 		n: n, conns: make(map[core.FlowID]*Conn),
-		allocs: make(gate, gateRoom), unheard: make(gate, gateRoom),
+		allocs: make(gate, gateRoom), unheard: make(gate, hearRoom),
 	}
 	mux := rpc.NewMux()
 	rpc.Handle(mux, irmctl.Arrived, s.arrived)
@@ -185,9 +185,14 @@ func (s *session) drop(c *Conn) {
 	}
 }
 
-// The IRMd answers one Dealloc in so many: as many may be on the way to it
-// together as fit the gate.
-const hearEvery = gateRoom / 4
+// As many flows may be closed of which the IRMd has not said that it has heard.
+// They are far fewer than the messages that a socket takes: a link whose other end
+// is held up for a moment, this one or the IRMd's to the IPCP, must not seem dead.
+// The IRMd answers one Dealloc in hearEvery.
+const (
+	hearRoom  = 64
+	hearEvery = hearRoom / 4
+)
 
 // dealloc gives up this process's end of the flow id, without waiting. An IRMd
 // that has gone knows nothing of it any more.
@@ -235,9 +240,8 @@ func (s *session) deallocWait(ctx context.Context, id core.FlowID) error {
 	}
 }
 
-// arrived is the IRMd's word that a listener has a flow. The answer comes
-// before any program has the Conn: whoever is seen to serve a flow accepts the
-// next one already.
+// arrived is the IRMd's word that a listener has a flow. The answer is given
+// before any program has the Conn, and sent as this returns.
 func (s *session) arrived(call *rpc.Call[irmctl.Credit], msg *irmctl.ArrivedMsg) {
 	c, err := s.open(&msg.Flow, call.TakeFiles(), msg.Name, "")
 	if err != nil { // the IRMd's mistake, or no memory to map it

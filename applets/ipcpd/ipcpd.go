@@ -55,7 +55,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 						// Without an irmd there is nobody to serve.
 						OnEnd:  func(*rpc.Link, error) { cancel() },
 						Peer:   &rpc.Peer{PID: os.Getppid(), UID: os.Geteuid(), GID: os.Getegid()},
-						Limits: rpc.Limits{Calls: 1 << 16, Queue: 64 << 20},
+						Limits: rpc.Limits{Calls: 1 << 16, Queue: 64 << 20, Stall: ipcpctl.Stall},
 					})
 					if err != nil {
 						return err

@@ -64,7 +64,7 @@ func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Chi
 		// An IPCP that has closed its link is as good as dead.
 		OnEnd: func(*rpc.Link, error) { _ = cmd.Process.Kill() },
 		// It calls for every flow that its layer allocates.
-		Limits: rpc.Limits{Calls: 1 << 16, Queue: 64 << 20},
+		Limits: rpc.Limits{Calls: 1 << 16, Queue: 64 << 20, Stall: ipcpctl.Stall},
 	})
 	if err != nil {
 		_ = cmd.Process.Kill()

@@ -4,10 +4,16 @@
 package ipcpctl
 
 import (
+	"time"
+
 	"o7s/core"
 	"o7s/core/hash"
 	"o7s/ipc/rpc"
 )
+
+// Stall is how long either end of the link may read nothing while something
+// waits for it. That of an IPCP that is held up ends many flows.
+const Stall = 10 * time.Second
 
 // What the IRMd asks of an IPCP: the methods of ipcp.Control.
 var (

@@ -21,7 +21,8 @@ func (c *Call[Resp]) Link() *Link { return c.in.link }
 // descriptors, so that what they stand for can be taken back: the link has
 // ended, or the reply could not be sent (core.ErrMessage: too large,
 // core.ErrLimit: too many descriptors in flight) and the caller has been
-// answered with that error instead.
+// answered with that error instead. A nil error says nothing of a reply without
+// descriptors, which may be held or queued.
 func (c *Call[Resp]) Reply(resp *Resp, fds ...int) error {
 	if ok, err := c.in.finish(); !ok {
 		return err
