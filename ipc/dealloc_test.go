@@ -202,19 +202,14 @@ func TestCloseBesideDeallocate(t *testing.T) {
 		done := make(chan error, 1)
 		stopped(t, w.ipcp(t), func() {
 			go func() { done <- client.Deallocate(wait(t)) }()
-			again := make(chan error, 1)
-			go func() {
-				for { // until Deallocate has begun
-					if err := client.Close(); err != nil {
-						again <- err
-						return
-					}
+			for { // until that has begun
+				if _, err := client.TryReadPacket(make([]byte, ipc.MaxPacket)); errors.Is(err, net.ErrClosed) {
+					break
 				}
-			}()
-			fails(t, "Close", result(t, "Close", again), net.ErrClosed)
+				runtime.Gosched()
+			}
+			fails(t, "Close", result(t, "Close", async(client.Close)), net.ErrClosed)
 		})
-		if err := result(t, "Deallocate", done); err != nil {
-			fails(t, "Deallocate", err, net.ErrClosed) // Close came first
-		}
+		must(t, result(t, "Deallocate", done))
 	})
 }

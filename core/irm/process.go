@@ -140,11 +140,8 @@ func (m *Manager) Accept(p *registry.Process, id uint32, credit int) error {
 	m.mu.Lock()
 	l.Credit += credit
 	m.reg.Enter(p)
-	names = l.Serves() // it may be bound to another since
 	m.mu.Unlock()
-	for _, n := range names {
-		m.match(n)
-	}
+	m.rematch(l) // which may be bound to another name since
 	return nil
 }
 

@@ -29,7 +29,7 @@ var simPlanted = []struct{ name, file, old, new string }{
 	{"a name stays bound to a process that has gone", "registry/process.go",
 		"\t\tr.drop(n, p)\n", "\t\t_ = n\n"},
 	{"a flow still waits when a process accepts again", "irm/process.go",
-		"\tfor _, n := range names {\n\t\tm.match(n)\n\t}\n\treturn nil\n", "\treturn nil\n"},
+		"\tm.rematch(l) // which may be bound to another name since\n", ""},
 	{"anybody binds anybody's process", "irm/irm.go",
 		"\tif p.UID != c.UID {\n", "\tif p.UID == -1 {\n"},
 	{"a process does not hear that its flow is down", "irm/arrive.go",

@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
-
-	"o7s/core"
 )
 
 // While the reader handles a packet, what is sent on its link is held, and goes
@@ -70,12 +68,10 @@ func (l *Link) flushLocked() {
 		b = b[2+3:]
 	}
 	l.held, l.nheld = nil, 0
-	if !l.wclosed {
-		// What the kernel refuses now the drain tries again, and tells
-		// whoever waits for it if that fails too.
-		if err := l.sendLocked(b, nil); err != nil && err != errGone {
-			_ = l.enqueueLocked(b, nil) // errGone: the link ends
-		}
+	// What the kernel refuses now the drain tries again, and tells whoever
+	// waits for it if that fails too.
+	if err := l.sendLocked(b, nil); err != nil && err != errGone {
+		_ = l.enqueueLocked(b, nil) // errGone: the link ends
 	}
 	f.free()
 }
@@ -94,7 +90,7 @@ func several(b []byte, each func(message []byte) error) error {
 		}
 	}
 	if c.end(); c.bad || n == 0 {
-		return fmt.Errorf("%w: header of kind %d", core.ErrMessage, kindSeveral)
+		return malformed(fmt.Sprintf("header of kind %d", kindSeveral))
 	}
 	return nil
 }
