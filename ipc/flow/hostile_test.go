@@ -21,7 +21,7 @@ import (
 func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 	for name, do := range map[string]func(peer []byte, bell int, a *End) error{
 		"reading": func(peer []byte, bell int, a *End) error {
-			peer[1024+3] = 1 // wpos of direction 1, far away
+			badHeader(peer)
 			_, err := a.Read(make([]byte, 1))
 			return err
 		},
@@ -40,7 +40,7 @@ func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 			for peer[1024+256] == 0 { // rwait: it may look once more
 				runtime.Gosched()
 			}
-			peer[1024+3] = 1
+			badHeader(peer)
 			shm.Ring(bell)
 			return <-done
 		},
@@ -59,6 +59,12 @@ func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 			wantErr(t, "after Close", err, core.ErrClosed)
 		})
 	}
+}
+
+// badHeader writes a first record of direction 1 that none can be.
+func badHeader(peer []byte) {
+	peer[4096+MinRing+7] = 1 // its length
+	peer[1024] = 16          // wpos: there is one
 }
 
 // hostile returns an end, the memory and the bell that its peer has.
@@ -196,35 +202,37 @@ func TestEveryCallSurvivesAScribblingPeer(t *testing.T) {
 		peer.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(round), 7))
 			word := func(at int) *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&mem[at])) }
+			var pos uint64 // in direction 1, which a reads
+			head := func(pos uint64) *atomic.Uint64 { return word(4096 + MinRing + int(pos%MinRing)) }
 			for {
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				// Direction 1 is what a reads: mostly a good packet, so
-				// that it gets far, then one that is not.
-				w := word(1024)
-				pos := w.Load() % MinRing &^ 7
-				head := word(4096 + MinRing + int(pos))
+				// Mostly a good packet, so that a gets far, then one that
+				// is not.
 				n := 1 + rnd.Uint64N(3000)
 				switch rnd.IntN(400) {
 				case 0:
-					head.Store(rnd.Uint64())
+					head(pos).Store(rnd.Uint64())
 				case 1:
-					w.Store(w.Load() + rnd.Uint64N(1<<20))
+					word(1024).Add(rnd.Uint64N(1 << 20)) // wpos
 				case 2:
 					word(128).Store(rnd.Uint64N(1<<20) &^ 7)
 				case 3:
 					word(rnd.IntN(256) * 8).Store(rnd.Uint64())
 				default:
-					if pos+n+8 > MinRing-8 {
-						head.Store(0xffffffff)
-						w.Add(MinRing - pos)
-						continue
+					next, h := pos+(n+15)&^7, n
+					if used := pos - word(1024+128).Load(); used > MinRing/2 {
+						break
+					} else if pos%MinRing+n+16 > MinRing {
+						next, h = pos+MinRing-pos%MinRing, 0xffffffff
 					}
-					head.Store(n)
-					w.Add((n + 15) &^ 7)
+					head(next).Store(0)
+					head(pos).Store(h)
+					pos = next
+					word(1024).Store(pos)
 					word(128).Store(word(0).Load()) // all is read
 				}
 				shm.Ring(bell)

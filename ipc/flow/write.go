@@ -151,14 +151,16 @@ func (e *End) publish() {
 // put sends one packet of 1 to core.MaxPacket bytes and waits for room. The
 // caller holds e.w.mu.
 func (e *End) put(p []byte) error {
-	if e.w.att.Load() == 0 && !e.w.ring.Gone() && e.w.ring.PutFast(p) {
+	if e.w.att.Load() == 0 && !e.w.ring.Gone() {
 		raceRelease()
-		if e.w.ring.Publish() { // publish, without the call
-			e.ring()
-		} else if !e.w.doubted.Load() {
-			e.doubt()
+		if ok, wake := e.w.ring.Send(p); ok {
+			if wake {
+				e.ring()
+			} else if !e.w.doubted.Load() {
+				e.doubt()
+			}
+			return nil
 		}
-		return nil
 	}
 	return e.putSlow(p)
 }

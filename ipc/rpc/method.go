@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	// Version is the version of the protocol, said in the hello both ways.
-	Version = 2
+	// Version is the version of the protocol, said in the hello both ways. The
+	// layout of a flow's memory is part of it.
+	Version = 3
 
 	// MaxMessage is the size of the largest packet, in bytes, header included.
 	MaxMessage = 64 << 10

@@ -13,7 +13,6 @@ type Consumer struct {
 	mask uint64
 
 	pos  uint64 // start of the packet at the head
-	wpos uint64 // the producer's position when last looked at, checked
 	pub  uint64 // what the shared rpos holds
 	lag  uint64 // bytes that may stay unpublished while the producer is awake
 	size int    // length of the packet at the head, 0: not looked at yet
@@ -43,38 +42,37 @@ func (c *Consumer) Next() (int, error) {
 		return c.size - c.done, nil
 	}
 	for {
-		if c.pos == c.wpos {
-			w := c.w.wpos.Load()
-			if w == c.pos {
-				return 0, nil
-			}
-			if w-c.pos > c.mask+1 || w&7 != 0 {
-				return 0, errWpos
-			}
-			c.wpos = w
+		h := c.header()
+		if h == 0 {
+			return 0, nil
 		}
 		off := c.pos & c.mask
-		avail := c.wpos - c.pos
 		rest := c.mask + 1 - off
-		h := load64(c.buf, off)
 		if h == skipMark {
 			// At offset 0 a skip would be the whole ring: two in a row
 			// are never needed, and an endless row would keep us here.
-			if off == 0 || rest > avail {
+			if off == 0 {
 				return 0, errSkip
 			}
 			c.pos += rest
 			continue
 		}
-		if h == 0 || h > core.MaxPacket {
-			return 0, errLength
-		}
-		if need := recordSize(int(h)); need > avail || need > rest {
+		if h > core.MaxPacket || recordSize(int(h)) > rest {
 			return 0, errLength
 		}
 		c.size, c.done = int(h), 0
 		return c.size, nil
 	}
+}
+
+// header returns the header at pos, 0 if there is none yet. A ring that was
+// never written to has no memory, and a look at it would take some: the first
+// packet shows in the header page.
+func (c *Consumer) header() uint64 {
+	if c.pos == 0 && c.w.wpos.Load() == 0 {
+		return 0
+	}
+	return load64(c.buf, c.pos&c.mask)
 }
 
 // Head returns what is left of the packet at the head, in the ring itself.
@@ -110,20 +108,16 @@ func (c *Consumer) Take(n int) bool {
 // It returns its length, and what Take returns. Else it does nothing and returns
 // 0: Next tells why.
 func (c *Consumer) GetFast(p []byte) (n int, wake bool) {
-	if c.pos == c.wpos {
-		w := c.w.wpos.Load()
-		if w-c.pos-1 > c.mask || w&7 != 0 { // also where there is nothing new
-			return 0, false
-		}
-		c.wpos = w
+	if c.pos == 0 || c.size != 0 {
+		return 0, false
 	}
 	off := c.pos & c.mask
 	h := load64(c.buf, off)
-	if h-1 >= core.MaxPacket || h > uint64(len(p)) || c.size != 0 {
+	if h-1 >= core.MaxPacket || h > uint64(len(p)) { // also where there is nothing
 		return 0, false
 	}
 	need := recordSize(int(h))
-	if need > c.wpos-c.pos || off+need > c.mask+1 {
+	if off+need > c.mask+1 {
 		return 0, false
 	}
 	copy(p, c.buf[off+header:off+header+h])
@@ -149,12 +143,17 @@ func (c *Consumer) Publish() bool {
 
 // Empty reports whether Next would find nothing.
 func (c *Consumer) Empty() bool {
-	return c.size == 0 && c.pos == c.wpos && c.w.wpos.Load() == c.pos
+	return c.size == 0 && c.header() == 0
 }
 
 // Watch returns the word that changes when a packet comes, and the value that
-// it had when last looked at.
-func (c *Consumer) Watch() (*atomic.Uint64, uint64) { return c.w.wpos, c.wpos }
+// it has until then.
+func (c *Consumer) Watch() (*atomic.Uint64, uint64) {
+	if c.pos == 0 {
+		return c.w.wpos, 0
+	}
+	return word64(c.buf, int(c.pos&c.mask)), 0
+}
 
 // Sleep says that the consumer is about to sleep; it must look at Empty and
 // Ended once more after that. Awake takes it back.

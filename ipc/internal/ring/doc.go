@@ -27,8 +27,16 @@
 //
 // A record is a header of 8 bytes, the packet, and padding to 8 bytes. The
 // header is the packet's length, 1 to [core.MaxPacket]; skipMark says that the
-// rest of the ring is unused and the next record is at its start. A record
-// never wraps around. Positions only grow and are multiples of 8.
+// rest of the ring is unused and the next record is at its start; 0, that
+// nothing is there yet. A record never wraps around. Positions only grow and are
+// multiples of 8.
+//
+// The header is what shows a record: the producer writes it last, after a 0
+// where the next header will be. So a packet goes from core to core in the cache
+// lines that it fills, and none for a position, which is a quarter less time
+// for a round trip. wpos follows, for observers, for a producer that wants to be
+// woken when half of it is read, and for the first packet of a ring: a look at
+// memory that was never written to would take some.
 //
 // Words are native-endian: both sides run on one machine. 128 bytes, not 64,
 // because some processors fetch cache lines in pairs.

@@ -1,9 +1,6 @@
 package ring
 
-import (
-	"encoding/binary"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // Producer is the writing side of one direction. It is not safe for concurrent
 // use.
@@ -13,10 +10,12 @@ type Producer struct {
 	rewind uint64
 
 	pos  uint64 // the next free byte; the shared wpos follows at Publish
+	head uint64 // the header at this offset is what Publish shows
+	show uint64 // its value; 0: everything is shown
 	rpos uint64 // the consumer's position when last looked at, checked
 	look uint64 // where to look next whether the ring is empty
 	rec  uint64 // where the reserved record starts: pos, or past a skip
-	free uint64 // a record that ends up to here goes to pos, without a look
+	free uint64 // a record that ends up to here goes to pos, without a look, and the next header fits
 
 	w words
 
@@ -50,16 +49,17 @@ func (p *Producer) search(need uint64) (bool, error) {
 	off := p.pos & p.mask
 	size := p.mask + 1
 	rec := p.pos
-	if off >= p.rewind && p.pos >= p.look && need <= off && p.empty() {
+	// Before rewind, half of the smallest ring at least, the largest packet fits.
+	if off >= p.rewind && p.pos >= p.look && p.empty() {
 		rec += size - off
 	} else if off+need > size {
 		rec += size - off
 	}
-	if rec+need-p.rpos > size {
+	if rec+need+header-p.rpos > size {
 		if err := p.reload(); err != nil {
 			return false, err
 		}
-		if rec+need-p.rpos > size {
+		if rec+need+header-p.rpos > size {
 			return false, nil
 		}
 	}
@@ -68,7 +68,7 @@ func (p *Producer) search(need uint64) (bool, error) {
 	// whether to start again at 0. A record that skips is not counted on: it may
 	// yet be given back.
 	start := p.pos - off
-	p.free = min(start+size, p.rpos+size, max(start+p.rewind, p.look))
+	p.free = min(start+size-header, p.rpos+size-header, max(start+p.rewind, p.look))
 	return true, nil
 }
 
@@ -110,52 +110,69 @@ func (p *Producer) Reserve(n int) ([]byte, error) {
 // Commit makes the first n bytes of the last reservation a packet. n is from 1
 // to what was reserved. The consumer sees it after Publish.
 func (p *Producer) Commit(n int) {
-	if p.rec != p.pos {
-		binary.NativeEndian.PutUint64(p.buf[p.pos&p.mask:], skipMark)
+	next := p.rec + recordSize(n)
+	putWord(p.buf, next&p.mask, 0)
+	if p.rec == p.pos {
+		p.mark(uint64(n))
+	} else {
+		putWord(p.buf, p.rec&p.mask, uint64(n))
+		p.mark(skipMark)
 	}
-	binary.NativeEndian.PutUint64(p.buf[p.rec&p.mask:], uint64(n))
-	p.pos = p.rec + recordSize(n)
+	p.pos = next
 	p.Packets++
 	p.Bytes += uint64(n)
+}
+
+// mark gives the record at pos its header. That of the first record which the
+// consumer may not see yet waits for Publish, and hides the others.
+func (p *Producer) mark(h uint64) {
+	if p.show == 0 {
+		p.head, p.show = p.pos&p.mask, h
+	} else {
+		putWord(p.buf, p.pos&p.mask, h)
+	}
 }
 
 // Put copies a packet of 1 to core.MaxPacket bytes into the ring. It returns
 // false if there is no room now. The consumer sees the packet after Publish.
 func (p *Producer) Put(b []byte) (bool, error) {
-	if p.PutFast(b) {
-		return true, nil
-	}
-	ok, err := p.place(recordSize(len(b)))
-	if !ok {
+	need := recordSize(len(b))
+	if ok, err := p.place(need); !ok {
 		return false, err
 	}
 	at := p.rec&p.mask + header
-	copy(p.buf[at:at+uint64(len(b))], b)
+	copy(p.buf[at:at+need-header], b)
 	p.Commit(len(b))
 	return true, nil
 }
 
-// PutFast is Put where nothing but the copy is to be done, which is nearly
-// always. Else it does nothing and returns false: call Put. It is small, for its
-// callers to take in.
-func (p *Producer) PutFast(b []byte) bool {
+// Send is Put and Publish where nothing but the copy is to be done, which is
+// nearly always; wake is what Publish returns. Else it does nothing and returns
+// false: call the two.
+func (p *Producer) Send(b []byte) (ok, wake bool) {
 	need := recordSize(len(b))
-	if p.pos+need > p.free {
-		return false
+	if p.pos+need > p.free || p.show != 0 {
+		return false, false
 	}
 	off := p.pos & p.mask
-	binary.NativeEndian.PutUint64(p.buf[off:], uint64(len(b)))
 	copy(p.buf[off+header:off+need], b)
+	putWord(p.buf, off+need, 0)
+	release64(p.buf, off, uint64(len(b)))
 	p.pos += need
 	p.Packets++
 	p.Bytes += uint64(len(b))
-	return true
+	p.w.wpos.Store(p.pos)
+	return true, p.w.rwait.Load() != 0 && p.wakes()
 }
 
 // Publish shows the consumer all that is committed. It returns true if the
 // consumer sleeps and the caller must wake it.
 func (p *Producer) Publish() bool {
-	p.w.wpos.Store(p.pos)
+	if p.show != 0 {
+		release64(p.buf, p.head, p.show)
+		p.show = 0
+	}
+	p.w.wpos.Store(p.pos) // a full barrier: the look at rwait comes after
 	return p.w.rwait.Load() != 0 && p.wakes()
 }
 

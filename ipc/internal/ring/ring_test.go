@@ -6,6 +6,9 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"o7s/core"
 )
@@ -29,10 +32,24 @@ func link(t testing.TB, size int) (*Producer, *Consumer, []byte) {
 // there is room.
 func put(t testing.TB, p *Producer, n, seed int) {
 	t.Helper()
-	if ok, err := p.Put(packet(n, seed)); !ok || err != nil {
+	if ok, err := send(p, packet(n, seed), seed); !ok || err != nil {
 		t.Fatalf("Put of %d bytes: %v, %v", n, ok, err)
 	}
-	p.Publish()
+}
+
+// send puts and shows a packet. It takes every other one the fast way, if that
+// goes.
+func send(p *Producer, b []byte, seed int) (bool, error) {
+	if seed%2 == 0 {
+		if ok, _ := p.Send(b); ok {
+			return true, nil
+		}
+	}
+	ok, err := p.Put(b)
+	if ok {
+		p.Publish()
+	}
+	return ok, err
 }
 
 // get takes the packet at the head and fails the test unless it is
@@ -96,12 +113,11 @@ func TestAllSizesPassWhereverTheProducerStands(t *testing.T) {
 		if rnd.IntN(3) == 0 {
 			n = 1 + rnd.IntN(3000)
 		}
-		ok, err := p.Put(packet(n, i))
+		ok, err := send(p, packet(n, i), i)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if ok {
-			p.Publish()
 			queue = append(queue, one{n, i})
 		} else if len(queue) == 0 {
 			t.Fatalf("packet %d of %d bytes does not fit an empty ring", i, n)
@@ -134,13 +150,12 @@ func TestTwoGoroutinesPassEverythingInOrder(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := 0; i < packets; {
-			ok, err := p.Put(packet(size(i), i))
+			ok, err := send(p, packet(size(i), i), i)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			if ok {
-				p.Publish()
 				i++
 			}
 		}
@@ -165,12 +180,80 @@ func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
 	for i := range 3 {
 		p.Put(packet(10, i))
 	}
+	if ok, _ := p.Send(packet(10, 3)); ok {
+		t.Fatal("Send went past packets that are not shown")
+	}
 	if n, err := c.Next(); n != 0 || err != nil {
 		t.Fatalf("before Publish: %d, %v", n, err)
 	}
 	p.Publish()
 	for i := range 3 {
 		get(t, c, 10, i)
+	}
+	// Nor are those after a skip.
+	for used := recordSize(10) * 3; used < MinSize-2000; used += recordSize(1000) {
+		put(t, p, 1000, 1)
+		get(t, c, 1000, 1)
+		c.Publish()
+	}
+	p.Put(packet(10, 4))
+	p.Put(packet(40000, 5))
+	if n, err := c.Next(); n != 0 || err != nil {
+		t.Fatalf("before Publish, with a skip: %d, %v", n, err)
+	}
+	p.Publish()
+	get(t, c, 10, 4)
+	get(t, c, 40000, 5)
+	if n, _ := c.Next(); n != 0 {
+		t.Errorf("another packet of %d", n)
+	}
+}
+
+// Old bytes of the ring are never taken for a header, whatever the packets that
+// they are of, and however full the ring is.
+func TestOldBytesAreNoHeader(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	// Everything that was ever sent looks like headers of 8 bytes.
+	b := make([]byte, core.MaxPacket)
+	for i := 0; i < len(b); i += 8 {
+		b[i] = 8
+	}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	sent, got := 0, 0
+	for range 20000 {
+		for {
+			n := 8 * (1 + rnd.IntN(1000))
+			if rnd.IntN(10) == 0 {
+				n = core.MaxPacket
+			}
+			ok, err := send(p, b[:n], n/8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			sent += n
+		}
+		all := rnd.IntN(3) == 0
+		for {
+			n, err := c.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				break
+			}
+			got += n
+			c.Take(n)
+			if !all && rnd.IntN(20) == 0 {
+				break
+			}
+		}
+		if all && got != sent {
+			t.Fatalf("%d bytes came of %d", got, sent)
+		}
+		c.Publish()
 	}
 }
 
@@ -232,6 +315,10 @@ func TestFastWayTakesOnlyWholePacketsThatFit(t *testing.T) {
 		}
 	}
 	fast("nothing", 100, 0)
+	put(t, p, 8, 1)
+	fast("the first packet of all", 100, 0)
+	get(t, c, 8, 1)
+	fast("nothing again", 100, 0)
 	put(t, p, 50, 1)
 	put(t, p, 100, 2)
 	fast("too short", 49, 0)
@@ -241,17 +328,16 @@ func TestFastWayTakesOnlyWholePacketsThatFit(t *testing.T) {
 	c.Take(1)
 	fast("begun", 100, 0)
 	c.Take(99)
-	if c.Packets != 2 || c.Bytes != 150 || c.pos != recordSize(50)+recordSize(100) {
+	if c.Packets != 3 || c.Bytes != 158 || c.pos != recordSize(8)+recordSize(50)+recordSize(100) {
 		t.Errorf("counted %d packets, %d bytes, to %d", c.Packets, c.Bytes, c.pos)
 	}
 	// And that is nearly always.
 	slow := 0
 	for range 10000 {
-		if !p.PutFast(b) {
+		if ok, _ := p.Send(b); !ok {
 			slow++
 			put(t, p, len(b), 3)
 		}
-		p.Publish()
 		if n, _ := c.GetFast(b); n == 0 {
 			slow++
 			get(t, c, len(b), 3)
@@ -268,7 +354,14 @@ func TestConsumerWakesTheProducerAtHalf(t *testing.T) {
 	})
 	t.Run("GetFast", func(t *testing.T) {
 		b := make([]byte, 1000)
-		wakesAtHalf(t, func(c *Consumer) bool { _, wake := c.GetFast(b); return wake })
+		wakesAtHalf(t, func(c *Consumer) bool {
+			n, wake := c.GetFast(b)
+			if n == 0 { // the first
+				c.Next()
+				return c.Take(1000)
+			}
+			return wake
+		})
 	})
 }
 
@@ -369,5 +462,45 @@ func TestDirectionsAreApart(t *testing.T) {
 		if c.Who() != uint64(dir)+7 {
 			t.Errorf("Who: %d", c.Who())
 		}
+	}
+}
+
+// A look at a ring that nothing was ever written to takes no memory of it: an
+// idle flow has its header page and no more.
+func TestLookAtANewRingTakesNoMemory(t *testing.T) {
+	mem, err := unix.Mmap(-1, 0, Bytes(MinSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	p, _ := NewProducer(mem, MinSize, 0)
+	c, _ := NewConsumer(mem, MinSize, 0)
+	there := make([]byte, Bytes(MinSize)/page)
+	look := func() byte {
+		t.Helper()
+		if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mem[0])), uintptr(len(mem)), uintptr(unsafe.Pointer(&there[0]))); errno != 0 {
+			t.Fatal(errno)
+		}
+		return there[1] & 1
+	}
+	c.GetFast(make([]byte, 8))
+	if n, err := c.Next(); n != 0 || err != nil || !c.Empty() {
+		t.Errorf("Next: %d, %v, or not empty", n, err)
+	}
+	word, old := c.Watch()
+	if word.Load() != old || look() != 0 {
+		t.Error("a look at a new ring took memory")
+	}
+	put(t, &p, 8, 1)
+	if word.Load() == old || look() == 0 || c.Empty() {
+		t.Error("the first packet does not show")
+	}
+	get(t, &c, 8, 1)
+	if word, old = c.Watch(); word.Load() != old || !c.Empty() {
+		t.Error("nothing is something")
+	}
+	put(t, &p, 8, 2)
+	if word.Load() == old || c.Empty() {
+		t.Error("the second packet does not show")
 	}
 }

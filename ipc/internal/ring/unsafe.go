@@ -25,3 +25,9 @@ func word64(b []byte, at int) *atomic.Uint64 {
 func load64(b []byte, at uint64) uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer((*[8]byte)(b[at:]))).Load()
 }
+
+// putWord stores the word at a multiple of 8, which the other side does not look
+// at before a release64.
+func putWord(b []byte, at, v uint64) {
+	*(*uint64)(unsafe.Pointer((*[8]byte)(b[at:]))) = v
+}
