@@ -182,6 +182,34 @@ func TestRequestWaitsForAnAcceptor(t *testing.T) {
 	}
 }
 
+// A process that never says that it has taken its flows gets so many, and the
+// next when it has said so of one.
+func TestFlowsOnTheirWayToAProcessAreBounded(t *testing.T) {
+	n, server, client := served(t, registry.MaxArriving)
+	server.silent = true
+	for range registry.MaxArriving {
+		client.mustAlloc("s")
+	}
+	if err := n.m.Accept(server.Process, 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	first, second := client.alloc("s"), client.alloc("s")
+	if first.done || len(server.arrived) != registry.MaxArriving {
+		t.Fatalf("answered %v, with %d flows on their way", first.done, len(server.arrived))
+	}
+	server.unsaid[0]()
+	if !first.done || first.err != nil || second.done {
+		t.Errorf("one was taken: the next is answered %v, %v, the one after %v", first.done, first.err, second.done)
+	}
+	server.unsaid[1]()
+	if !second.done || second.err != nil {
+		t.Errorf("two were taken: the second is answered %v, %v", second.done, second.err)
+	}
+	n.m.Gone(client.Process)
+	n.m.Gone(server.Process)
+	n.empty()
+}
+
 func TestWaitEnds(t *testing.T) {
 	tests := []struct {
 		name string

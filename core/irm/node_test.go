@@ -201,6 +201,8 @@ type proc struct {
 	down    []core.FlowID
 	again   int  // credit that it gives as a flow arrives
 	dead    bool // its socket takes nothing any more
+	silent  bool // it does not say that it has taken a flow
+	unsaid  []func()
 }
 
 func (n *node) process(uid int, program string) *proc {
@@ -215,6 +217,10 @@ func (p *proc) FlowArrived(_ *registry.Listener, f *registry.Flow, _ registry.En
 		return
 	}
 	p.arrived = append(p.arrived, f.ID)
+	if p.silent {
+		p.unsaid = append(p.unsaid, func() { done(p.again, nil) })
+		return
+	}
 	done(p.again, nil)
 }
 
