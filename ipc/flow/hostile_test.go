@@ -258,3 +258,34 @@ func TestEveryCallSurvivesAScribblingPeer(t *testing.T) {
 		a.Close()
 	}
 }
+
+// A write position without a packet keeps no reader awake, nor hides a death.
+func TestPositionWithoutAPacketIsNoNews(t *testing.T) {
+	a, mem, bell := hostile(t)
+	mem[1024] = 16 // wpos
+	done := make(chan error)
+	go func() { _, err := a.Read(make([]byte, 10)); done <- err }()
+	asleep(t, &a.r.half)
+	unix.Shutdown(bell, unix.SHUT_RDWR)
+	wantErr(t, "Read", <-done, core.ErrFlowDown)
+}
+
+// A ring full of packets of a peer that has gone is read once or twice, not for
+// ever.
+func TestFullRingIsNotReadForEver(t *testing.T) {
+	a, mem, bell := hostile(t)
+	const record = 16
+	for at := 4096 + MinRing; at < 4096+2*MinRing; at += record {
+		mem[at] = 8
+	}
+	(*atomic.Uint64)(unsafe.Pointer(&mem[1024])).Store(MinRing)
+	unix.Shutdown(bell, unix.SHUT_RDWR)
+	p := make([]byte, core.MaxPacket)
+	for range 2*MinRing/record + 1 {
+		if _, err := a.ReadPacket(p); err != nil {
+			wantErr(t, "ReadPacket", err, core.ErrFlowPeer)
+			return
+		}
+	}
+	t.Error("it is read round and round")
+}

@@ -12,11 +12,12 @@ type Consumer struct {
 	buf  []byte
 	mask uint64
 
-	pos  uint64 // start of the packet at the head
-	pub  uint64 // what the shared rpos holds
-	lag  uint64 // bytes that may stay unpublished while the producer is awake
-	size int    // length of the packet at the head, 0: not looked at yet
-	done int    // bytes of it that were taken
+	pos   uint64 // start of the packet at the head
+	pub   uint64 // what the shared rpos holds
+	lag   uint64 // bytes that may stay unpublished while the producer is awake
+	limit uint64 // from here on wpos must be looked at first; see inReach
+	size  int    // length of the packet at the head, 0: not looked at yet
+	done  int    // bytes of it that were taken
 
 	w words
 
@@ -46,6 +47,9 @@ func (c *Consumer) Next() (int, error) {
 		if h == 0 {
 			return 0, nil
 		}
+		if c.pos >= c.limit && !c.inReach() {
+			return 0, errWpos
+		}
 		off := c.pos & c.mask
 		rest := c.mask + 1 - off
 		if h == skipMark {
@@ -63,6 +67,19 @@ func (c *Consumer) Next() (int, error) {
 		c.size, c.done = int(h), 0
 		return c.size, nil
 	}
+}
+
+// inReach looks, once in a ring, whether the producer's position is less than a
+// ring away, and moves the limit on. Headers alone would let a producer that
+// writes no more be read round and round, for ever.
+func (c *Consumer) inReach() bool {
+	size := c.mask + 1
+	w := c.w.wpos.Load()
+	if w-(c.pos-size)-1 >= 2*size {
+		return false
+	}
+	c.limit = w + size
+	return true
 }
 
 // header returns the header at pos, 0 if there is none yet. A ring that was
@@ -108,7 +125,7 @@ func (c *Consumer) Take(n int) bool {
 // It returns its length, and what Take returns. Else it does nothing and returns
 // 0: Next tells why.
 func (c *Consumer) GetFast(p []byte) (n int, wake bool) {
-	if c.pos == 0 || c.size != 0 {
+	if c.pos >= c.limit || c.size != 0 {
 		return 0, false
 	}
 	off := c.pos & c.mask
@@ -147,9 +164,10 @@ func (c *Consumer) Empty() bool {
 }
 
 // Watch returns the word that changes when a packet comes, and the value that
-// it has until then.
+// it has until then. What is watched is always what is empty, or a hostile
+// producer could keep a reader awake for nothing.
 func (c *Consumer) Watch() (*atomic.Uint64, uint64) {
-	if c.pos == 0 {
+	if c.pos == 0 && c.w.wpos.Load() == 0 {
 		return c.w.wpos, 0
 	}
 	return word64(c.buf, int(c.pos&c.mask)), 0

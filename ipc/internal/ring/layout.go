@@ -44,6 +44,7 @@ const (
 // path must not cost memory either.
 var (
 	errRpos   = fmt.Errorf("%w: its read position is out of range", core.ErrFlowPeer)
+	errWpos   = fmt.Errorf("%w: its write position is out of range", core.ErrFlowPeer)
 	errLength = fmt.Errorf("%w: a packet's length is out of range", core.ErrFlowPeer)
 	errSkip   = fmt.Errorf("%w: a skip where none can be", core.ErrFlowPeer)
 )

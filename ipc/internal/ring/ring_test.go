@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -189,23 +190,6 @@ func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
 	p.Publish()
 	for i := range 3 {
 		get(t, c, 10, i)
-	}
-	// Nor are those after a skip.
-	for used := recordSize(10) * 3; used < MinSize-2000; used += recordSize(1000) {
-		put(t, p, 1000, 1)
-		get(t, c, 1000, 1)
-		c.Publish()
-	}
-	p.Put(packet(10, 4))
-	p.Put(packet(40000, 5))
-	if n, err := c.Next(); n != 0 || err != nil {
-		t.Fatalf("before Publish, with a skip: %d, %v", n, err)
-	}
-	p.Publish()
-	get(t, c, 10, 4)
-	get(t, c, 40000, 5)
-	if n, _ := c.Next(); n != 0 {
-		t.Errorf("another packet of %d", n)
 	}
 }
 
@@ -502,5 +486,97 @@ func TestLookAtANewRingTakesNoMemory(t *testing.T) {
 	put(t, &p, 8, 2)
 	if word.Load() == old || c.Empty() {
 		t.Error("the second packet does not show")
+	}
+}
+
+// Nor are a skip and what follows it.
+func TestSkipIsInvisibleUntilPublished(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		p, c, _ := link(t, MinSize)
+		put(t, p, 1000, 0) // never quite empty, so that it does not start again at 0 before the end
+		for i := 1; p.pos < MinSize-2000; i++ {
+			put(t, p, 1000, i)
+			get(t, c, 1000, i-1)
+			c.Publish()
+		}
+		last := int(p.pos/recordSize(1000)) - 1
+		if !first {
+			p.Put(packet(10, 4))
+		}
+		p.Put(packet(40000, 5))
+		if p.rec != MinSize {
+			t.Fatal("it does not skip")
+		}
+		get(t, c, 1000, last)
+		if n, err := c.Next(); n != 0 || err != nil {
+			t.Fatalf("first %v: %d, %v", first, n, err)
+		}
+		p.Publish()
+		if !first {
+			get(t, c, 10, 4)
+		}
+		get(t, c, 40000, 5)
+		if n, _ := c.Next(); n != 0 {
+			t.Error("another packet")
+		}
+	}
+}
+
+// Of a consumer that goes to sleep and a producer that shows a packet at the
+// same time, one at least sees the other.
+func TestSleeperOrPacketIsSeen(t *testing.T) {
+	for _, way := range []string{"Send", "Publish"} {
+		t.Run(way, func(t *testing.T) {
+			p, c, _ := link(t, MinSize)
+			rounds := 300000
+			if testing.Short() {
+				rounds = 20000
+			}
+			var turn, done atomic.Int64 // rounds begun, and finished by the producer
+			var woke bool
+			stop := int64(rounds) + 1
+			go func() {
+				rnd := rand.New(rand.NewPCG(1, 2))
+				b := make([]byte, 8)
+				for i := int64(1); i < stop; i++ {
+					for turn.Load() != i {
+					}
+					for range rnd.IntN(40) {
+					}
+					ok, wake := false, false
+					if way == "Send" {
+						ok, wake = p.Send(b)
+					}
+					if !ok {
+						p.Put(b)
+						wake = p.Publish()
+					}
+					woke = wake
+					done.Store(i)
+				}
+			}()
+			rnd := rand.New(rand.NewPCG(3, 4))
+			lost := 0
+			for i := int64(1); i < stop; i++ {
+				turn.Store(i)
+				for range rnd.IntN(120) {
+				}
+				c.Sleep()
+				empty := c.Empty()
+				for done.Load() != i {
+				}
+				if empty && !woke {
+					lost++
+				}
+				c.Awake()
+				if n, err := c.Next(); n != 8 || err != nil {
+					t.Fatal(n, err)
+				}
+				c.Take(8)
+			}
+			if lost > 0 {
+				t.Errorf("%d of %d wake-ups lost", lost, rounds)
+			}
+		})
 	}
 }
