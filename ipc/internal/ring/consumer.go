@@ -82,15 +82,17 @@ func (c *Consumer) inReach() bool {
 	return true
 }
 
-// header returns the header at pos, 0 if there is none yet. A ring that was
-// never written to has no memory, and a look at it would take some: the first
-// packet shows in the header page.
+// header returns the header at pos, 0 if there is none yet.
 func (c *Consumer) header() uint64 {
-	if c.pos == 0 && c.w.wpos.Load() == 0 {
+	if c.fresh() {
 		return 0
 	}
 	return load64(c.buf, c.pos&c.mask)
 }
+
+// fresh reports whether nothing was ever written. The ring has no memory then,
+// and a look at it would take some: the first packet shows in the header page.
+func (c *Consumer) fresh() bool { return c.pos == 0 && c.w.wpos.Load() == 0 }
 
 // Head returns what is left of the packet at the head, in the ring itself.
 // Call it after Next returned more than 0. The producer may be hostile and
@@ -167,7 +169,7 @@ func (c *Consumer) Empty() bool {
 // it has until then. What is watched is always what is empty, or a hostile
 // producer could keep a reader awake for nothing.
 func (c *Consumer) Watch() (*atomic.Uint64, uint64) {
-	if c.pos == 0 && c.w.wpos.Load() == 0 {
+	if c.fresh() {
 		return c.w.wpos, 0
 	}
 	return word64(c.buf, int(c.pos&c.mask)), 0

@@ -31,6 +31,9 @@ func TestConsumerRefusesEveryViolation(t *testing.T) {
 			head(c, skipMark)
 			binary.NativeEndian.PutUint64(c.buf, skipMark)
 		}},
+		{"written less than a ring before what was read", func(c *Consumer) { c.limit = c.pos; c.w.wpos.Store(c.pos - size) }},
+		{"written more than a ring ahead", func(c *Consumer) { c.limit = c.pos; c.w.wpos.Store(c.pos + size + 8) }},
+		{"written half of all numbers away", func(c *Consumer) { c.limit = c.pos; c.w.wpos.Store(1 << 63) }},
 		{"packet across the end", func(c *Consumer) {
 			// Walk to the last 16 bytes, then claim more than is there.
 			c.pos = size - 16

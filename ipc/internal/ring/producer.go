@@ -15,7 +15,7 @@ type Producer struct {
 	rpos uint64 // the consumer's position when last looked at, checked
 	look uint64 // where to look next whether the ring is empty
 	rec  uint64 // where the reserved record starts: pos, or past a skip
-	free uint64 // a record that ends up to here goes to pos, without a look, and the next header fits
+	free uint64 // a record that ends up to here goes to pos, without a look
 
 	w words
 

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"o7s/core"
 )
@@ -83,7 +82,7 @@ func packet(n, seed int) []byte {
 }
 
 func TestSizesAreChecked(t *testing.T) {
-	for _, bad := range []int{-1, 0, 1, MinSize / 2, MinSize + 8, 3 * MinSize, 2 * MaxSize} {
+	for _, bad := range []int{-1, 0, 1, MinSize / 2, MinSize + 8, 3 * MinSize, MaxSize + 1} {
 		if err := CheckSize(bad); !errors.Is(err, core.ErrUsage) {
 			t.Errorf("CheckSize(%d): %v", bad, err)
 		}
@@ -190,6 +189,40 @@ func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
 	p.Publish()
 	for i := range 3 {
 		get(t, c, 10, i)
+	}
+}
+
+// Neither a skip nor what follows it is visible before that.
+func TestSkipIsInvisibleUntilPublished(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		p, c, _ := link(t, MinSize)
+		// Never quite empty, so that it does not start again at 0 before the end.
+		put(t, p, 1000, 0)
+		for i := 1; p.pos < MinSize-2000; i++ {
+			put(t, p, 1000, i)
+			get(t, c, 1000, i-1)
+			c.Publish()
+		}
+		last := int(p.pos/recordSize(1000)) - 1
+		if !first {
+			p.Put(packet(10, 4))
+		}
+		p.Put(packet(40000, 5))
+		if p.rec != MinSize {
+			t.Fatal("it does not skip")
+		}
+		get(t, c, 1000, last)
+		if n, err := c.Next(); n != 0 || err != nil {
+			t.Fatalf("first %v: %d, %v", first, n, err)
+		}
+		p.Publish()
+		if !first {
+			get(t, c, 10, 4)
+		}
+		get(t, c, 40000, 5)
+		if n, _ := c.Next(); n != 0 {
+			t.Error("another packet")
+		}
 	}
 }
 
@@ -449,76 +482,25 @@ func TestDirectionsAreApart(t *testing.T) {
 	}
 }
 
-// A look at a ring that nothing was ever written to takes no memory of it: an
-// idle flow has its header page and no more.
-func TestLookAtANewRingTakesNoMemory(t *testing.T) {
-	mem, err := unix.Mmap(-1, 0, Bytes(MinSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Munmap(mem)
-	p, _ := NewProducer(mem, MinSize, 0)
-	c, _ := NewConsumer(mem, MinSize, 0)
-	there := make([]byte, Bytes(MinSize)/page)
-	look := func() byte {
-		t.Helper()
-		if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mem[0])), uintptr(len(mem)), uintptr(unsafe.Pointer(&there[0]))); errno != 0 {
-			t.Fatal(errno)
+// The first packet shows in the header page, those after it in the ring.
+func TestWatchedWordTellsOfAPacket(t *testing.T) {
+	p, c, _ := link(t, MinSize)
+	for i := range 3 {
+		word, old := c.Watch()
+		if first := word == c.w.wpos; first != (i == 0) {
+			t.Errorf("packet %d: it watches the header page: %v", i, first)
 		}
-		return there[1] & 1
-	}
-	c.GetFast(make([]byte, 8))
-	if n, err := c.Next(); n != 0 || err != nil || !c.Empty() {
-		t.Errorf("Next: %d, %v, or not empty", n, err)
-	}
-	word, old := c.Watch()
-	if word.Load() != old || look() != 0 {
-		t.Error("a look at a new ring took memory")
-	}
-	put(t, &p, 8, 1)
-	if word.Load() == old || look() == 0 || c.Empty() {
-		t.Error("the first packet does not show")
-	}
-	get(t, &c, 8, 1)
-	if word, old = c.Watch(); word.Load() != old || !c.Empty() {
-		t.Error("nothing is something")
-	}
-	put(t, &p, 8, 2)
-	if word.Load() == old || c.Empty() {
-		t.Error("the second packet does not show")
-	}
-}
-
-// Nor are a skip and what follows it.
-func TestSkipIsInvisibleUntilPublished(t *testing.T) {
-	for _, first := range []bool{true, false} {
-		p, c, _ := link(t, MinSize)
-		put(t, p, 1000, 0) // never quite empty, so that it does not start again at 0 before the end
-		for i := 1; p.pos < MinSize-2000; i++ {
-			put(t, p, 1000, i)
-			get(t, c, 1000, i-1)
-			c.Publish()
+		if word.Load() != old || !c.Empty() {
+			t.Error("nothing is something")
 		}
-		last := int(p.pos/recordSize(1000)) - 1
-		if !first {
-			p.Put(packet(10, 4))
+		put(t, p, 8, i)
+		if word.Load() == old || c.Empty() {
+			t.Errorf("packet %d does not show", i)
 		}
-		p.Put(packet(40000, 5))
-		if p.rec != MinSize {
-			t.Fatal("it does not skip")
+		if p.Shown() != p.Pos() {
+			t.Errorf("packet %d: shown %d of %d bytes", i, p.Shown(), p.Pos())
 		}
-		get(t, c, 1000, last)
-		if n, err := c.Next(); n != 0 || err != nil {
-			t.Fatalf("first %v: %d, %v", first, n, err)
-		}
-		p.Publish()
-		if !first {
-			get(t, c, 10, 4)
-		}
-		get(t, c, 40000, 5)
-		if n, _ := c.Next(); n != 0 {
-			t.Error("another packet")
-		}
+		get(t, c, 8, i)
 	}
 }
 
@@ -528,19 +510,16 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 	for _, way := range []string{"Send", "Publish"} {
 		t.Run(way, func(t *testing.T) {
 			p, c, _ := link(t, MinSize)
-			rounds := 300000
-			if testing.Short() {
-				rounds = 20000
-			}
+			const end = -1
 			var turn, done atomic.Int64 // rounds begun, and finished by the producer
 			var woke bool
-			stop := int64(rounds) + 1
-			go func() {
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer turn.Store(end)
+			wg.Go(func() {
 				rnd := rand.New(rand.NewPCG(1, 2))
 				b := make([]byte, 8)
-				for i := int64(1); i < stop; i++ {
-					for turn.Load() != i {
-					}
+				for i := int64(1); await(&turn, i, end); i++ {
 					for range rnd.IntN(40) {
 					}
 					ok, wake := false, false
@@ -554,17 +533,17 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 					woke = wake
 					done.Store(i)
 				}
-			}()
+			})
 			rnd := rand.New(rand.NewPCG(3, 4))
-			lost := 0
-			for i := int64(1); i < stop; i++ {
+			lost, i := 0, int64(0)
+			for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); {
+				i++
 				turn.Store(i)
 				for range rnd.IntN(120) {
 				}
 				c.Sleep()
 				empty := c.Empty()
-				for done.Load() != i {
-				}
+				await(&done, i, end)
 				if empty && !woke {
 					lost++
 				}
@@ -575,8 +554,23 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 				c.Take(8)
 			}
 			if lost > 0 {
-				t.Errorf("%d of %d wake-ups lost", lost, rounds)
+				t.Errorf("%d of %d wake-ups lost", lost, i)
 			}
 		})
+	}
+}
+
+// await spins until v is want or end, and reports whether it is want.
+func await(v *atomic.Int64, want, end int64) bool {
+	for n := 1; ; n++ {
+		switch v.Load() {
+		case want:
+			return true
+		case end:
+			return false
+		}
+		if n%10000 == 0 {
+			runtime.Gosched()
+		}
 	}
 }
