@@ -32,7 +32,8 @@ func (e *End) close(clean bool) error {
 	e.w.mu.Lock()
 	if clean {
 		// What a batch or a reservation left unpublished stays so.
-		wake := e.w.ring.End()
+		e.w.ring.End()
+		wake := e.w.ring.Wake()
 		if e.r.ring.Leave() || wake {
 			// Closing the bell wakes the peer too, but only when no copy of it
 			// is open elsewhere.
@@ -64,7 +65,8 @@ func (e *End) CloseWrite() error {
 	if e.w.att.Load()&attClosed != 0 {
 		return core.ErrClosed
 	}
-	if e.w.ring.End() {
+	e.w.ring.End()
+	if e.w.ring.Wake() {
 		e.ring()
 	}
 	return nil

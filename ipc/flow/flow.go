@@ -14,12 +14,12 @@ package flow
 import (
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/lock"
 	"o7s/ipc/internal/ring"
 	"o7s/ipc/internal/shm"
 	"o7s/ipc/internal/sys"
@@ -168,7 +168,7 @@ type End struct {
 
 // half is what the two directions of an End have in common.
 type half struct {
-	mu      sync.Mutex    // one call at a time; held while it waits
+	mu      lock.Lock     // one call at a time; held while it waits
 	att     atomic.Uint32 // bits below: all that a call on a good day need not know
 	asleep  atomic.Bool   // the holder of mu waits in the poller
 	until   atomic.Int64  // deadline in ns since epoch, 0: none

@@ -110,15 +110,15 @@ func TestSetWantsNoRingOfWhatItGives(t *testing.T) {
 		peers[0].WritePacket([]byte("y"))
 		for range 2 {
 			waitSet(t, s)
-			if peers[0].w.ring.Publish() {
+			if peers[0].w.ring.Asleep() {
 				t.Error("a packet more would ring")
 			}
 			in[0].ReadPacket(p)
 		}
-		if _, ok := s.Next(); ok || !peers[0].w.ring.Publish() {
+		if _, ok := s.Next(); ok || !peers[0].w.ring.Wake() {
 			t.Error("nobody rings when there is nothing to read")
 		}
-		in[0].r.ring.Sleep() // as it was: Publish has heeded it
+		in[0].r.ring.Sleep() // as it was: Wake took it down
 	}
 }
 

@@ -187,6 +187,9 @@ func TestPeerThatDiesAwakeIsNoticedByTheWriter(t *testing.T) {
 				}
 			}
 			must(write(a))
+			for a.w.doubted.Load() { // this one is settled: b lives
+				time.Sleep(time.Millisecond)
+			}
 			die(b)
 			n := 0
 			for tick := time.NewTicker(time.Millisecond); ; n++ {

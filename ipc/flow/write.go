@@ -15,10 +15,7 @@ func (e *End) Write(p []byte) (int, error) {
 	if uint(len(p)-1) >= core.MaxPacket {
 		return e.writeMany(p)
 	}
-	e.w.mu.Lock()
-	err := e.put(p)
-	e.w.mu.Unlock()
-	if err != nil {
+	if err := e.put(p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -30,7 +27,7 @@ func (e *End) writeMany(p []byte) (n int, err error) {
 	defer e.w.mu.Unlock()
 	for n < len(p) {
 		b := p[n:min(n+core.MaxPacket, len(p))]
-		if err := e.put(b); err != nil {
+		if err := e.putHeld(b); err != nil {
 			return n, err
 		}
 		n += len(b)
@@ -48,10 +45,7 @@ func (e *End) WritePacket(p []byte) error {
 		}
 		return errPacketSize
 	}
-	e.w.mu.Lock()
-	err := e.put(p)
-	e.w.mu.Unlock()
-	return err
+	return e.put(p)
 }
 
 // TryWritePacket is WritePacket, but it returns ErrFull, which wraps
@@ -117,7 +111,7 @@ func (e *End) WriteBatch(packets [][]byte) (int, error) {
 			}
 			// Whoever waits for room must show first what is there.
 			e.flush(from)
-			err = e.put(p)
+			err = e.putHeld(p)
 			from = e.w.ring.Pos()
 		}
 		if err != nil {
@@ -141,31 +135,42 @@ func (e *End) flush(from uint64) {
 // publish shows the reader what is committed and wakes it if need be.
 func (e *End) publish() {
 	raceRelease()
-	if e.w.ring.Publish() {
+	e.w.ring.Publish()
+	e.tell()
+}
+
+// tell wakes the reader if it sleeps, and has its life doubted otherwise.
+func (e *End) tell() {
+	if e.w.ring.Wake() {
 		e.ring()
 	} else if !e.w.doubted.Load() {
 		e.doubt()
 	}
 }
 
-// put sends one packet of 1 to core.MaxPacket bytes and waits for room. The
-// caller holds e.w.mu.
+// put sends one packet of 1 to core.MaxPacket bytes and waits for room.
 func (e *End) put(p []byte) error {
+	e.w.mu.Lock()
 	if e.w.att.Load() == 0 && !e.w.ring.Gone() {
 		raceRelease()
-		if ok, wake := e.w.ring.Send(p); ok {
-			if wake {
-				e.ring()
-			} else if !e.w.doubted.Load() {
-				e.doubt()
+		if e.w.ring.Send(p) {
+			was := e.w.mu.Leave() // the barrier between Send and Asleep
+			if e.w.ring.Asleep() || !e.w.doubted.Load() {
+				e.w.mu.Stay(was)
+				e.tell()
+				was = e.w.mu.Leave()
 			}
+			e.w.mu.Left(was)
 			return nil
 		}
 	}
-	return e.putSlow(p)
+	err := e.putHeld(p)
+	e.w.mu.Unlock()
+	return err
 }
 
-func (e *End) putSlow(p []byte) error {
+// putHeld is put for who holds e.w.mu.
+func (e *End) putHeld(p []byte) error {
 	for {
 		if err := e.writable(); err != nil {
 			return err

@@ -15,7 +15,10 @@ func BenchmarkPacket(b *testing.B) {
 			step func(p *Producer, c *Consumer) bool
 		}{
 			{"fast", func(p *Producer, c *Consumer) bool {
-				ok, _ := p.Put(out)
+				ok := p.Send(out)
+				if !ok {
+					ok, _ = p.Put(out)
+				}
 				p.Publish()
 				if n, _ := c.GetFast(in); n == size {
 					return ok

@@ -1,6 +1,10 @@
 package ring
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"o7s/ipc/internal/release"
+)
 
 // Producer is the writing side of one direction. It is not safe for concurrent
 // use.
@@ -147,37 +151,42 @@ func (p *Producer) Put(b []byte) (bool, error) {
 }
 
 // Send is Put and Publish where nothing but the copy is to be done, which is
-// nearly always; wake is what Publish returns. Else it does nothing and returns
-// false: call the two.
-func (p *Producer) Send(b []byte) (ok, wake bool) {
+// nearly always. It does without the barrier: the caller has a cheaper one, and
+// asks Wake after that. Else it does nothing and returns false: call the two.
+func (p *Producer) Send(b []byte) bool {
 	need := recordSize(len(b))
 	if p.pos+need > p.free || p.show != 0 {
-		return false, false
+		return false
 	}
 	off := p.pos & p.mask
 	copy(p.buf[off+header:off+need], b)
 	putWord(p.buf, off+need, 0)
-	release64(p.buf, off, uint64(len(b)))
+	release.Store64(word64(p.buf, int(off)), uint64(len(b)))
 	p.pos += need
 	p.Packets++
 	p.Bytes += uint64(len(b))
-	p.w.wpos.Store(p.pos)
-	return true, p.w.rwait.Load() != 0 && p.wakes()
+	release.Store64(p.w.wpos, p.pos)
+	return true
 }
 
-// Publish shows the consumer all that is committed. It returns true if the
-// consumer sleeps and the caller must wake it.
-func (p *Producer) Publish() bool {
+// Publish shows the consumer all that is committed. It is a full barrier: ask
+// Wake after it.
+func (p *Producer) Publish() {
 	if p.show != 0 {
-		release64(p.buf, p.head, p.show)
+		release.Store64(word64(p.buf, int(p.head)), p.show)
 		p.show = 0
 	}
-	p.w.wpos.Store(p.pos) // a full barrier: the look at rwait comes after
-	return p.w.rwait.Load() != 0 && p.wakes()
+	p.w.wpos.Store(p.pos)
 }
 
-// wakes is kept out of Publish, which is put into its callers for its size.
-func (p *Producer) wakes() bool { return p.w.rwait.CompareAndSwap(1, 0) }
+// Asleep reports whether the consumer sleeps, as far as it says. A look that
+// comes after a full barrier after a packet was shown does not miss one that had
+// not seen the packet.
+func (p *Producer) Asleep() bool { return p.w.rwait.Load() != 0 }
+
+// Wake is Asleep, and takes the consumer's word back: the caller must wake it if
+// it returns true.
+func (p *Producer) Wake() bool { return p.Asleep() && p.w.rwait.CompareAndSwap(1, 0) }
 
 // Unpublished returns how many bytes are committed beyond from, a value that
 // Pos returned.
@@ -223,12 +232,8 @@ func (p *Producer) Sleep() { p.w.wwait.Store(1) }
 // Awake takes Sleep back.
 func (p *Producer) Awake() { p.w.wwait.Store(0) }
 
-// End says that no packet follows. Like Publish it returns true if the
-// consumer must be woken.
-func (p *Producer) End() bool {
-	p.w.eof.Store(1)
-	return p.w.rwait.Load() != 0 && p.w.rwait.CompareAndSwap(1, 0)
-}
+// End says that no packet follows. It is a full barrier: ask Wake after it.
+func (p *Producer) End() { p.w.eof.Store(1) }
 
 // Gone reports whether the consumer said that it reads no more.
 func (p *Producer) Gone() bool { return p.w.gone.Load() != 0 }

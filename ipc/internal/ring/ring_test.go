@@ -41,7 +41,7 @@ func put(t testing.TB, p *Producer, n, seed int) {
 // goes.
 func send(p *Producer, b []byte, seed int) (bool, error) {
 	if seed%2 == 0 {
-		if ok, _ := p.Send(b); ok {
+		if p.Send(b) {
 			return true, nil
 		}
 	}
@@ -180,7 +180,7 @@ func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
 	for i := range 3 {
 		p.Put(packet(10, i))
 	}
-	if ok, _ := p.Send(packet(10, 3)); ok {
+	if p.Send(packet(10, 3)) {
 		t.Fatal("Send went past packets that are not shown")
 	}
 	if n, err := c.Next(); n != 0 || err != nil {
@@ -351,7 +351,7 @@ func TestFastWayTakesOnlyWholePacketsThatFit(t *testing.T) {
 	// And that is nearly always.
 	slow := 0
 	for range 10000 {
-		if ok, _ := p.Send(b); !ok {
+		if !p.Send(b) {
 			slow++
 			put(t, p, len(b), 3)
 		}
@@ -415,22 +415,21 @@ func wakesAtHalf(t *testing.T, take func(c *Consumer) bool) {
 
 func TestProducerWakesTheConsumerOnce(t *testing.T) {
 	p, c, _ := link(t, MinSize)
-	p.Put([]byte("a"))
-	if p.Publish() {
+	if p.Asleep() || p.Wake() {
 		t.Error("woken without Sleep")
 	}
 	c.Sleep()
-	if !p.Publish() || p.Publish() {
+	if !p.Asleep() || !p.Wake() || p.Asleep() || p.Wake() {
 		t.Error("not woken exactly once")
 	}
 	c.Sleep()
 	c.Awake()
-	if p.Publish() {
+	if p.Asleep() || p.Wake() {
 		t.Error("woken after Awake")
 	}
-	c.Sleep()
-	if !p.End() || !c.Ended() {
-		t.Error("End does not wake or is not seen")
+	p.End()
+	if !c.Ended() {
+		t.Error("End is not seen")
 	}
 	p.Sleep()
 	if !c.Leave() || !p.Gone() {
@@ -513,6 +512,7 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 			const end = -1
 			var turn, done atomic.Int64 // rounds begun, and finished by the producer
 			var woke bool
+			var barrier atomic.Int64
 			var wg sync.WaitGroup
 			defer wg.Wait()
 			defer turn.Store(end)
@@ -522,15 +522,13 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 				for i := int64(1); await(&turn, i, end); i++ {
 					for range rnd.IntN(40) {
 					}
-					ok, wake := false, false
-					if way == "Send" {
-						ok, wake = p.Send(b)
-					}
-					if !ok {
+					if way == "Send" && p.Send(b) {
+						barrier.Add(1)
+					} else {
 						p.Put(b)
-						wake = p.Publish()
+						p.Publish()
 					}
-					woke = wake
+					woke = p.Wake()
 					done.Store(i)
 				}
 			})

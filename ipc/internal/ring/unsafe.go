@@ -27,7 +27,7 @@ func load64(b []byte, at uint64) uint64 {
 }
 
 // putWord stores the word at a multiple of 8, which the other side does not look
-// at before a release64.
+// at before a release.Store64.
 func putWord(b []byte, at, v uint64) {
 	*(*uint64)(unsafe.Pointer((*[8]byte)(b[at:]))) = v
 }
