@@ -128,7 +128,7 @@ func (e *End) raise(bit uint32) {
 func (e *End) unmap() {
 	e.r.mu.Lock()
 	e.w.mu.Lock()
-	if (e.r.att.Load()|e.w.att.Load())&attLent == 0 && e.bell.closed() && e.mem != nil {
+	if !e.r.lent && !e.w.lent && e.bell.closed() && e.mem != nil {
 		shm.Unmap(e.mem)
 		e.mem = nil
 	}

@@ -170,6 +170,7 @@ type End struct {
 type half struct {
 	mu      lock.Lock     // one call at a time; held while it waits
 	att     atomic.Uint32 // bits below: all that a call on a good day need not know
+	lent    bool          // by Peek or Reserve; guarded by mu
 	asleep  atomic.Bool   // the holder of mu waits in the poller
 	until   atomic.Int64  // deadline in ns since epoch, 0: none
 	spin    spinner
@@ -177,7 +178,7 @@ type half struct {
 	bytes   atomic.Uint64
 }
 
-// Bits of half.att. All but attDeadline and attLent stay once they are set.
+// Bits of half.att. All but attDeadline stay once they are set.
 const (
 	attClosed   = 1 << iota // Close was called: the memory may be gone
 	attPeer                 // the peer broke the rules
@@ -185,8 +186,10 @@ const (
 	attDead                 // the bell says that the other end is closed
 	attShut                 // CloseWrite was called (writer)
 	attDeadline             // until is set
-	attLent                 // Peek or Reserve lent memory; changed under mu
 )
+
+// usual reports that a call need not know anything. The caller holds h.mu.
+func (h *half) usual() bool { return h.att.Load() == 0 && !h.lent }
 
 type reader struct {
 	half

@@ -31,7 +31,7 @@ func (e *End) Reserve(n int) ([]byte, error) {
 		}
 		if b != nil {
 			e.w.need = n
-			e.w.att.Or(attLent)
+			e.w.lent = true
 			return b, nil
 		}
 		if err := e.waitWrite(n); err != nil {
@@ -47,10 +47,10 @@ func (e *End) Reserve(n int) ([]byte, error) {
 // nothing is sent and the error is core.ErrClosed.
 func (e *End) Commit(n int) error {
 	e.w.mu.Lock()
-	att := e.w.att.Load()
-	if att&attLent == 0 {
+	closed := e.w.att.Load()&attClosed != 0
+	if !e.w.lent {
 		e.w.mu.Unlock()
-		if att&attClosed != 0 {
+		if closed {
 			return core.ErrClosed
 		}
 		return errNotLent
@@ -59,8 +59,8 @@ func (e *End) Commit(n int) error {
 		e.w.mu.Unlock()
 		return fmt.Errorf("%w: commit %d bytes of %d", core.ErrUsage, n, e.w.need)
 	}
-	e.w.att.And(^uint32(attLent))
-	if att&attClosed != 0 {
+	e.w.lent = false
+	if closed {
 		e.w.mu.Unlock()
 		e.unmap()
 		return core.ErrClosed
@@ -88,7 +88,7 @@ func (e *End) Peek() ([]byte, error) {
 	if _, err := e.next(); err != nil {
 		return nil, err
 	}
-	e.r.att.Or(attLent)
+	e.r.lent = true
 	raceAcquire()
 	return e.r.ring.Head(), nil
 }
@@ -97,16 +97,16 @@ func (e *End) Peek() ([]byte, error) {
 // the error wraps core.ErrState.
 func (e *End) Release() error {
 	e.r.mu.Lock()
-	att := e.r.att.Load()
-	if att&attLent == 0 {
+	closed := e.r.att.Load()&attClosed != 0
+	if !e.r.lent {
 		e.r.mu.Unlock()
-		if att&attClosed != 0 {
+		if closed {
 			return core.ErrClosed
 		}
 		return errNotLent
 	}
-	e.r.att.And(^uint32(attLent))
-	if att&attClosed != 0 {
+	e.r.lent = false
+	if closed {
 		e.r.mu.Unlock()
 		e.unmap()
 		return nil

@@ -78,7 +78,7 @@ func (e *End) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 // get reads a packet that is there, whole, on a good day; else it returns 0. The
 // caller holds e.r.mu.
 func (e *End) get(p []byte) int {
-	if e.r.att.Load() != 0 {
+	if !e.r.usual() {
 		return 0
 	}
 	n, wake := e.r.ring.GetFast(p)
@@ -112,7 +112,7 @@ func (e *End) take(n int) {
 // next returns how many bytes of the packet at the head are left, and waits
 // for one. The caller holds e.r.mu.
 func (e *End) next() (int, error) {
-	if e.r.att.Load() == 0 {
+	if e.r.usual() {
 		if n, err := e.r.ring.Next(); n > 0 && err == nil {
 			return n, nil
 		}
@@ -153,13 +153,13 @@ func (e *End) nextSlow() (int, error) {
 func (e *End) readable() error {
 	att := e.r.att.Load()
 	switch {
-	case att&^attDead&^attFailed == 0:
+	case att&^attDead&^attFailed == 0 && !e.r.lent:
 		return nil
 	case att&attClosed != 0:
 		return core.ErrClosed
 	case att&attPeer != 0:
 		return e.reason()
-	case att&attLent != 0:
+	case e.r.lent:
 		return errLent
 	case att&attDeadline != 0 && e.r.expired():
 		return core.ErrTimeout

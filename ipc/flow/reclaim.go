@@ -16,7 +16,7 @@ func (e *End) Reclaim() bool {
 		return false
 	}
 	defer e.w.mu.Unlock()
-	if e.w.att.Load()&(attClosed|attLent) != 0 {
+	if e.w.att.Load()&attClosed != 0 || e.w.lent {
 		return false
 	}
 	pos := e.w.ring.Pos()

@@ -96,7 +96,7 @@ func (e *End) WriteBatch(packets [][]byte) (int, error) {
 		case len(p) > core.MaxPacket:
 			err = errPacketSize
 		default:
-			if e.w.att.Load() == 0 && !e.w.ring.Gone() {
+			if e.w.usual() && !e.w.ring.Gone() {
 				ok, bad := e.w.ring.Put(p)
 				if ok {
 					if e.w.ring.Unpublished(from) >= batchBytes {
@@ -151,7 +151,7 @@ func (e *End) tell() {
 // put sends one packet of 1 to core.MaxPacket bytes and waits for room.
 func (e *End) put(p []byte) error {
 	e.w.mu.Lock()
-	if e.w.att.Load() == 0 && !e.w.ring.Gone() {
+	if e.w.usual() && !e.w.ring.Gone() {
 		raceRelease()
 		if e.w.ring.Send(p) {
 			was := e.w.mu.Leave() // the barrier between Send and Asleep
@@ -199,7 +199,7 @@ func (e *End) writable() error {
 		return e.reason()
 	case att&attShut != 0:
 		return errShut
-	case att&attLent != 0:
+	case e.w.lent:
 		return errLent
 	case att&attFailed != 0:
 		return e.reason()
