@@ -65,15 +65,18 @@ func (e *End) Commit(n int) error {
 		e.unmap()
 		return core.ErrClosed
 	}
-	defer e.w.mu.Unlock()
 	if n == 0 {
+		e.w.mu.Unlock()
 		return nil
 	}
 	if err := e.writable(); err != nil && err != core.ErrTimeout {
+		e.w.mu.Unlock()
 		return err
 	}
 	e.w.ring.Commit(n)
-	e.publish()
+	raceRelease()
+	e.w.ring.Publish()
+	e.shown()
 	return nil
 }
 

@@ -57,3 +57,27 @@ func TestIdleRingGivesItsMemoryBack(t *testing.T) {
 		t.Error("gave back the memory of a closed end")
 	}
 }
+
+func TestReclaimKeepsWhatIsLent(t *testing.T) {
+	a, b := pair(t, MinRing)
+	a.WritePacket([]byte("before"))
+	b.ReadPacket(make([]byte, 10))
+	b.Reclaim() // which tells a that it has read all
+	p, err := a.Reserve(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(p, "lent")
+	for range 3 {
+		if a.Reclaim() {
+			t.Error("reported memory that is lent")
+		}
+	}
+	if err := a.Commit(4); err != nil {
+		t.Fatal(err)
+	}
+	q := make([]byte, 10)
+	if n, err := b.ReadPacket(q); string(q[:n]) != "lent" || err != nil {
+		t.Errorf("%q, %v", q[:n], err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/lockstep"
 	"o7s/ipc/internal/shm"
 )
 
@@ -70,6 +71,48 @@ func TestNoWakeIsLost(t *testing.T) {
 		}
 		wg.Wait()
 	})
+}
+
+// The same, where only a writer and a reader's last look meet: thousands of
+// times as often.
+func TestPacketOrSleeperIsSeen(t *testing.T) {
+	p := make([]byte, 8)
+	for name, write := range map[string]func(*End) error{
+		"WritePacket": func(e *End) error { return e.WritePacket(p) },
+		"WriteBatch":  func(e *End) error { _, err := e.WriteBatch([][]byte{p}); return err },
+		"Commit": func(e *End) error {
+			if _, err := e.Reserve(len(p)); err != nil {
+				return err
+			}
+			return e.Commit(len(p))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := pair(t, MinRing)
+			var saw bool
+			lost := 0
+			in := make([]byte, len(p))
+			rounds := lockstep.Run(func() {
+				saw = b.lookRead()
+			}, func() {
+				if err := write(a); err != nil {
+					t.Error(err)
+				}
+			}, func() {
+				if !saw && a.w.ring.Asleep() {
+					lost++
+				}
+				b.r.ring.Awake()
+				if _, err := b.ReadPacket(in); err != nil {
+					t.Fatal(err)
+				}
+				shm.Drain(b.bell.fd)
+			})
+			if lost > 0 {
+				t.Errorf("%d of %d wake-ups lost", lost, rounds)
+			}
+		})
+	}
 }
 
 // Hazard: only writers wait, so only they can empty the bell. If nobody did,

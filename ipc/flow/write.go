@@ -136,7 +136,20 @@ func (e *End) flush(from uint64) {
 func (e *End) publish() {
 	raceRelease()
 	e.w.ring.Publish()
+	e.w.mu.Barrier()
 	e.tell()
+}
+
+// shown unlocks e.w.mu when a packet has just been shown, and wakes the reader
+// if need be.
+func (e *End) shown() {
+	was := e.w.mu.Leave()
+	if e.w.ring.Asleep() || !e.w.doubted.Load() {
+		e.w.mu.Stay(was)
+		e.tell()
+		was = e.w.mu.Leave()
+	}
+	e.w.mu.Left(was)
 }
 
 // tell wakes the reader if it sleeps, and has its life doubted otherwise.
@@ -154,13 +167,7 @@ func (e *End) put(p []byte) error {
 	if e.w.usual() && !e.w.ring.Gone() {
 		raceRelease()
 		if e.w.ring.Send(p) {
-			was := e.w.mu.Leave() // the barrier between Send and Asleep
-			if e.w.ring.Asleep() || !e.w.doubted.Load() {
-				e.w.mu.Stay(was)
-				e.tell()
-				was = e.w.mu.Leave()
-			}
-			e.w.mu.Left(was)
+			e.shown()
 			return nil
 		}
 	}

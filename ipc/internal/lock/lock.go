@@ -61,6 +61,9 @@ func (l *Lock) Unlock() { l.Left(l.Leave()) }
 // or Stay, soon: others may spin until then. It panics if l is not locked.
 func (l *Lock) Leave() Held { return Held(l.state.Swap(leaving)) }
 
+// Barrier is Leave and Stay.
+func (l *Lock) Barrier() { l.Stay(l.Leave()) }
+
 // Left ends the unlocking that Leave began.
 func (l *Lock) Left(was Held) {
 	if was == held {

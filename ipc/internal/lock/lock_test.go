@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"o7s/ipc/internal/lockstep"
 	"o7s/ipc/internal/release"
 )
 
@@ -165,58 +166,27 @@ func TestLeaveIsABarrier(t *testing.T) {
 	type side struct {
 		l     Lock
 		shown atomic.Uint64
+		saw   bool
 		_     [128]byte
 	}
-	var sides [2]side
-	var saw [2]bool
-	var turn, done atomic.Int64
-	const end = -1
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer turn.Store(end)
-	round := func(me int, i int64) {
-		s := &sides[me]
-		s.l.Lock()
-		release.Store64(&s.shown, uint64(i))
-		was := s.l.Leave()
-		saw[me] = sides[1-me].shown.Load() == uint64(i)
-		s.l.Left(was)
+	var a, b side
+	look := func(me, other *side) {
+		me.l.Lock()
+		release.Store64(&me.shown, 1)
+		was := me.l.Leave()
+		me.saw = other.shown.Load() == 1
+		me.l.Left(was)
 	}
-	wg.Go(func() {
-		for i := int64(1); await(&turn, i, end); i++ {
-			round(1, i)
-			done.Store(i)
+	neither := 0
+	rounds := lockstep.Run(func() { look(&a, &b) }, func() { look(&b, &a) }, func() {
+		if !a.saw && !b.saw {
+			neither++
 		}
+		a.shown.Store(0)
+		b.shown.Store(0)
 	})
-	both, i := 0, int64(0)
-	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); {
-		i++
-		turn.Store(i)
-		for range i % 100 {
-		}
-		round(0, i)
-		await(&done, i, end)
-		if !saw[0] && !saw[1] {
-			both++
-		}
-	}
-	if both > 0 {
-		t.Errorf("neither saw the other in %d of %d rounds", both, i)
-	}
-}
-
-// await spins until v is want or end, and reports whether it is want.
-func await(v *atomic.Int64, want, end int64) bool {
-	for n := 1; ; n++ {
-		switch v.Load() {
-		case want:
-			return true
-		case end:
-			return false
-		}
-		if n%10000 == 0 {
-			runtime.Gosched()
-		}
+	if neither > 0 {
+		t.Errorf("neither saw the other in %d of %d rounds", neither, rounds)
 	}
 }
 

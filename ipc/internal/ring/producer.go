@@ -151,8 +151,7 @@ func (p *Producer) Put(b []byte) (bool, error) {
 }
 
 // Send is Put and Publish where nothing but the copy is to be done, which is
-// nearly always. It does without the barrier: the caller has a cheaper one, and
-// asks Wake after that. Else it does nothing and returns false: call the two.
+// nearly always. Else it does nothing and returns false: call the two.
 func (p *Producer) Send(b []byte) bool {
 	need := recordSize(len(b))
 	if p.pos+need > p.free || p.show != 0 {
@@ -169,19 +168,19 @@ func (p *Producer) Send(b []byte) bool {
 	return true
 }
 
-// Publish shows the consumer all that is committed. It is a full barrier: ask
-// Wake after it.
+// Publish shows the consumer all that is committed. The caller then makes a full
+// barrier, for which it has a cheaper place than the ring has, and asks Wake.
 func (p *Producer) Publish() {
 	if p.show != 0 {
 		release.Store64(word64(p.buf, int(p.head)), p.show)
 		p.show = 0
 	}
-	p.w.wpos.Store(p.pos)
+	release.Store64(p.w.wpos, p.pos)
 }
 
-// Asleep reports whether the consumer sleeps, as far as it says. A look that
-// comes after a full barrier after a packet was shown does not miss one that had
-// not seen the packet.
+// Asleep reports whether the consumer sleeps, as far as it says. With a full
+// barrier between, who has shown a packet does not miss a consumer that has not
+// seen it.
 func (p *Producer) Asleep() bool { return p.w.rwait.Load() != 0 }
 
 // Wake is Asleep, and takes the consumer's word back: the caller must wake it if

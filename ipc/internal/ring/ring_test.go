@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"o7s/core"
+	"o7s/ipc/internal/lockstep"
 )
 
 // link returns both sides of direction 0 of fresh rings, and their memory.
@@ -509,39 +508,21 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 	for _, way := range []string{"Send", "Publish"} {
 		t.Run(way, func(t *testing.T) {
 			p, c, _ := link(t, MinSize)
-			const end = -1
-			var turn, done atomic.Int64 // rounds begun, and finished by the producer
-			var woke bool
+			var empty, woke bool
 			var barrier atomic.Int64
-			var wg sync.WaitGroup
-			defer wg.Wait()
-			defer turn.Store(end)
-			wg.Go(func() {
-				rnd := rand.New(rand.NewPCG(1, 2))
-				b := make([]byte, 8)
-				for i := int64(1); await(&turn, i, end); i++ {
-					for range rnd.IntN(40) {
-					}
-					if way == "Send" && p.Send(b) {
-						barrier.Add(1)
-					} else {
-						p.Put(b)
-						p.Publish()
-					}
-					woke = p.Wake()
-					done.Store(i)
-				}
-			})
-			rnd := rand.New(rand.NewPCG(3, 4))
-			lost, i := 0, int64(0)
-			for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); {
-				i++
-				turn.Store(i)
-				for range rnd.IntN(120) {
-				}
+			b := make([]byte, 8)
+			lost := 0
+			rounds := lockstep.Run(func() {
 				c.Sleep()
-				empty := c.Empty()
-				await(&done, i, end)
+				empty = c.Empty()
+			}, func() {
+				if way != "Send" || !p.Send(b) {
+					p.Put(b)
+					p.Publish()
+				}
+				barrier.Add(1)
+				woke = p.Wake()
+			}, func() {
 				if empty && !woke {
 					lost++
 				}
@@ -550,25 +531,10 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 					t.Fatal(n, err)
 				}
 				c.Take(8)
-			}
+			})
 			if lost > 0 {
-				t.Errorf("%d of %d wake-ups lost", lost, i)
+				t.Errorf("%d of %d wake-ups lost", lost, rounds)
 			}
 		})
-	}
-}
-
-// await spins until v is want or end, and reports whether it is want.
-func await(v *atomic.Int64, want, end int64) bool {
-	for n := 1; ; n++ {
-		switch v.Load() {
-		case want:
-			return true
-		case end:
-			return false
-		}
-		if n%10000 == 0 {
-			runtime.Gosched()
-		}
 	}
 }
