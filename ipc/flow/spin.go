@@ -10,7 +10,8 @@ import (
 // Waking a process that sleeps costs some 5 us on the same core and 20 to 50 us
 // on another one, so a short wait is best spent awake. How to wait was measured
 // against its alternatives:
-//   - looking all the time keeps a peer on the same core from running;
+//   - looking all the time keeps a peer on the same core from running, and even
+//     a first look of 0.5 us is a fifth of its round trip: hence shared;
 //   - sched_yield alone gives the whole slice, milliseconds, to any third
 //     process that only computes: hence the guard;
 //   - less than 20 us is shorter than the peer's own waking, so both would
@@ -19,9 +20,14 @@ const (
 	spinLooks = 1200       // about 0.5 us
 	spinTime  = 20_000     // ns
 	slowYield = 200_000    // ns: the core is wanted by others
+	hogYield  = 2_000_000  // ns: so it is, though the peer ran as well; a slice has some 3 ms
 	noSpin    = 50_000_000 // ns without spinning after that
 	nearMiss  = 120_000    // ns: a sleep that a spin nearly spared
 	maxSkip   = 64         // waits without a spin after spins that failed
+
+	fewLooks  = 100 // where the peer shares the core
+	sureAfter = 8   // waits in a row that ended when the core was given away
+	sureFor   = 64  // waits with few looks after them
 )
 
 var (
@@ -36,6 +42,7 @@ var (
 type spinner struct {
 	fails, skip int
 	quick       bool // the last wait took less than quickLooks
+	shared      int  // waits for which the peer is still taken to share the core; -1 and less: that speak for it
 }
 
 // wait looks at word until it is no longer old, for at most 20 us. It reports
@@ -43,9 +50,9 @@ type spinner struct {
 // local says that the peer is a goroutine of this process.
 func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool) {
 	if !local || procs > 1 {
-		for i := range spinLooks {
+		for i := range s.looks() {
 			if word.Load() != old {
-				s.fails = 0
+				s.fails, s.shared = 0, 0
 				s.quick = i < quickLooks
 				return 0, true
 			}
@@ -91,6 +98,11 @@ func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool)
 		if !local {
 			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		}
+		if word.Load() != old {
+			s.gaveAway(now()-last, local)
+			return true
+		}
+		s.shared = 0
 		for range spinLooks {
 			if word.Load() != old {
 				return true
@@ -107,6 +119,29 @@ func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool)
 			return false
 		}
 		last = t
+	}
+}
+
+// looks returns how many looks come before the core is given away.
+func (s *spinner) looks() int {
+	if s.shared > 0 {
+		return fewLooks
+	}
+	return spinLooks
+}
+
+// gaveAway is told that a wait was over when the core had been given away, for
+// took ns. After some such waits in a row the peer is taken to run only then, and
+// to be delayed by looking first; now and then that is tried again. But if it
+// took as long as a program's slice, a third one computes here: a sleeper, other
+// than who yields, is let run before that when it is woken.
+func (s *spinner) gaveAway(took int64, local bool) {
+	switch s.shared--; {
+	case took > hogYield && !local:
+		noSpinTill.Store(now() + noSpin)
+		s.shared = 0
+	case s.shared <= -sureAfter:
+		s.shared = sureFor
 	}
 }
 

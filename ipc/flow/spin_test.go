@@ -1,0 +1,72 @@
+package flow
+
+import (
+	"runtime"
+	"sync/atomic"
+	"testing"
+)
+
+// A peer that writes only while the spinner has given its core away is let run
+// soon the next times; one that writes while the spinner looks is not.
+func TestSpinnerGivesASharedCoreAwaySoon(t *testing.T) {
+	var s spinner
+	for round := range 3 {
+		for i := range sureAfter {
+			if n := s.looks(); n != spinLooks {
+				t.Fatalf("round %d, wait %d: %d looks, want %d", round, i, n, spinLooks)
+			}
+			s.gaveAway(1000, false)
+		}
+		for i := range sureFor {
+			if n := s.looks(); n != fewLooks {
+				t.Fatalf("round %d, wait %d: %d looks, want %d", round, i, n, fewLooks)
+			}
+			s.gaveAway(1000, false)
+		}
+	}
+	s.shared = sureFor
+	var word atomic.Uint64
+	if _, ok := s.wait(&word, 1, false); !ok || s.looks() != spinLooks {
+		t.Error("after news at the first look: few looks")
+	}
+	s.shared = sureFor
+	if _, ok := s.wait(&word, 0, true); ok || s.looks() != spinLooks {
+		t.Error("after no news: few looks")
+	}
+}
+
+func TestSpinnerKnowsASharedCore(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var s spinner
+	var word atomic.Uint64
+	for range 1000 {
+		old := word.Load()
+		go word.Add(1) // which runs when this goroutine lets it
+		for _, ok := s.wait(&word, old, true); !ok; _, ok = s.wait(&word, old, true) {
+		}
+		if s.looks() == fewLooks {
+			return
+		}
+	}
+	t.Error("it never took the core to be shared")
+}
+
+// Who yields to one that only computes, and the peer after it, sleeps rather.
+func TestSpinnerLeavesTheCoreToWhoComputes(t *testing.T) {
+	t.Cleanup(func() { noSpinTill.Store(0) })
+	s := spinner{shared: 5}
+	if s.gaveAway(hogYield-1, false); noSpinTill.Load() != 0 || s.shared != 4 {
+		t.Error("a yield of less than a slice was taken for one")
+	}
+	if s.gaveAway(hogYield+1, true); noSpinTill.Load() != 0 {
+		t.Error("so was a goroutine that computes, which the peer may be")
+	}
+	if s.gaveAway(hogYield+1, false); noSpinTill.Load() < now() || s.shared != 0 {
+		t.Error("a yield of more than a slice was not")
+	}
+	var word atomic.Uint64
+	start := now()
+	if _, ok := s.wait(&word, 0, false); ok || now()-start > noSpin {
+		t.Error("it still spins")
+	}
+}
