@@ -18,7 +18,8 @@ import (
 // Lock is a mutex. Its zero value is unlocked. It must not be copied.
 //
 // Those who wait stand in a queue. Who comes just when it is free may take it
-// before them, but only once before the front of the queue.
+// before them; but a front of the queue that was woken, and finds it taken again
+// for a while, is next.
 type Lock struct {
 	state atomic.Uint32
 	queue sync.Mutex    // those who wait; the front holds it

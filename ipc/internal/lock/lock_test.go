@@ -91,7 +91,7 @@ func TestTryLockDoesNotWait(t *testing.T) {
 }
 
 // The front sleeps, is woken, and if others were faster, is next.
-func TestFrontIsNextAfterItWasPassedOnce(t *testing.T) {
+func TestFrontThatWasWokenInVainIsNext(t *testing.T) {
 	var l Lock
 	for {
 		l.Lock()
