@@ -52,7 +52,7 @@ func settleDoubts() {
 
 func (e *End) settle() {
 	e.w.doubted.Store(false)
-	if !e.w.mu.TryLock() { // it writes, and doubts again; or waits, and is told
+	if !e.w.mu.TryLock() { // it writes, and the next packet doubts again; or waits, and is told
 		return
 	}
 	defer e.w.mu.Unlock()

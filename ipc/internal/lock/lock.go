@@ -59,13 +59,13 @@ func (l *Lock) Unlock() { l.Left(l.Leave()) }
 
 // Leave begins to unlock l. It is a full barrier: what the holder loads from now
 // on, it loads after all others can see what it has stored. Then it calls Left,
-// or Stay, soon: others may spin until then. It panics if l is not locked.
+// or Stay, soon: others may spin until then. The caller holds l.
 func (l *Lock) Leave() Held { return Held(l.state.Swap(leaving)) }
 
 // Barrier is Leave and Stay.
 func (l *Lock) Barrier() { l.Stay(l.Leave()) }
 
-// Left ends the unlocking that Leave began.
+// Left ends the unlocking that Leave began. It panics if l was not locked.
 func (l *Lock) Left(was Held) {
 	if was == held {
 		release.Store32(&l.state, free)
