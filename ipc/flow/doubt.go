@@ -52,8 +52,8 @@ func settleDoubts() {
 
 func (e *End) settle() {
 	e.w.doubted.Store(false)
-	if !e.w.mu.TryLock() { // it writes, and the next packet doubts again; or waits, and is told
-		return
+	if !e.w.mu.TryLock() {
+		return // it writes, and the next packet doubts again; or waits, and is told
 	}
 	defer e.w.mu.Unlock()
 	if e.w.att.Load()&attClosed == 0 && shm.Dead(e.bell.fd) {

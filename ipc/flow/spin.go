@@ -42,7 +42,10 @@ var (
 type spinner struct {
 	fails, skip int
 	quick       bool // the last wait took less than quickLooks
-	shared      int  // waits for which the peer is still taken to share the core; -1 and less: that speak for it
+
+	// How many waits more the peer is taken to share the core; less than 0:
+	// how many in a row have spoken for it.
+	shared int
 }
 
 // wait looks at word until it is no longer old, for at most 20 us. It reports
@@ -136,7 +139,8 @@ func (s *spinner) looks() int {
 // took as long as a program's slice, a third one computes here: a sleeper, other
 // than who yields, is let run before that when it is woken.
 func (s *spinner) gaveAway(took int64, local bool) {
-	switch s.shared--; {
+	s.shared--
+	switch {
 	case took > hogYield && !local:
 		noSpinTill.Store(now() + noSpin)
 		s.shared = 0

@@ -25,7 +25,7 @@ func TestSpinnerGivesASharedCoreAwaySoon(t *testing.T) {
 		}
 	}
 	s.shared = sureFor
-	spinNow(t)
+	spinFrom(t, 0)
 	var word atomic.Uint64
 	if _, ok := s.wait(&word, 1, false); !ok || s.looks() != spinLooks {
 		t.Error("after news at the first look: few looks")
@@ -36,15 +36,9 @@ func TestSpinnerGivesASharedCoreAwaySoon(t *testing.T) {
 	}
 }
 
-// spinNow lets this process spin, whatever the machine did to earlier tests.
-func spinNow(t *testing.T) {
-	noSpinTill.Store(0)
-	t.Cleanup(func() { noSpinTill.Store(0) })
-}
-
 func TestSpinnerKnowsASharedCore(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	spinNow(t)
+	spinFrom(t, 0)
 	var s spinner
 	var word atomic.Uint64
 	for range 1000 {
@@ -61,7 +55,7 @@ func TestSpinnerKnowsASharedCore(t *testing.T) {
 
 // Who yields to one that only computes, and the peer after it, sleeps rather.
 func TestSpinnerLeavesTheCoreToWhoComputes(t *testing.T) {
-	spinNow(t)
+	spinFrom(t, 0)
 	s := spinner{shared: 5}
 	if s.gaveAway(hogYield-1, false); noSpinTill.Load() != 0 || s.shared != 4 {
 		t.Error("a yield of less than a slice was taken for one")

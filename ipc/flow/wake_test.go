@@ -14,8 +14,12 @@ import (
 )
 
 // neverSpin makes every wait of this process a sleep until the test's end.
-func neverSpin(t testing.TB) {
-	noSpinTill.Store(1<<63 - 1)
+func neverSpin(t testing.TB) { spinFrom(t, 1<<63-1) }
+
+// spinFrom lets this process spin from then on, in ns since epoch, whatever the
+// machine did to earlier tests.
+func spinFrom(t testing.TB, then int64) {
+	noSpinTill.Store(then)
 	t.Cleanup(func() { noSpinTill.Store(0) })
 }
 

@@ -136,10 +136,11 @@ func TestLockWaitsForWhoLeaves(t *testing.T) {
 		got.Store(true)
 		close(done)
 	}()
-	for range 2 * looks { // it takes a nap by then
+	for l.queue.TryLock() { // until it is the front
+		l.queue.Unlock()
 		runtime.Gosched()
 	}
-	time.Sleep(2 * nap)
+	time.Sleep(20 * nap) // it would have it by then, and naps
 	if got.Load() {
 		t.Error("locked twice")
 	}

@@ -81,7 +81,8 @@ func packet(n, seed int) []byte {
 }
 
 func TestSizesAreChecked(t *testing.T) {
-	for _, bad := range []int{-1, 0, 1, MinSize / 2, MinSize + 8, 3 * MinSize, MaxSize + 1} {
+	most := MaxSize // a variable: twice as much is no int of 32 bits, and less than 0 there
+	for _, bad := range []int{-1, 0, 1, MinSize / 2, MinSize + 8, 3 * MinSize, 2 * most} {
 		if err := CheckSize(bad); !errors.Is(err, core.ErrUsage) {
 			t.Errorf("CheckSize(%d): %v", bad, err)
 		}
@@ -414,7 +415,8 @@ func wakesAtHalf(t *testing.T, take func(c *Consumer) bool) {
 
 func TestProducerWakesTheConsumerOnce(t *testing.T) {
 	p, c, _ := link(t, MinSize)
-	if p.Asleep() || p.Wake() {
+	p.Put([]byte("a"))
+	if p.Publish(); p.Asleep() || p.Wake() {
 		t.Error("woken without Sleep")
 	}
 	c.Sleep()
@@ -426,9 +428,9 @@ func TestProducerWakesTheConsumerOnce(t *testing.T) {
 	if p.Asleep() || p.Wake() {
 		t.Error("woken after Awake")
 	}
-	p.End()
-	if !c.Ended() {
-		t.Error("End is not seen")
+	c.Sleep()
+	if p.End(); !p.Wake() || !c.Ended() {
+		t.Error("End does not wake or is not seen")
 	}
 	p.Sleep()
 	if !c.Leave() || !p.Gone() {
