@@ -95,12 +95,7 @@ func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool
 
 func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool) bool {
 	for last := start; ; {
-		if local || procs == 1 {
-			runtime.Gosched() // the peer, or others here, may need this P
-		}
-		if !local {
-			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		}
+		giveAway(local)
 		if word.Load() != old {
 			s.gaveAway(now()-last, local)
 			return true
@@ -125,6 +120,35 @@ func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool)
 	}
 }
 
+// giveAway lets others have the core.
+func giveAway(local bool) {
+	if local || procs == 1 {
+		runtime.Gosched() // the peer, or others here, may need this P
+	}
+	if !local {
+		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+}
+
+// yield gives the core away once, unless others have lately kept it for long.
+func yield(local bool) {
+	if start := now(); start >= noSpinTill.Load() {
+		giveAway(local)
+		hogged(now()-start, local)
+	}
+}
+
+// hogged is told how long the core was given away, in ns. If that was a
+// program's slice, one computes here, and nobody in this process spins for a
+// while: a sleeper, other than who yields, is let run before it when it is woken.
+func hogged(took int64, local bool) bool {
+	if took <= hogYield || local {
+		return false
+	}
+	noSpinTill.Store(now() + noSpin)
+	return true
+}
+
 // looks returns how many looks come before the core is given away.
 func (s *spinner) looks() int {
 	if s.shared > 0 {
@@ -135,14 +159,11 @@ func (s *spinner) looks() int {
 
 // gaveAway is told that a wait was over when the core had been given away, for
 // took ns. After some such waits in a row the peer is taken to run only then, and
-// to be delayed by looking first; now and then that is tried again. But if it
-// took as long as a program's slice, a third one computes here: a sleeper, other
-// than who yields, is let run before that when it is woken.
+// to be delayed by looking first; now and then that is tried again.
 func (s *spinner) gaveAway(took int64, local bool) {
 	s.shared--
 	switch {
-	case took > hogYield && !local:
-		noSpinTill.Store(now() + noSpin)
+	case hogged(took, local):
 		s.shared = 0
 	case s.shared <= -sureAfter:
 		s.shared = sureFor

@@ -72,3 +72,43 @@ func TestSpinnerLeavesTheCoreToWhoComputes(t *testing.T) {
 		t.Error("it still spins")
 	}
 }
+
+// A writer lets a reader on the same core run long before the ring is full, but
+// not where that would let one run that only computes.
+func TestWriterLetsAReaderOnItsCoreRun(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	p := make([]byte, 8000)
+	for name, write := range map[string]func(*End) error{
+		"Write":      func(e *End) error { _, err := e.Write(p); return err },
+		"WriteBatch": func(e *End) error { _, err := e.WriteBatch([][]byte{p, p, p, p}); return err },
+	} {
+		// lets reports whether another goroutine runs while 2 MiB are written.
+		lets := func() bool {
+			a, b, err := Pair(DefaultRing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			defer b.Close()
+			ran := make(chan bool, 1)
+			go func() { ran <- true }()
+			for a.Counters().BytesOut < 2<<20 {
+				if err := write(a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return len(ran) == 1
+		}
+		spinFrom(t, 0)
+		if !lets() {
+			t.Errorf("%s: it kept the core", name)
+		}
+		neverSpin(t)
+		for try := 0; lets(); try++ { // Go's scheduler may do so too, rarely
+			if try == 50 {
+				t.Errorf("%s: it gave the core to whoever computes", name)
+				break
+			}
+		}
+	}
+}

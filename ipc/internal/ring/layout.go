@@ -38,6 +38,11 @@ const (
 	// lookEvery is after how many bytes a producer that could start again at
 	// 0 looks whether it may.
 	lookEvery = 8 << 10
+
+	// stillAfter is after how many bytes, and the next search, a producer looks
+	// whether the consumer has moved. More would have left a core's second
+	// cache before a consumer on the same core reads it.
+	stillAfter = 512 << 10
 )
 
 // The reasons for ErrFlowPeer. They are made once, since an error on this

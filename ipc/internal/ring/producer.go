@@ -21,6 +21,10 @@ type Producer struct {
 	rec  uint64 // where the reserved record starts: pos, or past a skip
 	free uint64 // a record that ends up to here goes to pos, without a look
 
+	far   uint64 // where to look next whether the consumer moves
+	was   uint64 // its position at the last such look
+	still bool   // so it was at the look before: Still has yet to say so
+
 	w words
 
 	// Packets and Bytes count what was committed.
@@ -35,7 +39,10 @@ func NewProducer(mem []byte, size, dir int) (Producer, error) {
 	if err != nil {
 		return Producer{}, err
 	}
-	return Producer{buf: buf, mask: uint64(size) - 1, rewind: min(rewindMax, uint64(size)/2), w: w}, nil
+	return Producer{
+		buf: buf, mask: uint64(size) - 1, rewind: min(rewindMax, uint64(size)/2),
+		far: stillAfter, w: w,
+	}, nil
 }
 
 // place finds room for a record of need bytes and sets rec.
@@ -68,12 +75,30 @@ func (p *Producer) search(need uint64) (bool, error) {
 		}
 	}
 	p.rec = rec
+	if p.pos >= p.far {
+		p.lookWhetherStill()
+	}
 	// Until the end of the ring, of the room, or until it is time to look
 	// whether to start again at 0. A record that skips is not counted on: it may
 	// yet be given back.
 	start := p.pos - off
 	p.free = min(start+size-header, p.rpos+size-header, max(start+p.rewind, p.look))
 	return true, nil
+}
+
+func (p *Producer) lookWhetherStill() {
+	r := p.w.rpos.Load()
+	p.still = r == p.was
+	p.was, p.far = r, p.pos+stillAfter
+}
+
+// Still reports that the consumer has not said that it read anything while some
+// 512 KiB were written. It says so once, then again after as many more. Such a
+// consumer may only be waiting for the producer's core.
+func (p *Producer) Still() bool {
+	was := p.still
+	p.still = false
+	return was
 }
 
 // empty reports whether the consumer has read everything. It is asked only now

@@ -462,6 +462,35 @@ func TestReadPositionIsPublishedInTime(t *testing.T) {
 	}
 }
 
+// A consumer that stood still is told of once for each 512 KiB written.
+func TestConsumerThatStandsStillIsToldOf(t *testing.T) {
+	p, c, _ := link(t, 4<<20)
+	const n = 8192 - header
+	told := func(packets int) (n8 int) {
+		for i := range packets {
+			put(t, p, n, i)
+			if p.Still() {
+				n8++
+			}
+		}
+		return n8
+	}
+	if n := told(stillAfter / 8192); n != 0 {
+		t.Errorf("told %d times before 512 KiB were written", n)
+	}
+	if n := told(3 * stillAfter / 8192); n != 3 {
+		t.Errorf("told %d times in three times 512 KiB, want 3", n)
+	}
+	get(t, c, n, 0)
+	c.Publish()
+	if n := told(stillAfter / 8192); n != 0 {
+		t.Error("told though it moved")
+	}
+	if n := told(stillAfter / 8192); n != 1 {
+		t.Error("not told when it stood still again")
+	}
+}
+
 func TestDirectionsAreApart(t *testing.T) {
 	mem := make([]byte, Bytes(MinSize))
 	for dir := range 2 {
