@@ -21,9 +21,11 @@ var doubts struct {
 	timer *time.Timer
 }
 
-// doubt has settleDoubts look whether the peer lives. The caller holds e.w.mu.
+// doubt has settleDoubts look whether the peer lives, unless it is about to.
 func (e *End) doubt() {
-	e.w.doubted.Store(true)
+	if !e.w.doubted.CompareAndSwap(false, true) {
+		return
+	}
 	doubts.mu.Lock()
 	defer doubts.mu.Unlock()
 	doubts.ends = append(doubts.ends, e)
@@ -53,7 +55,12 @@ func settleDoubts() {
 func (e *End) settle() {
 	e.w.doubted.Store(false)
 	if !e.w.mu.TryLock() {
-		return // it writes, and the next packet doubts again; or waits, and is told
+		// A writer that sleeps is told by its bell. One at work may just have
+		// looked at doubted for the last time.
+		if !e.w.asleep.Load() {
+			e.doubt()
+		}
+		return
 	}
 	defer e.w.mu.Unlock()
 	if e.w.att.Load()&attClosed == 0 && shm.Dead(e.bell.fd) {

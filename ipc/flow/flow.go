@@ -205,7 +205,7 @@ type writer struct {
 	ring ring.Producer
 	need int // bytes of packet that pollWrite waits for
 
-	doubted atomic.Bool // the end is among the doubts; set under mu
+	doubted atomic.Bool // the end is among the doubts
 
 	seen   uint64 // position at the last Reclaim
 	forgot uint64 // position when the memory was last given back

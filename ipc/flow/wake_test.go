@@ -254,6 +254,21 @@ func TestPeerThatDiesAwakeIsNoticedByTheWriter(t *testing.T) {
 	}
 }
 
+// Who is at work when it is to be settled whether the peer lives, and writes no
+// more, learns of the death all the same.
+func TestDoubtOutlivesABusyWriter(t *testing.T) {
+	a, b := pair(t, DefaultRing)
+	die(b)
+	a.w.mu.Lock()
+	a.settle() // as settleDoubts does
+	a.w.mu.Unlock()
+	for start := time.Now(); a.w.att.Load()&attDead == 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("nobody was told")
+		}
+	}
+}
+
 // die closes e's bell as the kernel does for a process that was killed: nothing
 // is said in the memory.
 func die(e *End) {
