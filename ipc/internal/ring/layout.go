@@ -39,9 +39,9 @@ const (
 	// 0 looks whether it may.
 	lookEvery = 8 << 10
 
-	// stillAfter is after how many bytes, and the next search, a producer looks
-	// whether the consumer has moved. More would have left a core's second
-	// cache before a consumer on the same core reads it.
+	// stillAfter is after how many bytes Still looks whether the consumer has
+	// moved. More would have left a core's second cache before a consumer on
+	// the same core reads it.
 	stillAfter = 512 << 10
 )
 

@@ -21,9 +21,8 @@ type Producer struct {
 	rec  uint64 // where the reserved record starts: pos, or past a skip
 	free uint64 // a record that ends up to here goes to pos, without a look
 
-	far   uint64 // where to look next whether the consumer moves
-	was   uint64 // its position at the last such look
-	still bool   // so it was at the look before: Still has yet to say so
+	far uint64 // from here on Still looks again
+	was uint64 // the consumer's position when Still last looked
 
 	w words
 
@@ -75,9 +74,6 @@ func (p *Producer) search(need uint64) (bool, error) {
 		}
 	}
 	p.rec = rec
-	if p.pos >= p.far {
-		p.lookWhetherStill()
-	}
 	// Until the end of the ring, of the room, or until it is time to look
 	// whether to start again at 0. A record that skips is not counted on: it may
 	// yet be given back.
@@ -86,19 +82,16 @@ func (p *Producer) search(need uint64) (bool, error) {
 	return true, nil
 }
 
-func (p *Producer) lookWhetherStill() {
-	r := p.w.rpos.Load()
-	p.still = r == p.was
-	p.was, p.far = r, p.pos+stillAfter
-}
-
-// Still reports that the consumer has not said that it read anything while some
-// 512 KiB were written. It says so once, then again after as many more. Such a
-// consumer may only be waiting for the producer's core.
+// Still reports that the consumer has not said that it read anything while more
+// than 512 KiB were written. It looks once for each so many. Such a consumer may
+// only be waiting for the producer's core.
 func (p *Producer) Still() bool {
-	was := p.still
-	p.still = false
-	return was
+	if p.pos <= p.far {
+		return false
+	}
+	was := p.was
+	p.was, p.far = p.w.rpos.Load(), p.pos+stillAfter
+	return p.was == was
 }
 
 // empty reports whether the consumer has read everything. It is asked only now

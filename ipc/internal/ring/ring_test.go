@@ -466,14 +466,14 @@ func TestReadPositionIsPublishedInTime(t *testing.T) {
 func TestConsumerThatStandsStillIsToldOf(t *testing.T) {
 	p, c, _ := link(t, 4<<20)
 	const n = 8192 - header
-	told := func(packets int) (n8 int) {
+	told := func(packets int) (times int) {
 		for i := range packets {
 			put(t, p, n, i)
 			if p.Still() {
-				n8++
+				times++
 			}
 		}
-		return n8
+		return times
 	}
 	if n := told(stillAfter / 8192); n != 0 {
 		t.Errorf("told %d times before 512 KiB were written", n)
