@@ -355,7 +355,7 @@ func (e *End) spin() {
 		e.ring()
 	}
 	word, old := e.r.ring.Watch()
-	e.r.spin.wait(word, old, e.r.ring.Who() == process)
+	e.r.spin.wait(word, old, e.local())
 }
 
 // rung takes note of what the bell says.

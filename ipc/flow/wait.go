@@ -33,12 +33,15 @@ func (e *End) noRing(err error) {
 	}
 }
 
+// local reports whether the peer is in this process, as far as it says.
+func (e *End) local() bool { return e.r.ring.Who() == process }
+
 // waitRead waits until there may be a packet, or a reason not to wait. The
 // caller holds e.r.mu and looks again afterwards.
 func (e *End) waitRead() error {
 	word, old := e.r.ring.Watch()
 	e.r.lag.hold(e.w.ring.Shown(), e.r.ring.Packets)
-	start, ok := e.r.spin.wait(word, old, e.r.ring.Who() == process)
+	start, ok := e.r.spin.wait(word, old, e.local())
 	e.r.lag.waited(e.r.spin.quick)
 	if ok {
 		return nil
@@ -50,7 +53,7 @@ func (e *End) waitRead() error {
 // not to wait. The caller holds e.w.mu and looks again afterwards.
 func (e *End) waitWrite(n int) error {
 	word, old := e.w.ring.Watch()
-	start, ok := e.w.spin.wait(word, old, e.r.ring.Who() == process)
+	start, ok := e.w.spin.wait(word, old, e.local())
 	if ok {
 		return nil
 	}

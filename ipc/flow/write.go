@@ -168,7 +168,7 @@ func (e *End) tell() {
 // The caller holds e.w.mu and has shown what it wrote.
 func (e *End) pace() {
 	if e.w.ring.Still() {
-		yield(e.r.ring.Who() == process)
+		yield(e.local())
 	}
 }
 
