@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
 	"o7s/ipc/ipcpctl"
 	"o7s/ipc/irmctl"
@@ -110,8 +111,8 @@ func TestApplicationPosesAsIPCP(t *testing.T) {
 	a, b := w.pair(t, "pair")
 	l := w.link(t)
 	for what, err := range map[string]error{
-		"request":  call(t, l, ipcpctl.FlowReqArr, ipcpctl.ReqArr{Dst: core.Hash("hash")}),
-		"reply":    call(t, l, ipcpctl.FlowAllocReply, ipcpctl.AnswerReq{Flow: a.ID(), Code: core.ErrNotAllocated}),
+		"request":  call(t, l, ipcpctl.FlowReqArr, ipcp.Arrival{Dst: core.Hash("hash")}),
+		"reply":    call(t, l, ipcpctl.FlowAllocReply, ipcp.AllocReply{Flow: a.ID(), Code: core.ErrNotAllocated}),
 		"released": call(t, l, ipcpctl.FlowReleased, ipcpctl.FlowReq{Flow: b.ID()}),
 		"attach":   call(t, l, ipcpctl.Attach, ipcpctl.FlowReq{Flow: a.ID()}),
 		"register": call(t, l, ipcpctl.Register, ipcpctl.HashReq{Hash: core.Hash("hash")}),

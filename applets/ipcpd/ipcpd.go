@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"o7s/applets"
+	"o7s/core/clock"
 	"o7s/core/ipcp"
 	"o7s/ipc/ipcpctl"
 	"o7s/ipc/rpc"
@@ -46,7 +47,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 					ctx, cancel := context.WithCancel(c.Context)
 					defer cancel()
 					host := ipcpctl.NewHost()
-					p := ipcp.NewProcess(typ, host, log)
+					p := ipcp.NewProcess(typ, ipcp.Env{Host: host, Clock: clock.Real, Log: log})
 					mux := rpc.NewMux()
 					ipcpctl.HandleControl(mux, p)
 					ipcpctl.HandleLogLevel(mux, level)

@@ -2,6 +2,7 @@ package irmd
 
 import (
 	"o7s/core"
+	"o7s/core/ipcp"
 	"o7s/core/irm"
 	"o7s/core/registry"
 	"o7s/ipc/ipcpctl"
@@ -11,8 +12,8 @@ import (
 // ipcpMux returns the handlers of what the IPCP i tells the IRM.
 func ipcpMux(m *irm.Manager, i *registry.IPCP) *rpc.Mux {
 	mux := rpc.NewMux()
-	rpc.Handle(mux, ipcpctl.FlowReqArr, func(call *rpc.Call[ipcpctl.FlowReq], r *ipcpctl.ReqArr) {
-		m.FlowReqArr(i, r.Dst, r.QoS, func(id core.FlowID, err error) {
+	rpc.Handle(mux, ipcpctl.FlowReqArr, func(call *rpc.Call[ipcpctl.FlowReq], r *ipcp.Arrival) {
+		m.FlowReqArr(i, *r, func(id core.FlowID, err error) {
 			if err != nil {
 				call.Fail(err)
 				return
@@ -20,8 +21,9 @@ func ipcpMux(m *irm.Manager, i *registry.IPCP) *rpc.Mux {
 			_ = call.Reply(&ipcpctl.FlowReq{Flow: id}) // an IPCP that has gone loses its flows
 		})
 	})
-	handle(mux, ipcpctl.FlowAllocReply, func(r *ipcpctl.AnswerReq) error { return m.FlowAllocReply(i, r.Flow, r.Code) })
+	handle(mux, ipcpctl.FlowAllocReply, func(r *ipcp.AllocReply) error { return m.FlowAllocReply(i, *r) })
 	handle(mux, ipcpctl.FlowReleased, func(r *ipcpctl.FlowReq) error { return m.ProviderDealloc(i, r.Flow) })
+	handle(mux, ipcpctl.FlowEnd, func(r *ipcpctl.EndMsg) error { return m.FlowEnd(i, r.Flow, r.Code) })
 	handle(mux, ipcpctl.Splice, func(r *ipcpctl.SpliceMsg) error { return m.Splice(i, r.A, r.B) })
 	rpc.Handle(mux, ipcpctl.Attach, func(call *rpc.Call[ipcpctl.Memory], r *ipcpctl.FlowReq) {
 		theirs, err := m.Attach(i, r.Flow)

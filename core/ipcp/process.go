@@ -47,11 +47,11 @@ var _ Control = (*Process)(nil)
 
 // NewProcess returns an IPCP of type typ, in no layer yet. The lines of the
 // layer type bear the component ipcpd-TYPE, those of Process ipcpd/ipcp.
-func NewProcess(typ Type, host Host, log *logs.Logger) *Process {
-	return &Process{
-		ops: typ.New(host, log.With("ipcpd-"+typ.Name)),
-		log: log.With("ipcpd/ipcp"),
-	}
+func NewProcess(typ Type, env Env) *Process {
+	p := &Process{log: env.Log.With("ipcpd/ipcp")}
+	env.Log = env.Log.With("ipcpd-" + typ.Name)
+	p.ops = typ.New(env)
+	return p
 }
 
 // Run does the layer's work until ctx ends.
@@ -87,26 +87,27 @@ func (p *Process) operational() error {
 }
 
 // Bootstrap implements Control.
-func (p *Process) Bootstrap(ctx context.Context, cfg Config) error {
+func (p *Process) Bootstrap(ctx context.Context, cfg Config) (Config, error) {
 	p.boot.Lock()
 	defer p.boot.Unlock()
 	p.log.Infof("Bootstrapping...")
-	err := p.bootstrap(ctx, cfg)
+	cfg, err := p.bootstrap(ctx, cfg)
 	p.log.Infof("Finished bootstrapping:  %d.", code(err))
-	return err
+	return cfg, err
 }
 
-func (p *Process) bootstrap(ctx context.Context, cfg Config) error {
+func (p *Process) bootstrap(ctx context.Context, cfg Config) (Config, error) {
 	if s := p.State(); s != Boot {
-		return fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, s)
+		return Config{}, fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, s)
 	}
 	if !cfg.Hash.Valid() {
-		return fmt.Errorf("%w: hash algorithm %d", core.ErrUsage, cfg.Hash)
+		return Config{}, fmt.Errorf("%w: hash algorithm %d", core.ErrUsage, cfg.Hash)
 	}
-	if err := p.ops.Bootstrap(ctx, cfg); err != nil {
-		return err
+	cfg, err := p.ops.Bootstrap(ctx, cfg)
+	if err != nil {
+		return Config{}, err
 	}
-	return p.setState(Operational)
+	return cfg, p.setState(Operational)
 }
 
 // Register implements Control.
@@ -146,7 +147,11 @@ func (p *Process) FlowAlloc(req AllocRequest, done func(error)) {
 		p.log.Infof("Finished allocating flow %d to %v: %d.", req.Flow, req.Dst, code(err))
 		done(err)
 	}
-	if err := p.operational(); err != nil {
+	err := p.operational()
+	if err == nil {
+		err = checkData(req.Data)
+	}
+	if err != nil {
 		finish(err)
 		return
 	}
@@ -160,7 +165,11 @@ func (p *Process) FlowAllocResp(resp AllocResponse, done func(error)) {
 		p.log.Infof("Finished responding to allocation request: %d", code(err))
 		done(err)
 	}
-	if err := p.operational(); err != nil {
+	err := p.operational()
+	if err == nil {
+		err = checkData(resp.Data)
+	}
+	if err != nil {
 		finish(err)
 		return
 	}
@@ -168,7 +177,8 @@ func (p *Process) FlowAllocResp(resp AllocResponse, done func(error)) {
 }
 
 // FlowDealloc implements Control.
-func (p *Process) FlowDealloc(id core.FlowID, done func(error)) {
+func (p *Process) FlowDealloc(req DeallocRequest, done func(error)) {
+	id := req.Flow
 	p.log.Infof("Deallocating flow %d.", id)
 	finish := func(err error) {
 		p.log.Infof("Finished deallocating flow %d: %d.", id, code(err))
@@ -178,7 +188,14 @@ func (p *Process) FlowDealloc(id core.FlowID, done func(error)) {
 		finish(err)
 		return
 	}
-	p.ops.FlowDealloc(id, finish)
+	p.ops.FlowDealloc(req, finish)
+}
+
+func checkData(data []byte) error {
+	if len(data) > MaxData {
+		return fmt.Errorf("%w: %d bytes of data, the bound is %d", core.ErrUsage, len(data), MaxData)
+	}
+	return nil
 }
 
 // code returns the number that a log line ends with: 0, or the sentinel's,

@@ -29,25 +29,25 @@ func (s *stub) call(what string) error {
 	return s.err
 }
 
-func (s *stub) Bootstrap(context.Context, Config) error {
+func (s *stub) Bootstrap(_ context.Context, cfg Config) (Config, error) {
 	if s.booting != nil {
 		<-s.booting
 	}
-	return s.call("bootstrap")
+	return cfg, s.call("bootstrap")
 }
 func (s *stub) Register(context.Context, core.Hash) error       { return s.call("register") }
 func (s *stub) Unregister(context.Context, core.Hash) error     { return s.call("unregister") }
 func (s *stub) Query(context.Context, core.Hash) error          { return s.call("query") }
 func (s *stub) FlowAlloc(_ AllocRequest, done func(error))      { done(s.call("alloc")) }
 func (s *stub) FlowAllocResp(_ AllocResponse, done func(error)) { done(s.call("resp")) }
-func (s *stub) FlowDealloc(_ core.FlowID, done func(error))     { done(s.call("dealloc")) }
+func (s *stub) FlowDealloc(_ DeallocRequest, done func(error))  { done(s.call("dealloc")) }
 func (s *stub) Run(ctx context.Context) error                   { <-ctx.Done(); return s.err }
 
 // newStub returns a Process around s, and its log.
 func newStub(s *stub) (*Process, *bytes.Buffer) {
 	var log bytes.Buffer
-	typ := Type{Name: "stub", New: func(Host, *logs.Logger) Ops { return s }}
-	return NewProcess(typ, nil, logs.New(logs.Options{Writer: &log, Level: slog.LevelDebug})), &log
+	typ := Type{Name: "stub", New: func(Env) Ops { return s }}
+	return NewProcess(typ, Env{Log: logs.New(logs.Options{Writer: &log, Level: slog.LevelDebug})}), &log
 }
 
 const h = core.Hash("\xf6\xc9\x3f\xf2 and more")
@@ -71,7 +71,7 @@ func ask(p *Process) map[string]error {
 	}
 	p.FlowAlloc(AllocRequest{Flow: 7, Dst: h}, answer("alloc"))
 	p.FlowAllocResp(AllocResponse{Flow: 8, Code: core.ErrNotAllocated}, answer("resp"))
-	p.FlowDealloc(9, answer("dealloc"))
+	p.FlowDealloc(DeallocRequest{Flow: 9}, answer("dealloc"))
 	return got
 }
 
@@ -150,7 +150,7 @@ func TestBootstrap(t *testing.T) {
 			}
 			s.calls = nil
 			log.Reset()
-			if err := p.Bootstrap(ctx, Config{Layer: "l", Hash: tt.alg}); !errors.Is(err, tt.want) {
+			if _, err := p.Bootstrap(ctx, Config{Layer: "l", Hash: tt.alg}); !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
 			if p.State() != tt.state {
@@ -177,7 +177,10 @@ func TestEndDuringBootstrap(t *testing.T) {
 		ctx, cancel := context.WithCancel(ctx)
 		run, boot := make(chan error, 1), make(chan error, 1)
 		go func() { run <- p.Run(ctx) }()
-		go func() { boot <- p.Bootstrap(ctx, Config{}) }()
+		go func() {
+			_, err := p.Bootstrap(ctx, Config{})
+			boot <- err
+		}()
 		synctest.Wait()
 		cancel()
 		<-run
@@ -223,7 +226,7 @@ func TestLines(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &stub{}
 			p, log := newStub(s)
-			if err := p.Bootstrap(ctx, Config{}); err != nil {
+			if _, err := p.Bootstrap(ctx, Config{}); err != nil {
 				t.Fatal(err)
 			}
 			log.Reset()

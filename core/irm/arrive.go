@@ -13,7 +13,8 @@ import (
 // got gets the id of this system's end; a process's answer follows it by
 // FlowAllocResp. A name to which no process is bound refuses at once; where
 // one is bound but does not accept at the moment, the request waits.
-func (m *Manager) FlowReqArr(i *registry.IPCP, dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
+func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.FlowID, error)) {
+	dst, qos := r.Dst, r.QoS
 	m.log.Debugf("Flow req arrived from IPCP %d for %v.", i.PID, dst)
 	m.mu.Lock()
 	name, ok := i.NameOf(dst)

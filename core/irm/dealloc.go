@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"o7s/core"
+	"o7s/core/ipcp"
 	"o7s/core/registry"
 )
 
@@ -76,7 +77,7 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 		return
 	}
 	m.log.Debugf("Partial deallocation of flow_id %d by process %d.", f.ID, pid)
-	f.Provider.Control.FlowDealloc(f.ID, func(error) {
+	f.Provider.Control.FlowDealloc(ipcp.DeallocRequest{Flow: f.ID}, func(error) {
 		// An IPCP that knows nothing of f has let go of it all the same.
 		m.mu.Lock()
 		m.reg.Unpin(f)
@@ -111,6 +112,23 @@ func (m *Manager) ProviderDealloc(i *registry.IPCP, id core.FlowID) error {
 	}
 	m.log.Debugf("Deallocating flow %d for process %d.", id, i.PID)
 	m.providerLeft(f, fmt.Errorf("%w: the layer has ended the flow", core.ErrFlowDown))
+	return nil
+}
+
+// FlowEnd is the word of the IPCP i that the flow of the end id has ended. Its
+// process is told, and holds the end until it gives it up.
+func (m *Manager) FlowEnd(i *registry.IPCP, id core.FlowID, code core.Errno) error {
+	m.mu.Lock()
+	f := m.reg.Flow(id)
+	var user registry.User
+	if f != nil && f.Provider == i && f.State() == registry.Allocated && m.allocs[f] == nil && f.User != nil {
+		user = f.User.User
+	}
+	m.mu.Unlock()
+	if user == nil {
+		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+	}
+	user.FlowDown(id, code)
 	return nil
 }
 

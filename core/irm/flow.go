@@ -200,7 +200,8 @@ func (m *Manager) refused(f *registry.Flow, err error) {
 
 // FlowAllocReply is the word of the IPCP i that the other end of the flow id
 // has answered.
-func (m *Manager) FlowAllocReply(i *registry.IPCP, id core.FlowID, code core.Errno) error {
+func (m *Manager) FlowAllocReply(i *registry.IPCP, r ipcp.AllocReply) error {
+	id, code := r.Flow, r.Code
 	m.mu.Lock()
 	f := m.reg.Flow(id)
 	if f == nil || f.Provider != i {

@@ -70,14 +70,15 @@ func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ, layer 
 		}
 	}
 	defer m.release(i)
-	if err := i.Control.Bootstrap(ctx, ipcp.Config{Layer: layer, Hash: alg}); err != nil {
+	cfg, err := i.Control.Bootstrap(ctx, ipcp.Config{Layer: layer, Hash: alg})
+	if err != nil {
 		if created {
 			m.stopChild(i)
 		}
 		return 0, err
 	}
 	m.mu.Lock()
-	i.Layer, i.Hash = layer, alg
+	i.Layer, i.Hash = cfg.Layer, cfg.Hash
 	m.reg.Bootstrapped(i)
 	m.mu.Unlock()
 	m.log.Infof("Bootstrapped IPCP %d in layer %s.", i.PID, layer)

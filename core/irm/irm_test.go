@@ -606,7 +606,7 @@ func TestForeignIDsAreHarmless(t *testing.T) {
 		"dealloc another's flow":   client.dealloc(1),
 		"dealloc no flow":          client.dealloc(77),
 		"provider dealloc":         n.m.ProviderDealloc(stranger, 0),
-		"reply":                    n.m.FlowAllocReply(stranger, 0, 0),
+		"reply":                    n.m.FlowAllocReply(stranger, ipcp.AllocReply{}),
 		"splice":                   n.m.Splice(stranger, 0, 1),
 		"accept at another's":      n.m.Accept(client.Process, 1, 1),
 		"accept at no listener":    n.m.Accept(server.Process, 99, 1),
@@ -637,9 +637,9 @@ func (c lateControl) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 	c.Control.FlowAlloc(req, done)
 }
 
-func (c lateControl) FlowDealloc(id core.FlowID, done func(error)) {
-	*c.calls = append(*c.calls, fmt.Sprint("dealloc ", id))
-	c.Control.FlowDealloc(id, done)
+func (c lateControl) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
+	*c.calls = append(*c.calls, fmt.Sprint("dealloc ", req.Flow))
+	c.Control.FlowDealloc(req, done)
 }
 
 // A process that gives up or dies as its IPCP is being told of the flow: the
@@ -689,9 +689,9 @@ func (c heldControl) FlowAllocResp(r ipcp.AllocResponse, done func(error)) {
 	c.Control.FlowAllocResp(r, done)
 }
 
-func (c heldControl) FlowDealloc(id core.FlowID, done func(error)) {
-	c.before("dealloc", id)
-	c.Control.FlowDealloc(id, done)
+func (c heldControl) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
+	c.before("dealloc", req.Flow)
+	c.Control.FlowDealloc(req, done)
 }
 
 type heldUser struct {

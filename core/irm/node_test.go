@@ -119,7 +119,7 @@ func (n *node) Spawn(_ context.Context, i *registry.IPCP, died func(Child, error
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &kid{pid: n.nextPID(), n: n, died: died, cancel: cancel, done: make(chan struct{})}
-	k.Process = ipcp.NewProcess(i.Type, host{n, i}, n.logger(k.pid))
+	k.Process = ipcp.NewProcess(i.Type, ipcp.Env{Host: host{n, i}, Log: n.logger(k.pid)})
 	go func() {
 		k.Run(ctx)
 		close(k.done)
@@ -145,13 +145,15 @@ type host struct {
 	i *registry.IPCP
 }
 
-func (h host) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
-	h.n.m.FlowReqArr(h.i, dst, qos, got)
+func (h host) FlowReqArr(a ipcp.Arrival, got func(core.FlowID, error)) {
+	h.n.m.FlowReqArr(h.i, a, got)
 }
 
-func (h host) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
-	done(h.n.m.FlowAllocReply(h.i, id, code))
+func (h host) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
+	done(h.n.m.FlowAllocReply(h.i, r))
 }
+
+func (h host) FlowEnd(id core.FlowID, code core.Errno) { _ = h.n.m.FlowEnd(h.i, id, code) }
 
 func (h host) FlowDealloc(id core.FlowID, done func(error)) {
 	done(h.n.m.ProviderDealloc(h.i, id))

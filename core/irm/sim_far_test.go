@@ -9,12 +9,11 @@ import (
 
 	"o7s/core"
 	"o7s/core/ipcp"
-	"o7s/core/logs"
 )
 
 // farType is a layer whose other ends are on other systems: answers come some
 // time or never, requests come unasked, and flows end by themselves.
-var farType = ipcp.Type{Name: "far", Rank: 2, New: func(ipcp.Host, *logs.Logger) ipcp.Ops { panic("not simulated") }}
+var farType = ipcp.Type{Name: "far", Rank: 2, New: func(ipcp.Env) ipcp.Ops { panic("not simulated") }}
 
 type far struct {
 	host ipcp.Host
@@ -32,10 +31,10 @@ type farEnd struct {
 	flow  ipcp.Flow // nil before it is attached
 }
 
-func (f *far) make(ipcp.Host, *logs.Logger) ipcp.Ops { return f }
+func (f *far) make(ipcp.Env) ipcp.Ops { return f }
 
 // Bootstrap implements ipcp.Ops, as the functions below do.
-func (f *far) Bootstrap(context.Context, ipcp.Config) error { return nil }
+func (f *far) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error) { return cfg, nil }
 
 func (f *far) Run(ctx context.Context) error {
 	<-ctx.Done()
@@ -123,7 +122,8 @@ func (f *far) attach(id core.FlowID, e *farEnd, done func(error)) {
 	})
 }
 
-func (f *far) FlowDealloc(id core.FlowID, done func(error)) {
+func (f *far) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
+	id := req.Flow
 	if !f.end(id, done) {
 		done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id))
 	}
@@ -168,7 +168,7 @@ func (f *far) happen() {
 			f.dir = append(f.dir[1:], h)
 		}
 		f.mu.Unlock()
-		f.host.FlowReqArr(h, core.QoSRaw, func(id core.FlowID, err error) {
+		f.host.FlowReqArr(ipcp.Arrival{Dst: h, QoS: core.QoSRaw}, func(id core.FlowID, err error) {
 			if err != nil {
 				return
 			}
@@ -187,7 +187,7 @@ func (f *far) happen() {
 			f.mu.Lock()
 			delete(f.ends, id)
 			f.mu.Unlock()
-			f.host.FlowAllocReply(id, core.ErrNotAllocated, none)
+			f.host.FlowAllocReply(ipcp.AllocReply{Flow: id, Code: core.ErrNotAllocated}, none)
 		default:
 			e.asked = false
 			f.attach(id, e, func(err error) {
@@ -198,7 +198,7 @@ func (f *far) happen() {
 				if err != nil {
 					code = core.ErrNotAllocated
 				}
-				f.host.FlowAllocReply(id, code, none)
+				f.host.FlowAllocReply(ipcp.AllocReply{Flow: id, Code: code}, none)
 			})
 		}
 	case 5: // an end

@@ -47,7 +47,7 @@ func (s simSpawner) Spawn(_ context.Context, i *registry.IPCP, died func(Child, 
 		k.far = &far{host: simHost{k}, w: w, ends: make(map[core.FlowID]*farEnd)}
 		typ.New = k.far.make
 	}
-	k.proc = ipcp.NewProcess(typ, simHost{k}, w.logger(k.alive, k.pid))
+	k.proc = ipcp.NewProcess(typ, ipcp.Env{Host: simHost{k}, Log: w.logger(k.alive, k.pid)})
 	go func() {
 		k.proc.Run(ctx)
 		close(k.ran)
@@ -92,8 +92,11 @@ func (k *simIPCP) Stop() {
 }
 
 // Bootstrap implements ipcp.Control, as the functions below do.
-func (k *simIPCP) Bootstrap(ctx context.Context, cfg ipcp.Config) error {
-	return k.link.do(ctx, "Bootstrap", func() error { return k.proc.Bootstrap(context.Background(), cfg) })
+func (k *simIPCP) Bootstrap(ctx context.Context, cfg ipcp.Config) (ipcp.Config, error) {
+	return cfg, k.link.do(ctx, "Bootstrap", func() error {
+		_, err := k.proc.Bootstrap(context.Background(), cfg)
+		return err
+	})
 }
 
 func (k *simIPCP) Register(ctx context.Context, h core.Hash) error {
@@ -116,28 +119,33 @@ func (k *simIPCP) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
 	k.link.call("FlowAllocResp", func(answer func(error)) { k.proc.FlowAllocResp(resp, answer) }, done)
 }
 
-func (k *simIPCP) FlowDealloc(id core.FlowID, done func(error)) {
-	k.link.call("FlowDealloc", func(answer func(error)) { k.proc.FlowDealloc(id, answer) }, done)
+func (k *simIPCP) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
+	k.link.call("FlowDealloc", func(answer func(error)) { k.proc.FlowDealloc(req, answer) }, done)
 }
 
 // simHost is ipcp.Host over the link of k.
 type simHost struct{ k *simIPCP }
 
 // FlowReqArr implements ipcp.Host.
-func (h simHost) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
+func (h simHost) FlowReqArr(a ipcp.Arrival, got func(core.FlowID, error)) {
 	h.k.link.tell(func() {
-		h.k.w.m.FlowReqArr(h.k.i, dst, qos, func(id core.FlowID, err error) {
+		h.k.w.m.FlowReqArr(h.k.i, a, func(id core.FlowID, err error) {
 			h.k.link.reply(func() { got(id, err) })
 		})
 	})
 }
 
 // FlowAllocReply implements ipcp.Host.
-func (h simHost) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
+func (h simHost) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
 	h.k.link.tell(func() {
-		err := h.k.w.m.FlowAllocReply(h.k.i, id, code)
+		err := h.k.w.m.FlowAllocReply(h.k.i, r)
 		h.k.link.reply(func() { done(err) })
 	})
+}
+
+// FlowEnd implements ipcp.Host.
+func (h simHost) FlowEnd(id core.FlowID, code core.Errno) {
+	h.k.link.tell(func() { _ = h.k.w.m.FlowEnd(h.k.i, id, code) })
 }
 
 // FlowDealloc implements ipcp.Host.

@@ -15,9 +15,12 @@ type Client struct{ Link *rpc.Link }
 var _ ipcp.Control = Client{}
 
 // Bootstrap implements ipcp.Control.
-func (c Client) Bootstrap(ctx context.Context, cfg ipcp.Config) error {
-	_, err := rpc.Do(ctx, c.Link, Bootstrap, &BootstrapReq{cfg.Layer, cfg.Hash}, nil)
-	return err
+func (c Client) Bootstrap(ctx context.Context, cfg ipcp.Config) (ipcp.Config, error) {
+	r, err := rpc.Do(ctx, c.Link, Bootstrap, &cfg, nil)
+	if err != nil {
+		return ipcp.Config{}, err
+	}
+	return r.Body, nil
 }
 
 // Register implements ipcp.Control.
@@ -40,17 +43,17 @@ func (c Client) Query(ctx context.Context, h core.Hash) error {
 
 // FlowAlloc implements ipcp.Control.
 func (c Client) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
-	rpc.Go(c.Link, FlowAlloc, &AllocReq{req.Flow, req.Dst, req.QoS}, outcome(done))
+	rpc.Go(c.Link, FlowAlloc, &req, outcome(done))
 }
 
 // FlowAllocResp implements ipcp.Control.
 func (c Client) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
-	rpc.Go(c.Link, FlowAllocResp, &AnswerReq{resp.Flow, resp.Code}, outcome(done))
+	rpc.Go(c.Link, FlowAllocResp, &resp, outcome(done))
 }
 
 // FlowDealloc implements ipcp.Control.
-func (c Client) FlowDealloc(id core.FlowID, done func(error)) {
-	rpc.Go(c.Link, FlowDealloc, &FlowReq{id}, outcome(done))
+func (c Client) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
+	rpc.Go(c.Link, FlowDealloc, &req, outcome(done))
 }
 
 func outcome(done func(error)) func(*rpc.Reply[rpc.Empty], error) {
@@ -72,8 +75,9 @@ func answer(call *rpc.Call[rpc.Empty]) func(error) {
 // HandleControl registers the methods of ipcp.Control, done by c, with m: the
 // IPCP's side.
 func HandleControl(m *rpc.Mux, c ipcp.Control) {
-	rpc.HandleBlocking(m, Bootstrap, func(ctx context.Context, _ *rpc.Link, r *BootstrapReq) (*rpc.Empty, error) {
-		return nil, c.Bootstrap(ctx, ipcp.Config{Layer: r.Layer, Hash: r.Hash})
+	rpc.HandleBlocking(m, Bootstrap, func(ctx context.Context, _ *rpc.Link, r *ipcp.Config) (*ipcp.Config, error) {
+		cfg, err := c.Bootstrap(ctx, *r)
+		return &cfg, err
 	})
 	rpc.HandleBlocking(m, Register, func(ctx context.Context, _ *rpc.Link, r *HashReq) (*rpc.Empty, error) {
 		return nil, c.Register(ctx, r.Hash)
@@ -84,13 +88,13 @@ func HandleControl(m *rpc.Mux, c ipcp.Control) {
 	rpc.HandleBlocking(m, Query, func(ctx context.Context, _ *rpc.Link, r *HashReq) (*rpc.Empty, error) {
 		return nil, c.Query(ctx, r.Hash)
 	})
-	rpc.Handle(m, FlowAlloc, func(call *rpc.Call[rpc.Empty], r *AllocReq) {
-		c.FlowAlloc(ipcp.AllocRequest{Flow: r.Flow, Dst: r.Dst, QoS: r.QoS}, answer(call))
+	rpc.Handle(m, FlowAlloc, func(call *rpc.Call[rpc.Empty], r *ipcp.AllocRequest) {
+		c.FlowAlloc(*r, answer(call))
 	})
-	rpc.Handle(m, FlowAllocResp, func(call *rpc.Call[rpc.Empty], r *AnswerReq) {
-		c.FlowAllocResp(ipcp.AllocResponse{Flow: r.Flow, Code: r.Code}, answer(call))
+	rpc.Handle(m, FlowAllocResp, func(call *rpc.Call[rpc.Empty], r *ipcp.AllocResponse) {
+		c.FlowAllocResp(*r, answer(call))
 	})
-	rpc.Handle(m, FlowDealloc, func(call *rpc.Call[rpc.Empty], r *FlowReq) {
-		c.FlowDealloc(r.Flow, answer(call))
+	rpc.Handle(m, FlowDealloc, func(call *rpc.Call[rpc.Empty], r *ipcp.DeallocRequest) {
+		c.FlowDealloc(*r, answer(call))
 	})
 }

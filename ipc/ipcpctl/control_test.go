@@ -26,7 +26,7 @@ import (
 func TestControl(t *testing.T) {
 	ipcptest.RunControl(t, func(t *testing.T, host ipcp.Host) ipcp.Control {
 		h := NewHost()
-		p := ipcp.NewProcess(local.Type, h, logs.Discard())
+		p := ipcp.NewProcess(local.Type, ipcp.Env{Host: h, Log: logs.Discard()})
 		ours, theirs := links(t, p, irmdMux(host))
 		h.SetLink(theirs)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -88,8 +88,8 @@ func pair(t *testing.T) (a, b *net.UnixConn) {
 // irmdMux returns the IRMd's side of a link: what an IPCP tells goes to host.
 func irmdMux(host ipcp.Host) *rpc.Mux {
 	m := rpc.NewMux()
-	rpc.Handle(m, FlowReqArr, func(call *rpc.Call[FlowReq], r *ReqArr) {
-		host.FlowReqArr(r.Dst, r.QoS, func(id core.FlowID, err error) {
+	rpc.Handle(m, FlowReqArr, func(call *rpc.Call[FlowReq], r *ipcp.Arrival) {
+		host.FlowReqArr(*r, func(id core.FlowID, err error) {
 			if err != nil {
 				call.Fail(err)
 				return
@@ -97,8 +97,8 @@ func irmdMux(host ipcp.Host) *rpc.Mux {
 			_ = call.Reply(&FlowReq{id})
 		})
 	})
-	rpc.Handle(m, FlowAllocReply, func(call *rpc.Call[rpc.Empty], r *AnswerReq) {
-		host.FlowAllocReply(r.Flow, r.Code, answer(call))
+	rpc.Handle(m, FlowAllocReply, func(call *rpc.Call[rpc.Empty], r *ipcp.AllocReply) {
+		host.FlowAllocReply(*r, answer(call))
 	})
 	rpc.Handle(m, FlowReleased, func(call *rpc.Call[rpc.Empty], r *FlowReq) {
 		host.FlowDealloc(r.Flow, answer(call))
@@ -274,7 +274,7 @@ func TestClientOfTheDead(t *testing.T) {
 		t.Errorf("Query while it dies: %v", err)
 	}
 	<-ours.Done()
-	if err := c.Bootstrap(context.Background(), ipcp.Config{}); !errors.Is(err, core.ErrIPCP) {
+	if _, err := c.Bootstrap(context.Background(), ipcp.Config{}); !errors.Is(err, core.ErrIPCP) {
 		t.Errorf("Bootstrap: %v", err)
 	}
 	c.FlowAlloc(ipcp.AllocRequest{}, func(err error) { got <- err })

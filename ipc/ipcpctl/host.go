@@ -32,8 +32,8 @@ func (h *Host) irmd() *rpc.Link {
 }
 
 // FlowReqArr implements ipcp.Host.
-func (h *Host) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
-	rpc.Go(h.irmd(), FlowReqArr, &ReqArr{dst, qos}, func(r *rpc.Reply[FlowReq], err error) {
+func (h *Host) FlowReqArr(a ipcp.Arrival, got func(core.FlowID, error)) {
+	rpc.Go(h.irmd(), FlowReqArr, &a, func(r *rpc.Reply[FlowReq], err error) {
 		if err != nil {
 			got(0, err)
 			return
@@ -43,13 +43,18 @@ func (h *Host) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, err
 }
 
 // FlowAllocReply implements ipcp.Host.
-func (h *Host) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
-	rpc.Go(h.irmd(), FlowAllocReply, &AnswerReq{id, code}, outcome(done))
+func (h *Host) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
+	rpc.Go(h.irmd(), FlowAllocReply, &r, outcome(done))
 }
 
 // FlowDealloc implements ipcp.Host.
 func (h *Host) FlowDealloc(id core.FlowID, done func(error)) {
 	rpc.Go(h.irmd(), FlowReleased, &FlowReq{id}, outcome(done))
+}
+
+// FlowEnd implements ipcp.Host.
+func (h *Host) FlowEnd(id core.FlowID, code core.Errno) {
+	_ = rpc.Notify(h.irmd(), FlowEnd, &EndMsg{id, code}) // an IRMd that has gone needs no word
 }
 
 // Splice implements ipcp.Host.

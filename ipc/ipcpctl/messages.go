@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/ipc/rpc"
 )
 
@@ -17,20 +17,23 @@ const Stall = 10 * time.Second
 
 // What the IRMd asks of an IPCP: the methods of ipcp.Control.
 var (
-	Bootstrap     = rpc.Method[BootstrapReq, rpc.Empty]{Name: "bootstrap"}
+	Bootstrap     = rpc.Method[ipcp.Config, ipcp.Config]{Name: "bootstrap"}
 	Register      = rpc.Method[HashReq, rpc.Empty]{Name: "register"}
 	Unregister    = rpc.Method[HashReq, rpc.Empty]{Name: "unregister"}
 	Query         = rpc.Method[HashReq, rpc.Empty]{Name: "query"}
-	FlowAlloc     = rpc.Method[AllocReq, rpc.Empty]{Name: "flow.alloc"}
-	FlowAllocResp = rpc.Method[AnswerReq, rpc.Empty]{Name: "flow.alloc-resp"}
-	FlowDealloc   = rpc.Method[FlowReq, rpc.Empty]{Name: "flow.dealloc"}
+	FlowAlloc     = rpc.Method[ipcp.AllocRequest, rpc.Empty]{Name: "flow.alloc"}
+	FlowAllocResp = rpc.Method[ipcp.AllocResponse, rpc.Empty]{Name: "flow.alloc-resp"}
+	FlowDealloc   = rpc.Method[ipcp.DeallocRequest, rpc.Empty]{Name: "flow.dealloc"}
 )
 
 // What an IPCP tells the IRMd: the methods of ipcp.Host.
 var (
-	FlowReqArr     = rpc.Method[ReqArr, FlowReq]{Name: "flow.req-arrived"}
-	FlowAllocReply = rpc.Method[AnswerReq, rpc.Empty]{Name: "flow.alloc-reply"}
+	FlowReqArr     = rpc.Method[ipcp.Arrival, FlowReq]{Name: "flow.req-arrived"}
+	FlowAllocReply = rpc.Method[ipcp.AllocReply, rpc.Empty]{Name: "flow.alloc-reply"}
 	FlowReleased   = rpc.Method[FlowReq, rpc.Empty]{Name: "flow.released"}
+
+	// FlowEnd is a notification.
+	FlowEnd = rpc.Method[EndMsg, rpc.Empty]{Name: "flow.end"}
 
 	// Splice is a notification: an IRMd that refuses it refuses the
 	// FlowAllocReply that follows.
@@ -42,35 +45,16 @@ var (
 )
 
 type (
-	// BootstrapReq is ipcp.Config.
-	BootstrapReq struct {
-		Layer string
-		Hash  hash.Algorithm
-	}
-
 	// HashReq names what a layer's directory knows.
 	HashReq struct{ Hash core.Hash }
-
-	// AllocReq is ipcp.AllocRequest.
-	AllocReq struct {
-		Flow core.FlowID
-		Dst  core.Hash
-		QoS  core.QoS
-	}
-
-	// AnswerReq is the answer to an allocation: 0, or why not.
-	AnswerReq struct {
-		Flow core.FlowID
-		Code core.Errno
-	}
 
 	// FlowReq names an end of a flow.
 	FlowReq struct{ Flow core.FlowID }
 
-	// ReqArr announces a request that arrived.
-	ReqArr struct {
-		Dst core.Hash
-		QoS core.QoS
+	// EndMsg says why a flow has ended.
+	EndMsg struct {
+		Flow core.FlowID
+		Code core.Errno
 	}
 
 	// SpliceMsg names the two ends of one flow.

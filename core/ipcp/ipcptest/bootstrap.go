@@ -14,7 +14,7 @@ func testBeforeBootstrap(t *testing.T, h *host) {
 	ctx := context.Background()
 	resp, dealloc := h.answer("FlowAllocResp"), h.answer("FlowDealloc")
 	h.ctl.FlowAllocResp(ipcp.AllocResponse{Flow: 1}, resp.done)
-	h.ctl.FlowDealloc(1, dealloc.done)
+	h.ctl.FlowDealloc(ipcp.DeallocRequest{Flow: 1}, dealloc.done)
 	for what, err := range map[string]error{
 		"register":   h.ctl.Register(ctx, dst),
 		"unregister": h.ctl.Unregister(ctx, dst),
@@ -36,7 +36,7 @@ func testBootstrap(t *testing.T, h *host) {
 		t.Run(alg.String(), func(t *testing.T) {
 			h := h.again(t)
 			ctx := context.Background()
-			must(t, "bootstrap", h.ctl.Bootstrap(ctx, ipcp.Config{Layer: "layer", Hash: alg}))
+			must(t, "bootstrap", h.bootstrap(ctx, ipcp.Config{Layer: "layer", Hash: alg}))
 			sum := alg.Sum("server")
 			must(t, "register", h.ctl.Register(ctx, sum))
 			must(t, "query", h.ctl.Query(ctx, sum))
@@ -54,14 +54,14 @@ func testBootstrapOnce(t *testing.T, h *host) {
 	ctx := context.Background()
 	h.layer(t, dst)
 	for _, cfg := range []ipcp.Config{{Layer: "layer"}, {Layer: "other", Hash: hash.SHA3_512}} {
-		fails(t, "a second bootstrap", h.ctl.Bootstrap(ctx, cfg), core.ErrState)
+		fails(t, "a second bootstrap", h.bootstrap(ctx, cfg), core.ErrState)
 	}
 	must(t, "query", h.ctl.Query(ctx, dst))
 }
 
 func testBootstrapInvalid(t *testing.T, h *host) {
 	for _, alg := range []hash.Algorithm{hash.Algorithm(len(hash.All())), 255} {
-		err := h.ctl.Bootstrap(context.Background(), ipcp.Config{Layer: "layer", Hash: alg})
+		err := h.bootstrap(context.Background(), ipcp.Config{Layer: "layer", Hash: alg})
 		fails(t, fmt.Sprintf("bootstrap with %v", alg), err, core.ErrUsage)
 	}
 	h.layer(t, dst) // the IPCP is still free to

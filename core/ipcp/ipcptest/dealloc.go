@@ -160,7 +160,7 @@ func testUnknownIDs(t *testing.T, h *host) {
 	for _, id := range []core.FlowID{2, 1000, 1<<32 - 1} {
 		resp, dealloc := h.answer("FlowAllocResp"), h.answer("FlowDealloc")
 		h.ctl.FlowAllocResp(ipcp.AllocResponse{Flow: id}, resp.done)
-		h.ctl.FlowDealloc(id, dealloc.done)
+		h.ctl.FlowDealloc(ipcp.DeallocRequest{Flow: id}, dealloc.done)
 		fails(t, fmt.Sprintf("respond to flow %d", id), resp.wait(), core.ErrNotFound)
 		fails(t, fmt.Sprintf("deallocate flow %d", id), dealloc.wait(), core.ErrNotFound)
 	}

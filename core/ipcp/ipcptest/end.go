@@ -126,7 +126,7 @@ func (e *end) dealloc() *answer {
 	if process != nil {
 		process.Close()
 	}
-	e.h.ctl.FlowDealloc(e.id, func(err error) {
+	e.h.ctl.FlowDealloc(ipcp.DeallocRequest{Flow: e.id}, func(err error) {
 		e.h.mu.Lock()
 		if err == nil && held && e.deallocs != 1 {
 			e.h.t.Errorf("FlowDealloc of flow %d is done after %d calls of Host.FlowDealloc, want 1", e.id, e.deallocs)

@@ -1,6 +1,7 @@
 package ipcptest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -126,7 +127,8 @@ func (h *host) answeredOnce() {
 }
 
 // FlowReqArr implements ipcp.Host.
-func (h *host) FlowReqArr(dst core.Hash, qos core.QoS, got func(core.FlowID, error)) {
+func (h *host) FlowReqArr(r ipcp.Arrival, got func(core.FlowID, error)) {
+	dst, qos := r.Dst, r.QoS
 	h.occasion(&h.cut)
 	h.mu.Lock()
 	var e *end
@@ -194,9 +196,9 @@ func (h *host) arrival(dst core.Hash) (*end, error) {
 }
 
 // FlowAllocReply implements ipcp.Host.
-func (h *host) FlowAllocReply(id core.FlowID, code core.Errno, done func(error)) {
+func (h *host) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
 	h.occasion(&h.cut)
-	err := h.replied(id, code)
+	err := h.replied(r.Flow, r.Code)
 	h.occasion(&h.cut)
 	h.post(func() { done(err) })
 }
@@ -229,6 +231,21 @@ func (h *host) replied(id core.FlowID, code core.Errno) error {
 	}
 	e.codes <- code
 	return nil
+}
+
+// FlowEnd implements ipcp.Host.
+func (h *host) FlowEnd(id core.FlowID, code core.Errno) {
+	h.t.Errorf("FlowEnd of flow %d with %v: both ends are on this system", id, code)
+}
+
+// bootstrap makes the IPCP the first member of a layer. The configuration in
+// force must be the one asked for.
+func (h *host) bootstrap(ctx context.Context, cfg ipcp.Config) error {
+	got, err := h.ctl.Bootstrap(ctx, cfg)
+	if err == nil && got != cfg {
+		h.t.Errorf("bootstrap with %v is in force as %v", cfg, got)
+	}
+	return err
 }
 
 // FlowDealloc implements ipcp.Host. An end that a process holds is that

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/clock"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/logs"
@@ -103,7 +104,7 @@ var tests = []struct {
 // startProcess runs an IPCP of type typ until cancel; wait waits for the end.
 func startProcess(typ ipcp.Type, host ipcp.Host, log *logs.Logger) (p *ipcp.Process, cancel func(), wait func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p = ipcp.NewProcess(typ, host, log)
+	p = ipcp.NewProcess(typ, ipcp.Env{Name: "ipcp", Host: host, Clock: clock.Real, Log: log})
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	return p, cancel, func() error { return within(ended) }
@@ -173,7 +174,7 @@ var dst = hash.SHA3_256.Sum("server")
 func (h *host) layer(t *testing.T, names ...core.Hash) {
 	t.Helper()
 	ctx := context.Background()
-	must(t, "bootstrap", h.ctl.Bootstrap(ctx, ipcp.Config{Layer: "layer", Hash: hash.SHA3_256}))
+	must(t, "bootstrap", h.bootstrap(ctx, ipcp.Config{Layer: "layer", Hash: hash.SHA3_256}))
 	for _, n := range names {
 		must(t, "register", h.ctl.Register(ctx, n))
 	}

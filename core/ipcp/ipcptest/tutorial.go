@@ -31,7 +31,8 @@ func Tutorial(t *testing.T, typ ipcp.Type, golden string) {
 	h.ctl = p
 	ctx := context.Background()
 	oping := hash.SHA3_256.Sum("oping-server")
-	must(t, "bootstrap", p.Bootstrap(ctx, ipcp.Config{Layer: "local-layer", Hash: hash.SHA3_256}))
+	_, err = p.Bootstrap(ctx, ipcp.Config{Layer: "local-layer", Hash: hash.SHA3_256})
+	must(t, "bootstrap", err)
 	must(t, "register", p.Register(ctx, oping))
 	client, server := h.connect(t, oping)
 	h.end(t, client, server)

@@ -43,15 +43,15 @@ type Joiner interface {
 }
 
 // New returns a layer within one system whose flows joiner joins.
-func New(host ipcp.Host, log *logs.Logger, joiner Joiner) *Layer {
+func New(env ipcp.Env, joiner Joiner) *Layer {
 	return &Layer{
-		host: host, log: log, joiner: joiner,
+		host: env.Host, log: env.Log, joiner: joiner,
 		dir:  make(map[core.Hash]bool),
 		ends: make(map[core.FlowID]*end),
 	}
 }
 
-func newLayer(host ipcp.Host, log *logs.Logger) ipcp.Ops { return New(host, log, splicer{host}) }
+func newLayer(env ipcp.Env) ipcp.Ops { return New(env, splicer{env.Host}) }
 
 // splicer joins two ends by one memory, which the two processes share.
 type splicer struct{ host ipcp.Host }
@@ -64,7 +64,7 @@ func (splicer) Leave(core.FlowID) {}
 
 // Bootstrap implements ipcp.Ops. A local layer has one member and nothing to
 // set up.
-func (l *Layer) Bootstrap(context.Context, ipcp.Config) error { return nil }
+func (l *Layer) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error) { return cfg, nil }
 
 // Run implements ipcp.Ops. The layer does nothing unasked.
 func (l *Layer) Run(ctx context.Context) error {
@@ -113,7 +113,7 @@ func (l *Layer) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 	}
 	f.client = client
 	l.log.Debugf("Allocating flow to %v on fd %d.", req.Dst, client.fd)
-	l.host.FlowReqArr(req.Dst, req.QoS, func(id core.FlowID, err error) {
+	l.host.FlowReqArr(ipcp.Arrival{Dst: req.Dst, QoS: req.QoS, Data: req.Data}, func(id core.FlowID, err error) {
 		if err == nil {
 			f.server, err = l.add(f, id)
 		}
@@ -156,7 +156,7 @@ func (l *Layer) accept(f *flow, done func(error)) {
 			return
 		}
 		f.joined = true
-		l.host.FlowAllocReply(f.client.id, 0, func(err error) {
+		l.host.FlowAllocReply(ipcp.AllocReply{Flow: f.client.id}, func(err error) {
 			if err == nil {
 				l.log.Infof("Flow allocation completed, fds (%d, %d).", f.client.fd, f.server.fd)
 			} else {
@@ -173,7 +173,7 @@ func (l *Layer) accept(f *flow, done func(error)) {
 // refuse answers the client of f with code: then neither end is left.
 func (l *Layer) refuse(f *flow, code core.Errno, done func(error)) {
 	l.letGo(f.client, f.server)
-	l.host.FlowAllocReply(f.client.id, code, func(err error) {
+	l.host.FlowAllocReply(ipcp.AllocReply{Flow: f.client.id, Code: code}, func(err error) {
 		l.remove(f.client, f.server)
 		done(err)
 	})
@@ -182,7 +182,8 @@ func (l *Layer) refuse(f *flow, code core.Errno, done func(error)) {
 // FlowDealloc implements ipcp.Ops. A request that nobody has answered yet
 // goes with the client that asked, and is refused with the server that was to
 // answer.
-func (l *Layer) FlowDealloc(id core.FlowID, done func(error)) {
+func (l *Layer) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
+	id := req.Flow
 	l.do(id, done, func(e *end) {
 		f := e.flow
 		switch {
@@ -190,7 +191,7 @@ func (l *Layer) FlowDealloc(id core.FlowID, done func(error)) {
 			l.leave(e)
 		case e == f.server:
 			l.letGo(f.client, e)
-			l.host.FlowAllocReply(f.client.id, core.ErrNotAllocated, func(error) { l.remove(f.client) })
+			l.host.FlowAllocReply(ipcp.AllocReply{Flow: f.client.id, Code: core.ErrNotAllocated}, func(error) { l.remove(f.client) })
 		default:
 			l.letGo(e, f.server)
 			l.host.FlowDealloc(f.server.id, func(error) { l.remove(f.server) })

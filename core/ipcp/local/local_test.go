@@ -26,11 +26,11 @@ func TestNothingIsLeft(t *testing.T) {
 	ipcptest.RunControl(t, func(t *testing.T, host ipcp.Host) ipcp.Control {
 		var l *Layer
 		typ := Type
-		typ.New = func(host ipcp.Host, log *logs.Logger) ipcp.Ops {
-			l = newLayer(host, log).(*Layer)
+		typ.New = func(env ipcp.Env) ipcp.Ops {
+			l = newLayer(env).(*Layer)
 			return l
 		}
-		p := ipcp.NewProcess(typ, host, logs.Discard())
+		p := ipcp.NewProcess(typ, ipcp.Env{Host: host, Log: logs.Discard()})
 		t.Cleanup(func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -59,8 +59,8 @@ var dst = hash.SHA3_256.Sum("oping-server")
 
 func newNode(t *testing.T) *node {
 	n := &node{}
-	n.Process = ipcp.NewProcess(Type, &n.host, logs.New(logs.Options{Writer: &n.log, Level: slog.LevelDebug}))
-	if err := n.Bootstrap(context.Background(), ipcp.Config{Layer: "l"}); err != nil {
+	n.Process = ipcp.NewProcess(Type, ipcp.Env{Host: &n.host, Log: logs.New(logs.Options{Writer: &n.log, Level: slog.LevelDebug})})
+	if _, err := n.Bootstrap(context.Background(), ipcp.Config{Layer: "l"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Register(context.Background(), dst); err != nil {
@@ -75,9 +75,11 @@ func (h *host) id() core.FlowID {
 	return h.ids - 1
 }
 
-func (h *host) FlowReqArr(_ core.Hash, _ core.QoS, got func(core.FlowID, error)) { got(h.id(), nil) }
+func (h *host) FlowReqArr(_ ipcp.Arrival, got func(core.FlowID, error)) { got(h.id(), nil) }
 
-func (h *host) FlowAllocReply(_ core.FlowID, _ core.Errno, done func(error)) { done(nil) }
+func (h *host) FlowAllocReply(_ ipcp.AllocReply, done func(error)) { done(nil) }
+
+func (h *host) FlowEnd(core.FlowID, core.Errno) {}
 
 func (h *host) FlowDealloc(_ core.FlowID, done func(error)) {
 	if f := h.onDealloc; f != nil {
@@ -100,7 +102,7 @@ func (n *node) alloc() core.FlowID {
 	return id
 }
 
-func (n *node) leave(id core.FlowID) { n.FlowDealloc(id, ignore) }
+func (n *node) leave(id core.FlowID) { n.FlowDealloc(ipcp.DeallocRequest{Flow: id}, ignore) }
 
 // connect makes a flow.
 func (n *node) connect() core.FlowID {

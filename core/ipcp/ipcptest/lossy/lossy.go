@@ -11,13 +11,15 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/ipcptest/relay"
-	"o7s/core/logs"
 )
 
 // Type describes the lossy layer.
 var Type = ipcp.Type{
 	Name: "lossy", Rank: 2,
-	New: func(h ipcp.Host, log *logs.Logger) ipcp.Ops { return ops{relay.Type.New(host{h}, log)} },
+	New: func(env ipcp.Env) ipcp.Ops {
+		env.Host = host{env.Host}
+		return ops{relay.Type.New(env)}
+	},
 }
 
 // ops is the relay's, but promises nothing that it does not keep.

@@ -12,7 +12,6 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
-	"o7s/core/logs"
 )
 
 // Type describes the relay layer.
@@ -24,9 +23,9 @@ type layer struct {
 	carrier *carrier
 }
 
-func newLayer(host ipcp.Host, log *logs.Logger) ipcp.Ops {
-	c := &carrier{host: host, sides: make(map[core.FlowID]*side)}
-	return &layer{local.New(host, log, c), c}
+func newLayer(env ipcp.Env) ipcp.Ops {
+	c := &carrier{host: env.Host, sides: make(map[core.FlowID]*side)}
+	return &layer{local.New(env, c), c}
 }
 
 // Run implements ipcp.Ops. The flows end with it, as they would if the process
