@@ -21,7 +21,7 @@ const (
 	ErrIPCP         Errno = 1003 // no IPCP on this system reaches the name
 	ErrState        Errno = 1004 // right request, wrong state
 	ErrFlowDown     Errno = 1005 // the other end, or its IPCP, died
-	ErrFlowPeer     Errno = 1006 // the other end broke the rules of the shared memory
+	ErrFlowPeer     Errno = 1006 // the other end does not answer any more
 	ErrName         Errno = 1007 // no such name
 
 	ErrUsage        Errno = 1100 // a value that is never valid
@@ -37,6 +37,7 @@ const (
 	ErrClosed       Errno = 1110 // this end was closed before
 	ErrInternal     Errno = 1111 // an error of the IRMd's or the IPCP's own: see its log
 	ErrQoS          Errno = 1112 // the layer cannot give that quality of service
+	ErrCorrupt      Errno = 1113 // the other end broke the rules of the shared memory
 )
 
 var errText = map[Errno]string{
@@ -46,7 +47,7 @@ var errText = map[Errno]string{
 	ErrIPCP:         "no layer reaches the name",
 	ErrState:        "wrong state",
 	ErrFlowDown:     "flow is down",
-	ErrFlowPeer:     "the other end corrupted the flow",
+	ErrFlowPeer:     "the other end does not answer",
 	ErrName:         "unknown name",
 	ErrUsage:        "invalid value",
 	ErrPermission:   "permission denied",
@@ -61,6 +62,7 @@ var errText = map[Errno]string{
 	ErrClosed:       "closed",
 	ErrInternal:     "internal error",
 	ErrQoS:          "the layer cannot give this QoS",
+	ErrCorrupt:      "the other end corrupted the flow",
 }
 
 // Error implements error.

@@ -40,7 +40,7 @@ var _ net.Conn = (*Conn)(nil)
 // Read reads bytes of one packet. It waits for one until the read deadline. It
 // returns io.EOF once the peer has closed the flow and every packet before
 // that is read; core.ErrFlowDown where the peer, or the IPCP, has died;
-// core.ErrFlowPeer where the peer broke the rules of the shared memory.
+// core.ErrCorrupt where the peer broke the rules of the shared memory.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.end.Read(p)
 	if err != nil {

@@ -96,7 +96,7 @@ func TestServerIdle(t *testing.T) {
 		{"the peer is silent", nil, 0, ""},
 		{"the peer closes", io.EOF, time.Second, ""},
 		{"the peer dies", core.ErrFlowDown, time.Second, ""},
-		{"the peer breaks the rules", core.ErrFlowPeer, time.Second, "oping: flow 70: the other end corrupted the flow\n"},
+		{"the peer breaks the rules", core.ErrCorrupt, time.Second, "oping: flow 70: the other end corrupted the flow\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -148,7 +148,7 @@ func Pair(ring int) (*End, *End, error) {
 //     packet before that is read
 //   - core.ErrFlowDown: the other end died; or, from Write and its like,
 //     closed the flow: then also syscall.EPIPE. Or the error given to Fail
-//   - core.ErrFlowPeer: the other end broke the rules of the shared memory;
+//   - core.ErrCorrupt: the other end broke the rules of the shared memory;
 //     from then on every call gives it
 //   - core.ErrUsage, core.ErrLimit, core.ErrState, io.ErrShortBuffer: as each
 //     method says

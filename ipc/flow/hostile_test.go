@@ -47,12 +47,12 @@ func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, mem, bell := hostile(t)
-			wantErr(t, "first", do(mem, bell, a), core.ErrFlowPeer)
+			wantErr(t, "first", do(mem, bell, a), core.ErrCorrupt)
 			for n, call := range reads {
-				wantErr(t, n, call(a), core.ErrFlowPeer)
+				wantErr(t, n, call(a), core.ErrCorrupt)
 			}
 			for n, call := range writes {
-				wantErr(t, n, call(a), core.ErrFlowPeer)
+				wantErr(t, n, call(a), core.ErrCorrupt)
 			}
 			a.Close()
 			_, err := a.Read(make([]byte, 1))
@@ -242,7 +242,7 @@ func TestEveryCallSurvivesAScribblingPeer(t *testing.T) {
 			for _, call := range calls {
 				wg.Go(func() {
 					for range 2000 {
-						if err := call(a); errors.Is(err, core.ErrFlowPeer) || errors.Is(err, core.ErrTimeout) {
+						if err := call(a); errors.Is(err, core.ErrCorrupt) || errors.Is(err, core.ErrTimeout) {
 							return
 						}
 						a.Release()
@@ -283,7 +283,7 @@ func TestFullRingIsNotReadForEver(t *testing.T) {
 	p := make([]byte, core.MaxPacket)
 	for range 2*MinRing/record + 1 {
 		if _, err := a.ReadPacket(p); err != nil {
-			wantErr(t, "ReadPacket", err, core.ErrFlowPeer)
+			wantErr(t, "ReadPacket", err, core.ErrCorrupt)
 			return
 		}
 	}

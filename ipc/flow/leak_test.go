@@ -63,7 +63,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			a.Close()
 			a.Commit(10)
 		},
-		"poisoned": func(a, b *End) { a.corrupt(core.ErrFlowPeer) },
+		"poisoned": func(a, b *End) { a.corrupt(core.ErrCorrupt) },
 	} {
 		a, b, err := Pair(MinRing)
 		if err != nil {

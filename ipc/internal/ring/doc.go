@@ -7,7 +7,7 @@
 // The other side may be hostile and may write anything, anywhere in the shared
 // memory, at any time. So each side keeps its own position, the size and every
 // limit in private memory, loads each shared word once, checks the copy and
-// uses the copy. A violation gives an error that wraps [core.ErrFlowPeer]; the
+// uses the copy. A violation gives an error that wraps [core.ErrCorrupt]; the
 // caller must not use the ring any more. The contents of packets can change
 // until they are copied.
 //

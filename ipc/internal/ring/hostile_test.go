@@ -52,7 +52,7 @@ func TestConsumerRefusesEveryViolation(t *testing.T) {
 				if n, wake := c.GetFast(make([]byte, 2*core.MaxPacket)); n != 0 || wake || c.pos != at {
 					t.Fatalf("GetFast: %d, %v, went on by %d", n, wake, c.pos-at)
 				}
-				if n, err := c.Next(); n != 0 || !errors.Is(err, core.ErrFlowPeer) {
+				if n, err := c.Next(); n != 0 || !errors.Is(err, core.ErrCorrupt) {
 					t.Fatalf("Next: %d, %v", n, err)
 				}
 			}
@@ -88,13 +88,13 @@ func TestProducerRefusesEveryViolation(t *testing.T) {
 				}
 			}
 			p.w.rpos.Store(tt.rpos(p))
-			if ok, err := p.Put(packet(1000, 1)); ok || !errors.Is(err, core.ErrFlowPeer) {
+			if ok, err := p.Put(packet(1000, 1)); ok || !errors.Is(err, core.ErrCorrupt) {
 				t.Errorf("Put: %v, %v", ok, err)
 			}
-			if ok, err := p.Room(1000, true); ok || !errors.Is(err, core.ErrFlowPeer) {
+			if ok, err := p.Room(1000, true); ok || !errors.Is(err, core.ErrCorrupt) {
 				t.Errorf("Room: %v, %v", ok, err)
 			}
-			if b, err := p.Reserve(1000); b != nil || !errors.Is(err, core.ErrFlowPeer) {
+			if b, err := p.Reserve(1000); b != nil || !errors.Is(err, core.ErrCorrupt) {
 				t.Errorf("Reserve: %v, %v", b, err)
 			}
 		})
@@ -204,7 +204,7 @@ func (s scribbler) use(t testing.TB, what byte, n int) bool {
 }
 
 func check(t testing.TB, err error) bool {
-	if err != nil && !errors.Is(err, core.ErrFlowPeer) {
+	if err != nil && !errors.Is(err, core.ErrCorrupt) {
 		t.Fatalf("error %v", err)
 	}
 	return err == nil

@@ -45,13 +45,13 @@ const (
 	stillAfter = 512 << 10
 )
 
-// The reasons for ErrFlowPeer. They are made once, since an error on this
+// The reasons for ErrCorrupt. They are made once, since an error on this
 // path must not cost memory either.
 var (
-	errRpos   = fmt.Errorf("%w: its read position is out of range", core.ErrFlowPeer)
-	errWpos   = fmt.Errorf("%w: its write position is out of range", core.ErrFlowPeer)
-	errLength = fmt.Errorf("%w: a packet's length is out of range", core.ErrFlowPeer)
-	errSkip   = fmt.Errorf("%w: a skip where none can be", core.ErrFlowPeer)
+	errRpos   = fmt.Errorf("%w: its read position is out of range", core.ErrCorrupt)
+	errWpos   = fmt.Errorf("%w: its write position is out of range", core.ErrCorrupt)
+	errLength = fmt.Errorf("%w: a packet's length is out of range", core.ErrCorrupt)
+	errSkip   = fmt.Errorf("%w: a skip where none can be", core.ErrCorrupt)
 )
 
 // CheckSize returns an error that wraps core.ErrUsage unless size, the bytes of
