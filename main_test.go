@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	for _, a := range t {
 		commands[a.Name] = commands["o7s"]
 	}
-	commands["as"] = as
+	commands["as"], commands["at"] = as, at
 	testscript.Main(m, commands)
 }
 

@@ -34,7 +34,8 @@ import (
 //	kill-ipcp NAME             kill the last IPCP that an irmd has created
 //	tab SHELL FILE             complete the lines of a file in a real shell
 //
-// and one program: "as UID COMMAND..." becomes COMMAND, run as that user.
+// and two programs: "as UID COMMAND..." becomes COMMAND, run as that user;
+// "at HOST COMMAND..." becomes COMMAND with a runtime directory of that host.
 //
 // In a golden file, as in the output that is compared, the pid of a process
 // that was started is its name in capitals, an IPCP's is IPCP, times are T and
@@ -42,9 +43,12 @@ import (
 //
 // Each script has its own runtime directory. At its end all that it started
 // must have ended, or end in order, and no process, socket or file be left.
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:   "testdata",
+func TestScripts(t *testing.T) { testscript.Run(t, scripts("testdata")) }
+
+// scripts describes the scenarios of a folder.
+func scripts(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:   dir,
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"start": start, "ready": ready, "signal": signal, "ended": ended,
@@ -61,7 +65,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		RequireUniqueNames: true,
-	})
+	}
 }
 
 // patience bounds every wait: far beyond what a loaded machine needs.
@@ -123,7 +127,11 @@ func setup(env *testscript.Env) error {
 			t.Errorf("left behind:\n%s", left)
 		}
 		files, _ := filepath.Glob(filepath.Join(dir, "*"))
-		for _, f := range files {
+		onHosts, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+		for _, f := range append(files, onHosts...) {
+			if fi, err := os.Stat(f); err == nil && fi.IsDir() {
+				continue // a host's
+			}
 			if filepath.Base(f) != "irmd.lock" && !(filepath.Base(f) == "irmd.sock" && s.killed()) {
 				t.Errorf("left behind: %s", f)
 			}
@@ -204,7 +212,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	p.cmd = exec.Command(path, args[2:]...)
 	p.cmd.Args[0] = args[1]
 	p.cmd.Dir = ts.Getenv("WORK")
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE"} {
+	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE", "NETNS_A", "NETNS_B"} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p, p

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// TestNetwork plays the scenarios of testdata/net: those of TestScripts, on
+// hosts A and B with a network of their own. Each host is a network namespace;
+// a cable joins device ethA of A (10.7.0.1, fd07::1) to device ethB of B
+// (10.7.0.2, fd07::2). Beside TestScripts' commands they have:
+//
+//	cable pull|plug            take host B's end of the cable out, or put it in
+//
+// All of this is in a user namespace, so that it needs no root. Where the
+// kernel forbids that the test is skipped, unless O7S_NEED_NETNS is set.
+func TestNetwork(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		enterNamespace(t)
+		return
+	}
+	net := newNetwork(t)
+	params := scripts("testdata/net")
+	params.Cmds["cable"] = net.cable
+	then := params.Setup
+	params.Setup = func(env *testscript.Env) error {
+		for _, h := range net.hosts {
+			env.Setenv("NETNS_"+h.name, h.path())
+		}
+		return then(env)
+	}
+	testscript.Run(t, params)
+}
+
+const inNamespace = "O7S_TEST_IN_NAMESPACE"
+
+// enterNamespace runs this test again, as root of namespaces of its own.
+func enterNamespace(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestNetwork$", "-test.timeout=170s", fmt.Sprintf("-test.v=%v", testing.Verbose()), fmt.Sprintf("-long=%v", *long))
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	runtime.LockOSThread() // Pdeathsig is about the thread that starts it
+	defer runtime.UnlockOSThread()
+	out, err := cmd.CombinedOutput()
+	if cmd.Process == nil {
+		if os.Getenv("O7S_NEED_NETNS") == "" {
+			t.Skipf("the kernel gives this user no namespaces: %v", err)
+		}
+		t.Fatalf("start in namespaces: %v", err)
+	}
+	if err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	} else {
+		t.Logf("%s", out)
+	}
+}
+
+// host is a network namespace with one end of the cable.
+type host struct {
+	name string
+	ns   netns.NsHandle
+	net  *netlink.Handle
+}
+
+// path is where another process finds the namespace.
+func (h *host) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(h.ns)) }
+
+func (h *host) device() string { return "eth" + h.name }
+
+// network is two hosts and the cable between them.
+type network struct{ hosts []*host }
+
+func newNetwork(t *testing.T) *network {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := &network{}
+	for _, name := range []string{"A", "B"} {
+		ns, err := newNamespace()
+		must(err)
+		h, err := netlink.NewHandleAt(ns)
+		must(err)
+		n.hosts = append(n.hosts, &host{name: name, ns: ns, net: h})
+	}
+	a, b := n.hosts[0], n.hosts[1]
+	must(a.net.LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: a.device(), MTU: 1500}, PeerName: b.device(), PeerNamespace: netlink.NsFd(int(b.ns)),
+	}))
+	for i, h := range n.hosts {
+		for _, dev := range []string{"lo", h.device()} {
+			link, err := h.net.LinkByName(dev)
+			must(err)
+			must(h.net.LinkSetUp(link))
+			if dev == "lo" {
+				continue
+			}
+			for _, s := range []string{fmt.Sprintf("10.7.0.%d/24", i+1), fmt.Sprintf("fd07::%d/64", i+1)} {
+				addr, err := netlink.ParseAddr(s)
+				must(err)
+				addr.Flags |= unix.IFA_F_NODAD // of use at once
+				must(h.net.AddrAdd(link, addr))
+			}
+		}
+	}
+	return n
+}
+
+// newNamespace returns a new network namespace.
+func newNamespace() (netns.NsHandle, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	old, err := netns.Get()
+	if err != nil {
+		return 0, err
+	}
+	defer old.Close()
+	ns, err := netns.New()
+	if err != nil {
+		return 0, err
+	}
+	return ns, netns.Set(old)
+}
+
+// cable pulls out or plugs in host B's end.
+func (n *network) cable(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || args[0] != "pull" && args[0] != "plug" {
+		ts.Fatalf("usage: cable pull|plug")
+	}
+	b := n.hosts[1]
+	link, err := b.net.LinkByName(b.device())
+	ts.Check(err)
+	if args[0] == "pull" {
+		ts.Check(b.net.LinkSetDown(link))
+	} else {
+		ts.Check(b.net.LinkSetUp(link))
+	}
+}
+
+// at HOST COMMAND... becomes COMMAND, run on that host: with a runtime directory
+// of its own below the script's, and in the host's network if it has one.
+func at() {
+	name := os.Args[1]
+	dir := filepath.Join(os.Getenv("O7S_RUNTIME_DIR"), name)
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	if ns := os.Getenv("NETNS_" + name); err == nil && ns != "" {
+		err = enter(ns)
+	}
+	path := ""
+	if err == nil {
+		path, err = exec.LookPath(os.Args[2])
+	}
+	if err == nil {
+		os.Setenv("O7S_RUNTIME_DIR", dir)
+		err = syscall.Exec(path, os.Args[2:], os.Environ())
+	}
+	fmt.Fprintf(os.Stderr, "at %s: %v\n", strings.Join(os.Args[1:], " "), err)
+	os.Exit(1)
+}
+
+// enter moves this thread, which then becomes a program, into a network
+// namespace.
+func enter(path string) error {
+	runtime.LockOSThread()
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return netns.Set(netns.NsHandle(f.Fd()))
+}
