@@ -85,7 +85,7 @@ func values(ctx context.Context, w io.Writer, typed, path, value string, dial fu
 		"POLICY": {"round-robin", "spillover"},
 		"LEVEL":  logs.LevelNames(),
 	}
-	for _, a := range hash.All() {
+	for _, a := range hash.SHA3() {
 		fixed["HASH"] = append(fixed["HASH"], a.String())
 	}
 	for _, v := range fixed[value] {

@@ -171,7 +171,7 @@ func checkHash(s string) error {
 
 func hashes() string {
 	var all []string
-	for _, a := range hash.All() {
+	for _, a := range []hash.Algorithm{hash.SHA3_224, hash.SHA3_256, hash.SHA3_384, hash.SHA3_512} {
 		all = append(all, a.String())
 	}
 	return alternatives(all)

@@ -29,9 +29,37 @@ type Type struct {
 	Rank int
 	// Far says that the other end of a flow may be on another system.
 	Far bool
+	// Does is what its Ops can do beyond the calls that every Ops has.
+	Does Ability
+	// Hashes are the directory hashes that a layer may use, the default
+	// first; nil is hash.SHA3.
+	Hashes []hash.Algorithm
+	// Options are what can be chosen when a layer is bootstrapped, beyond
+	// its name and its hash, in the order in which help shows them.
+	Options []Option
+	// Check refuses settings that each are allowed and together are not.
+	Check func(Settings) error
 	// New makes an IPCP of this type, in no layer yet.
 	New func(Env) Ops
 }
+
+// Ability is a set of things that the Ops of only some layer types can do. It
+// is data, because the command line and the IRMd know a Type and have no Ops.
+type Ability uint8
+
+const (
+	// Provides: the layer registers names and allocates flows.
+	Provides Ability = 1 << iota
+	// Enrolls: a layer takes in further members; the Ops is an Enroller.
+	Enrolls
+	// Connects: members are connected one by one; the Ops is a Connecter.
+	Connects
+	// Joins: processes join the layer as a whole; the Ops is a Joiner.
+	Joins
+)
+
+// Can reports whether a has all abilities of b.
+func (a Ability) Can(b Ability) bool { return a&b == b }
 
 // Env is what an IPCP is given for its whole life.
 type Env struct {
@@ -44,8 +72,16 @@ type Env struct {
 
 // Config describes a layer and the IPCP's place in it.
 type Config struct {
-	Layer string
-	Hash  hash.Algorithm // of the layer's directory
+	Layer    string
+	Hash     hash.Algorithm // of the layer's directory
+	Settings Settings
+}
+
+// Draft is a Config as people write it, before a Type has checked it.
+type Draft struct {
+	Layer    string
+	Hash     string // "" is the type's default
+	Settings []Setting
 }
 
 // MaxData is the most bytes of Data in a request or a reply. Both sides of each

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"o7s/core"
@@ -34,6 +35,7 @@ var next = map[State][]State{
 // Process is an IPCP: the lifecycle and the log lines around a layer type. It
 // is safe for concurrent use.
 type Process struct {
+	typ Type
 	ops Ops
 	log *logs.Logger
 
@@ -48,7 +50,7 @@ var _ Control = (*Process)(nil)
 // NewProcess returns an IPCP of type typ, in no layer yet. The lines of the
 // layer type bear the component ipcpd-TYPE, those of Process ipcpd/ipcp.
 func NewProcess(typ Type, env Env) *Process {
-	p := &Process{log: env.Log.With("ipcpd/ipcp")}
+	p := &Process{typ: typ, log: env.Log.With("ipcpd/ipcp")}
 	env.Log = env.Log.With("ipcpd-" + typ.Name)
 	p.ops = typ.New(env)
 	return p
@@ -100,10 +102,14 @@ func (p *Process) bootstrap(ctx context.Context, cfg Config) (Config, error) {
 	if s := p.State(); s != Boot {
 		return Config{}, fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, s)
 	}
-	if !cfg.Hash.Valid() {
-		return Config{}, fmt.Errorf("%w: hash algorithm %d", core.ErrUsage, cfg.Hash)
+	if !slices.Contains(p.typ.Algorithms(), cfg.Hash) {
+		return Config{}, fmt.Errorf("%w: a layer of type %s has no hash %v", core.ErrUsage, p.typ.Name, cfg.Hash)
 	}
-	cfg, err := p.ops.Bootstrap(ctx, cfg)
+	var err error
+	if cfg.Settings, err = p.typ.Parse(cfg.Settings); err != nil {
+		return Config{}, err
+	}
+	cfg, err = p.ops.Bootstrap(ctx, cfg)
 	if err != nil {
 		return Config{}, err
 	}

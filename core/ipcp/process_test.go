@@ -251,3 +251,34 @@ func TestLines(t *testing.T) {
 		})
 	}
 }
+
+// The layer type gets settings that its own declaration has checked, with the
+// defaults, whatever the message said; and only a hash that it may use.
+func TestBootstrapChecksConfig(t *testing.T) {
+	tests := []struct {
+		cfg  Config
+		want string // of the settings, or of the error
+	}{
+		{Config{Layer: "l", Settings: settings("n", "007")}, "[{n 7} {w a}]"},
+		{Config{Layer: "l", Settings: settings("w", "b", "n", "7")}, "[{n 7} {w b}]"},
+		{Config{Layer: "l", Settings: settings("n", "10")}, `n "10": invalid value: it is 1 to 9`},
+		{Config{Layer: "l"}, "needs the option n"},
+		{Config{Layer: "l", Hash: hash.MD5, Settings: settings("n", "7")}, "no hash MD5"},
+		{Config{Layer: "l", Hash: 255, Settings: settings("n", "7")}, "no hash Algorithm(255)"},
+	}
+	for _, tt := range tests {
+		s := &stub{}
+		typ := Type{Name: "stub", New: func(Env) Ops { return s }, Options: []Option{
+			{Name: "n", Value: "N", Kind: Number, Min: 1, Max: 9, Need: true},
+			{Name: "w", Value: "W", Kind: Word, Words: []string{"a", "b"}, Default: "a"},
+		}}
+		cfg, err := NewProcess(typ, Env{Log: logs.Discard()}).Bootstrap(ctx, tt.cfg)
+		got := fmt.Sprint(cfg.Settings)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, tt.want) || err != nil && (!errors.Is(err, core.ErrUsage) || s.calls != nil) {
+			t.Errorf("%v: %s, calls %v; want %s", tt.cfg, got, s.calls, tt.want)
+		}
+	}
+}

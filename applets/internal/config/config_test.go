@@ -52,7 +52,7 @@ func TestRefused(t *testing.T) {
 		{"[name.x]\nprog = [\"a\"]\nargs = [3]", `f:3: args: the arguments of a program are a text`},
 		{"[local.x]\nbootstrap = \"\"", `f:2: invalid value: a name has at least one byte`},
 		{"[local.x]\nenrol = \"l\"", `f:2: unknown key "enrol": the keys here are bootstrap, hash, reg`},
-		{"[local.x]\nbootstrap = \"l\"\nhash = \"MD5\"", `f:3: hash "MD5": it is one of [SHA3_224`},
+		{"[local.x]\nbootstrap = \"l\"\nhash = \"MD5\"", `f:3: hash "MD5": it is one of [SHA3_256`},
 		{"[local.x]\nreg = [\"a\"]", `f:2: reg needs a layer: bootstrap = "LAYER"`},
 		{"\n[unicast.x]\nbootstrap = \"l\"", `f:2: unknown table [unicast]: there are [name.NAME] and, for each layer type, [local.IPCP], [relay.IPCP]`},
 		{"name = 3", `f:1: name.NAME is a table: [name.NAME]`},

@@ -176,8 +176,8 @@ func (p *parser) ipcp(name, typ string, keys map[string]toml.Primitive) (*IPCP, 
 			if err != nil {
 				return err
 			}
-			if i.Hash, err = hash.Parse(s); err != nil {
-				return fmt.Errorf("hash %q: it is one of %v", s, hash.All())
+			if i.Hash, err = hash.Parse(s); err != nil || !slices.Contains(hash.SHA3(), i.Hash) {
+				return fmt.Errorf("hash %q: it is one of %v", s, hash.SHA3())
 			}
 			return nil
 		},

@@ -32,7 +32,7 @@ func testBeforeBootstrap(t *testing.T, h *host) {
 }
 
 func testBootstrap(t *testing.T, h *host) {
-	for _, alg := range hash.All() {
+	for _, alg := range hash.SHA3() {
 		t.Run(alg.String(), func(t *testing.T) {
 			h := h.again(t)
 			ctx := context.Background()
@@ -60,7 +60,7 @@ func testBootstrapOnce(t *testing.T, h *host) {
 }
 
 func testBootstrapInvalid(t *testing.T, h *host) {
-	for _, alg := range []hash.Algorithm{hash.Algorithm(len(hash.All())), 255} {
+	for _, alg := range []hash.Algorithm{hash.MD5 + 1, 255} {
 		err := h.bootstrap(context.Background(), ipcp.Config{Layer: "layer", Hash: alg})
 		fails(t, fmt.Sprintf("bootstrap with %v", alg), err, core.ErrUsage)
 	}

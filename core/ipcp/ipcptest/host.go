@@ -3,6 +3,7 @@ package ipcptest
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -242,7 +243,7 @@ func (h *host) FlowEnd(id core.FlowID, code core.Errno) {
 // force must be the one asked for.
 func (h *host) bootstrap(ctx context.Context, cfg ipcp.Config) error {
 	got, err := h.ctl.Bootstrap(ctx, cfg)
-	if err == nil && got != cfg {
+	if err == nil && !reflect.DeepEqual(got, cfg) {
 		h.t.Errorf("bootstrap with %v is in force as %v", cfg, got)
 	}
 	return err

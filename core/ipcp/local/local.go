@@ -15,7 +15,7 @@ import (
 )
 
 // Type describes the local layer to irm, irmd and ipcpd.
-var Type = ipcp.Type{Name: "local", Rank: 0, New: newLayer}
+var Type = ipcp.Type{Name: "local", Rank: 0, Does: ipcp.Provides, New: newLayer}
 
 // Layer implements ipcp.Ops. It holds no lifecycle state: ipcp.Process calls
 // Ops only in the states that allow it.

@@ -15,7 +15,7 @@ import (
 
 // Type describes the lossy layer.
 var Type = ipcp.Type{
-	Name: "lossy", Rank: 2,
+	Name: "lossy", Rank: 2, Does: ipcp.Provides,
 	New: func(env ipcp.Env) ipcp.Ops {
 		env.Host = host{env.Host}
 		return ops{relay.Type.New(env)}

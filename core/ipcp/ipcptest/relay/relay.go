@@ -15,7 +15,7 @@ import (
 )
 
 // Type describes the relay layer.
-var Type = ipcp.Type{Name: "relay", Rank: 1, New: newLayer}
+var Type = ipcp.Type{Name: "relay", Rank: 1, Does: ipcp.Provides, New: newLayer}
 
 // layer is a local layer that carries.
 type layer struct {
