@@ -10,6 +10,7 @@ import (
 	"o7s/applets/ipcpd"
 	"o7s/applets/irm"
 	"o7s/applets/irmd"
+	"o7s/applets/ocat"
 	"o7s/applets/ocbr"
 	"o7s/applets/oecho"
 	"o7s/applets/operf"
@@ -34,6 +35,7 @@ func table(types []ipcp.Type) []applets.Applet {
 		operf.Applet(),
 		ocbr.Applet(),
 		oecho.Applet(),
+		ocat.Applet(),
 		tutorial.Applet(),
 		bench.Applet(),
 	}

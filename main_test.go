@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		commands[a.Name] = commands["o7s"]
 	}
 	commands["as"], commands["at"] = as, at
+	commands["webserver"], commands["webclient"] = webserver, webclient
 	testscript.Main(m, commands)
 }
 

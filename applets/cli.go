@@ -15,7 +15,8 @@ import (
 )
 
 // CLI runs an applet whose command line is flags: it fills in what all of
-// them share. A flag that is wrong ends it with StatusUsage.
+// them share. A flag that is wrong ends it with StatusUsage, and so does an
+// argument where ArgsUsage names none.
 func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	if env.describe != nil {
 		env.describe(app)
@@ -31,7 +32,7 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return wrong(asTyped(err)) }
 	action := app.Action
 	app.Action = func(c *cli.Context) error {
-		if c.NArg() > 0 {
+		if c.NArg() > 0 && app.ArgsUsage == "" {
 			return Usagef("unexpected argument %q; \"%s --help\" tells what there is", c.Args().First(), env.Name)
 		}
 		return action(c)
