@@ -46,7 +46,10 @@ type member struct {
 	key   int32 // in the epoll; a descriptor's number may be another's soon
 	value any
 
-	state memberState // guarded by set.mu
+	// Guarded by set.mu.
+	state   memberState
+	room    int  // bytes that Room waits for; 0: none
+	hasRoom bool // Room has found them, and Next has not told yet
 }
 
 type memberState int
@@ -195,9 +198,11 @@ func (s *Set) Next() (any, bool) {
 		if m.state != queued {
 			continue
 		}
-		if m.state = watched; !m.end.watch() {
+		m.state = watched
+		if !m.hasRoom && !m.end.watch() {
 			continue // it was read in the meantime, out of turn
 		}
+		m.hasRoom = false
 		m.state = given
 		s.out = append(s.out, m)
 		if len(s.queue) > 0 {
@@ -244,10 +249,38 @@ func (s *Set) last() *End {
 	return s.out[len(s.out)-1].end
 }
 
-// look puts m into the queue if there is something to read; s.mu is held.
+// Room makes Next return the value of e, once more, when a packet of n bytes, 1
+// to core.MaxPacket, fits and its ring is at most half full. A later Room
+// replaces an earlier one that is still waiting. No Write of e may wait then.
+func (s *Set) Room(e *End, n int) {
+	m := e.member.Load()
+	if m == nil || m.set != s {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.state == removed {
+		return
+	}
+	m.room = min(max(n, 1), core.MaxPacket)
+	s.look(m)
+}
+
+// look puts m into the queue if there is something to read, or the room that is
+// waited for; s.mu is held. A member that is out is looked at by Next, except for
+// its room: whoever has it may never read it.
 func (s *Set) look(m *member) {
-	if m.state == watched && m.end.watch() {
+	if m.state == removed {
+		return
+	}
+	if m.room > 0 && m.end.watchRoom(m.room) {
+		m.room, m.hasRoom = 0, true
+	}
+	switch {
+	case m.state == watched && (m.hasRoom || m.end.watch()):
 		s.enqueue(m)
+	case m.state == given && m.hasRoom:
+		s.tell() // Next looks at it again
 	}
 }
 

@@ -19,11 +19,17 @@ type Consumer struct {
 	size  int    // length of the packet at the head, 0: not looked at yet
 	done  int    // bytes of it that were taken
 
+	ahead []lookedAt // what Look lent
+
 	w words
 
 	// Packets and Bytes count the packets that were taken whole.
 	Packets, Bytes uint64
 }
+
+// lookedAt is a packet that Look lent: the position after it, and the bytes up
+// to there.
+type lookedAt struct{ end, bytes uint64 }
 
 // NewConsumer returns the consumer of direction dir, 0 or 1, of rings of size
 // bytes in mem, which must be Bytes(size) long and whose direction nobody has
@@ -47,7 +53,7 @@ func (c *Consumer) Next() (int, error) {
 		if h == 0 {
 			return 0, nil
 		}
-		if c.pos >= c.limit && !c.inReach() {
+		if c.pos >= c.limit && !c.inReach(c.pos) {
 			return 0, errWpos
 		}
 		off := c.pos & c.mask
@@ -70,12 +76,12 @@ func (c *Consumer) Next() (int, error) {
 }
 
 // inReach looks, once in a ring, whether the producer's position is less than a
-// ring away, and moves the limit on. Headers alone would let a producer that
+// ring away from pos, and moves the limit on. Headers alone would let a producer that
 // writes no more be read round and round, for ever.
-func (c *Consumer) inReach() bool {
+func (c *Consumer) inReach(pos uint64) bool {
 	size := c.mask + 1
 	w := c.w.wpos.Load()
-	if w-(c.pos-size)-1 >= 2*size {
+	if w-(pos-size)-1 >= 2*size {
 		return false
 	}
 	c.limit = w + size
@@ -116,6 +122,85 @@ func (c *Consumer) Take(n int) bool {
 	c.Bytes += uint64(c.size)
 	c.pos += recordSize(c.size)
 	c.size = 0
+	if c.pos-c.pub >= c.lag || c.w.wwait.Load() != 0 {
+		return c.Publish()
+	}
+	return false
+}
+
+// Look lends the packets from the head on, one in each of p, in the ring itself,
+// and returns how many. They are taken by Drop alone: no other method may be
+// called before that. The producer may be hostile and change the bytes at any
+// time; where the packets begin and how long they are is read once.
+//
+// Where the producer broke the rules the error comes without a packet, after
+// those before the violation have been lent.
+func (c *Consumer) Look(p [][]byte) (int, error) {
+	c.ahead = c.ahead[:0]
+	if c.size != 0 && c.done != 0 && len(p) > 0 { // a Read has left a part
+		p[0] = c.Head()
+		c.ahead = append(c.ahead, lookedAt{c.pos + recordSize(c.size), uint64(c.size)})
+		return 1, nil
+	}
+	pos, bytes := c.pos, uint64(0)
+	for len(c.ahead) < len(p) {
+		if pos == 0 && c.fresh() {
+			break
+		}
+		off := pos & c.mask
+		h := load64(c.buf, off)
+		if h == 0 {
+			break
+		}
+		next, err := c.after(pos, h)
+		if err != nil {
+			if len(c.ahead) == 0 {
+				return 0, err
+			}
+			break
+		}
+		if h != skipMark {
+			bytes += h
+			p[len(c.ahead)] = c.buf[off+header : off+header+h : off+header+h]
+			c.ahead = append(c.ahead, lookedAt{next, bytes})
+		}
+		pos = next
+	}
+	return len(c.ahead), nil
+}
+
+// after returns the position after the record at pos, whose header is h.
+func (c *Consumer) after(pos, h uint64) (uint64, error) {
+	if pos >= c.limit && !c.inReach(pos) {
+		return 0, errWpos
+	}
+	off := pos & c.mask
+	next := pos + c.mask + 1 - off
+	switch {
+	case h == skipMark && off == 0:
+		return 0, errSkip
+	case h == skipMark:
+	case h > core.MaxPacket || recordSize(int(h)) > next-pos:
+		return 0, errLength
+	default:
+		next = pos + recordSize(int(h))
+	}
+	if next-c.pos > c.mask+1 {
+		return 0, errWpos // more than a ring holds
+	}
+	return next, nil
+}
+
+// Drop takes the first n of the packets that Look lent; the others are lent no
+// more and stay. Drop returns what Take returns.
+func (c *Consumer) Drop(n int) bool {
+	if n == 0 {
+		return false
+	}
+	last := c.ahead[n-1]
+	c.Packets += uint64(n)
+	c.Bytes += last.bytes
+	c.pos, c.size, c.done = last.end, 0, 0
 	if c.pos-c.pub >= c.lag || c.w.wwait.Load() != 0 {
 		return c.Publish()
 	}

@@ -182,6 +182,20 @@ func (s scribbler) use(t testing.TB, what byte, n int) bool {
 		return check(t, err)
 	case 2:
 		_, err := s.p.Room(n, n%2 == 0)
+		if u := s.p.Unread(); u < 0 || u > MinSize {
+			t.Fatalf("%d bytes unread in a ring of %d", u, MinSize)
+		}
+		return check(t, err)
+	case 4:
+		var p [8][]byte
+		got, err := s.c.Look(p[:1+n%8])
+		for _, b := range p[:got] {
+			if len(b) < 1 || len(b) > core.MaxPacket {
+				t.Fatalf("Look: a packet of %d bytes", len(b))
+			}
+			_ = append([]byte(nil), b...)
+		}
+		s.c.Drop(n % (got + 1))
 		return check(t, err)
 	}
 	if n%2 == 0 {
@@ -266,7 +280,7 @@ func TestScribblingWhileBothSidesWork(t *testing.T) {
 			s := scribbler{p: &p, c: &c}
 			rnd := rand.New(rand.NewPCG(uint64(round), 2))
 			for range 3000 {
-				if !s.use(t, 3, rnd.IntN(3000)) {
+				if !s.use(t, byte(3+rnd.IntN(2)), rnd.IntN(3000)) {
 					return
 				}
 			}

@@ -157,14 +157,19 @@ func (p *Producer) mark(h uint64) {
 
 // Put copies a packet of 1 to core.MaxPacket bytes into the ring. It returns
 // false if there is no room now. The consumer sees the packet after Publish.
-func (p *Producer) Put(b []byte) (bool, error) {
-	need := recordSize(len(b))
+func (p *Producer) Put(b []byte) (bool, error) { return p.PutParts(nil, b) }
+
+// PutParts is Put of a packet that is head and then body.
+func (p *Producer) PutParts(head, body []byte) (bool, error) {
+	n := len(head) + len(body)
+	need := recordSize(n)
 	if ok, err := p.place(need); !ok {
 		return false, err
 	}
 	at := p.rec&p.mask + header
-	copy(p.buf[at:at+need-header], b)
-	p.Commit(len(b))
+	copy(p.buf[at:at+need-header], head)
+	copy(p.buf[at+uint64(len(head)):at+need-header], body)
+	p.Commit(n)
 	return true, nil
 }
 
@@ -204,6 +209,13 @@ func (p *Producer) Asleep() bool { return p.w.rwait.Load() != 0 }
 // Wake is Asleep, and takes the consumer's word back: the caller must wake it if
 // it returns true.
 func (p *Producer) Wake() bool { return p.Asleep() && p.w.rwait.CompareAndSwap(1, 0) }
+
+// Hidden reports whether something is committed and not published.
+func (p *Producer) Hidden() bool { return p.show != 0 }
+
+// Unread returns how many bytes of the ring are published and not read, headers
+// included, as far as the consumer says: never more than the ring has.
+func (p *Producer) Unread() int { return int(min(p.w.wpos.Load()-p.w.rpos.Load(), p.mask+1)) }
 
 // Unpublished returns how many bytes are committed beyond from, a value that
 // Pos returned.

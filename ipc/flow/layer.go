@@ -1,0 +1,124 @@
+package flow
+
+import (
+	"o7s/core"
+)
+
+// The methods in this file are for a layer, which serves many flows with one
+// goroutine and waits for none of them: a Set tells it which have news.
+
+// Look lends the next packets, at most len(p), in the ring itself: do not change
+// them, and do not use them after Drop. It returns 0 and no error where there is
+// none now. Its errors are those of ReadPacket, but it heeds no deadline. Until
+// Drop every other call that reads returns an error that wraps core.ErrState.
+// The peer can change the bytes at any time.
+func (e *End) Look(p [][]byte) (int, error) {
+	if !e.r.enter() {
+		return 0, nil
+	}
+	defer e.r.mu.Unlock()
+	if err := e.readable(); err != nil && err != core.ErrTimeout {
+		return 0, err
+	}
+	end := e.readEnd() // before the look: what came before the end is read first
+	n, err := e.r.ring.Look(p)
+	switch {
+	case err != nil:
+		return 0, e.corrupt(err)
+	case n > 0:
+		e.r.lent = true
+		raceAcquire()
+		return n, nil
+	case end != nil:
+		return 0, end
+	}
+	if e.r.ring.Publish() {
+		e.ring()
+	}
+	return 0, nil
+}
+
+// Drop takes the first n of the packets that Look lent. The next Look lends the
+// others again.
+func (e *End) Drop(n int) {
+	e.r.mu.Lock()
+	if !e.r.lent {
+		e.r.mu.Unlock()
+		return
+	}
+	e.r.lent = false
+	if e.r.att.Load()&attClosed != 0 {
+		e.r.mu.Unlock()
+		e.unmap()
+		return
+	}
+	if e.r.ring.Drop(n) {
+		e.ring()
+	}
+	e.r.mu.Unlock()
+}
+
+// Put writes one packet, head and then body, which the peer does not see before
+// Show. It returns false where there is no room now. A packet of no bytes, or of
+// more than core.MaxPacket, is an error that wraps core.ErrUsage. The other
+// errors are those of WritePacket, but Put heeds no deadline.
+func (e *End) Put(head, body []byte) (bool, error) {
+	if n := len(head) + len(body); n < 1 || n > core.MaxPacket {
+		return false, errPacketSize
+	}
+	if !e.w.enter() {
+		return false, nil
+	}
+	defer e.w.mu.Unlock()
+	if err := e.writable(); err != nil && err != core.ErrTimeout {
+		return false, err
+	}
+	ok, err := e.w.ring.PutParts(head, body)
+	if err != nil {
+		return false, e.corrupt(err)
+	}
+	return ok, nil
+}
+
+// Show lets the peer see all that was Put, and wakes it if it sleeps.
+func (e *End) Show() {
+	if !e.w.enter() {
+		return
+	}
+	defer e.w.mu.Unlock()
+	if e.w.att.Load()&attClosed == 0 && e.w.ring.Hidden() {
+		e.publish()
+	}
+}
+
+// Unread returns how many bytes of the ring the peer has been shown and has not
+// read. Each packet takes up to 15 bytes more than its own.
+func (e *End) Unread() int {
+	if !e.w.enter() {
+		return 0
+	}
+	defer e.w.mu.Unlock()
+	if e.w.att.Load()&attClosed != 0 {
+		return 0
+	}
+	return e.w.ring.Unread()
+}
+
+// watchRoom asks the peer to ring when a packet of n bytes fits and the ring is
+// at most half full. Where that is so already, or nothing can be written any
+// more, it asks for nothing and reports true.
+func (e *End) watchRoom(n int) bool {
+	if !e.w.enter() {
+		return false // a Write waits for room, against the rules
+	}
+	defer e.w.mu.Unlock()
+	if e.w.att.Load()&attEnd != 0 {
+		return true
+	}
+	e.w.need = n
+	if !e.lookWrite() {
+		return false
+	}
+	e.w.ring.Awake()
+	return true
+}
