@@ -30,7 +30,7 @@ var types = []ipcp.Type{
 func table(types []ipcp.Type) []applets.Applet {
 	t := []applets.Applet{
 		irmd.Applet(types),
-		irm.Applet(),
+		irm.Applet(types),
 		oping.Applet(),
 		operf.Applet(),
 		ocbr.Applet(),

@@ -141,7 +141,7 @@ func (w *world) crash(t *testing.T, v victim, f fault, n int) (reached bool) {
 	pid := w.pid()
 	switch v.name {
 	case "IPCP":
-		list, err := w.admin.ListIPCPs(ctx)
+		list, err := w.admin.IPCPs(ctx)
 		must(t, err)
 		pid = list[0].PID
 	case "server":
@@ -262,8 +262,8 @@ func (w *world) recover(t *testing.T, v victim, p *process) {
 	t.Helper()
 	switch v.name {
 	case "IPCP":
-		list, err := w.admin.ListIPCPs(wait(t))
-		for ; err == nil && len(list) > 0; list, err = w.admin.ListIPCPs(wait(t)) {
+		list, err := w.admin.IPCPs(wait(t))
+		for ; err == nil && len(list) > 0; list, err = w.admin.IPCPs(wait(t)) {
 			// it is being reaped
 		}
 		must(t, err)

@@ -21,7 +21,7 @@ import (
 // ipcp returns the pid of the world's IPCP.
 func (w *world) ipcp(t *testing.T) int {
 	t.Helper()
-	list, err := w.admin.ListIPCPs(wait(t))
+	list, err := w.admin.IPCPs(wait(t))
 	must(t, err)
 	return list[0].PID
 }

@@ -128,7 +128,7 @@ func TestServerDies(t *testing.T) {
 func TestIPCPKilled(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		a, b := w.pair(t, "ipcp")
-		list, err := w.admin.ListIPCPs(wait(t))
+		list, err := w.admin.IPCPs(wait(t))
 		must(t, err)
 		var calls []<-chan error
 		for _, c := range []*ipc.Conn{a, b} {
@@ -192,7 +192,7 @@ func TestIPCPKilledInAllocations(t *testing.T) {
 					}
 				}()
 			}
-			list, err := w.admin.ListIPCPs(wait(t))
+			list, err := w.admin.IPCPs(wait(t))
 			must(t, err)
 			_, err = w.line("Flow request arrived for busy", w.count("Flow request arrived for busy")+10)
 			must(t, err)
@@ -230,7 +230,7 @@ func TestDestroy(t *testing.T) {
 		for _, c := range []*ipc.Conn{a, b} {
 			must(t, c.Close())
 		}
-		list, err := w.admin.ListIPCPs(wait(t))
+		list, err := w.admin.IPCPs(wait(t))
 		if len(list) != 0 || err != nil {
 			t.Errorf("there are %v, %v", list, err)
 		}

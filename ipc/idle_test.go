@@ -49,7 +49,7 @@ func TestIdleFlows(t *testing.T) {
 	w.register(t, "idle")
 	server := &idler{process: w.role(t, "test-idle-server", "ready", "idle")}
 	client := &idler{process: w.role(t, "test-idle-client", "ready", "idle")}
-	list, err := w.admin.ListIPCPs(wait(t))
+	list, err := w.admin.IPCPs(wait(t))
 	must(t, err)
 	ends := []*idler{client, server}
 	all := map[string]int{"client": client.pid(), "server": server.pid(), "irmd": w.pid(), "ipcpd-local": pids(list)[0]}

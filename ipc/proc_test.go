@@ -11,11 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"o7s/ipc/irmctl"
+	"o7s/core/view"
 )
 
 // pids are those of the IPCPs.
-func pids(list []irmctl.IPCP) []int {
+func pids(list []view.IPCP) []int {
 	var all []int
 	for _, i := range list {
 		all = append(all, i.PID)
@@ -94,7 +94,7 @@ func possessionOf(pid int) (h possession, err error) {
 // holds returns what IRMd and IPCPs hold.
 func (w *world) holds(t testing.TB) (all []possession) {
 	t.Helper()
-	list, err := w.admin.ListIPCPs(wait(t))
+	list, err := w.admin.IPCPs(wait(t))
 	must(t, err)
 	for _, pid := range append([]int{w.pid()}, pids(list)...) {
 		h, err := possessionOf(pid)

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/ipc/irmctl"
 )
 
@@ -243,7 +243,7 @@ func (s *system) bootstrap(typ string) error {
 		return err
 	}
 	defer c.Close()
-	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "ipcp", Type: typ, Layer: "layer", Hash: hash.SHA3_256})
+	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "ipcp", Type: typ, Draft: ipcp.Draft{Layer: "layer"}})
 	return err
 }
 

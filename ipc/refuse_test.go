@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/ipc"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
@@ -203,7 +203,7 @@ func adminRole(ctx context.Context, _ []string) error {
 	defer c.Close()
 	_, err = c.CreateIPCP(ctx, "mine", "local")
 	fmt.Println("create:", err)
-	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "mine", Type: "local", Layer: "mine", Hash: hash.SHA3_256})
+	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "mine", Type: "local", Draft: ipcp.Draft{Layer: "mine"}})
 	fmt.Println("bootstrap:", err)
 	fmt.Println("destroy:", c.DestroyIPCP(ctx, "ipcp"))
 	fmt.Println("register:", c.RegisterName(ctx, irmctl.RegisterReq{Name: "x", Layers: []string{"*"}}))
@@ -211,7 +211,7 @@ func adminRole(ctx context.Context, _ []string) error {
 	_, err = ipc.Listen(ctx, "x", ipc.WithLayer("*"))
 	fmt.Println("layer:", errors.Unwrap(err))
 	fmt.Println("bind:", c.BindProcess(ctx, os.Getppid(), "x"))
-	if _, err := c.ListIPCPs(ctx); err != nil {
+	if _, err := c.IPCPs(ctx); err != nil {
 		return err
 	}
 	fmt.Println("done")

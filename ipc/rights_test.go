@@ -29,7 +29,7 @@ func TestFlowOfAnotherUser(t *testing.T) {
 		w.register(t, "private")
 		server := w.role(t, "test-echo", "listens", "private")
 		client := w.role(t, "test-client", "dialed", "private")
-		list, err := w.admin.ListIPCPs(wait(t))
+		list, err := w.admin.IPCPs(wait(t))
 		must(t, err)
 		args := []string{}
 		for _, pid := range append(pids(list), server.pid(), client.pid(), w.pid()) {

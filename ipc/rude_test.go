@@ -117,7 +117,7 @@ func connectRole(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		_, err = rpc.Do(ctx, l, irmctl.ListIPCPs, &irmctl.Page{}, nil)
+		_, err = rpc.Do(ctx, l, irmctl.ShowIPCPs, &irmctl.Page{}, nil)
 		return err
 	}
 	for n := range 2000 {

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/view"
 	"o7s/ipc"
 	"o7s/ipc/irmctl"
@@ -132,7 +132,7 @@ func newSoak(t *testing.T, typ string) *soak {
 
 // mortal makes the IPCP that dies in each round.
 func (s *soak) mortal(ctx context.Context) error {
-	if _, err := s.admin.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "mortal", Type: s.typ, Layer: "other", Hash: hash.SHA3_256}); err != nil {
+	if _, err := s.admin.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "mortal", Type: s.typ, Draft: ipcp.Draft{Layer: "other"}}); err != nil {
 		return err
 	}
 	return s.admin.RegisterName(ctx, irmctl.RegisterReq{Name: "fleeting", Layers: []string{"other"}})
@@ -271,7 +271,7 @@ func (s *soak) layerDies(ctx context.Context, _ int) error {
 	}
 	defer c.Close()
 	find := func() (pid int, err error) {
-		list, err := s.admin.ListIPCPs(ctx)
+		list, err := s.admin.IPCPs(ctx)
 		for _, i := range list {
 			if i.Name == "mortal" {
 				pid = i.PID
@@ -426,7 +426,7 @@ func (s *soak) goroutines(t *testing.T) (n [3]int) {
 	t.Helper()
 	must(t, s.quiet(wait(t)))
 	ctx := wait(t)
-	list, err := s.admin.ListIPCPs(ctx)
+	list, err := s.admin.IPCPs(ctx)
 	must(t, err)
 	n[0] = s.server.dump(t, s.server.pid())
 	for _, i := range list {

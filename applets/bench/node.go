@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/ipc/irmctl"
 )
 
@@ -65,7 +65,7 @@ func bootstrap(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "bench", Type: "local", Layer: "bench", Hash: hash.SHA3_256})
+	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "bench", Type: "local", Draft: ipcp.Draft{Layer: "bench"}})
 	return err
 }
 

@@ -31,7 +31,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     fmt.Sprintf("the IPC process of a %s layer; irmd starts it", typ.Name),
 				UsageText: fmt.Sprintf("irm ipcp bootstrap type %s name NAME layer LAYER", typ.Name),
-				Flags:     applets.LogFlags(),
+				Flags:     append(applets.LogFlags(), &cli.StringFlag{Name: "name", Usage: "the `NAME` of the IPCP"}),
 				Action: func(c *cli.Context) error {
 					if noLink != nil {
 						return applets.Usagef("this is the process of a %s layer, which irmd starts: irm ipcp bootstrap type %s name NAME layer LAYER", typ.Name, typ.Name)
@@ -47,7 +47,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 					ctx, cancel := context.WithCancel(c.Context)
 					defer cancel()
 					host := ipcpctl.NewHost()
-					p := ipcp.NewProcess(typ, ipcp.Env{Host: host, Clock: clock.Real, Log: log})
+					p := ipcp.NewProcess(typ, ipcp.Env{Name: c.String("name"), Host: host, Clock: clock.Real, Log: log})
 					mux := rpc.NewMux()
 					ipcpctl.HandleControl(mux, p)
 					ipcpctl.HandleLogLevel(mux, level)

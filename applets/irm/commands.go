@@ -1,62 +1,67 @@
 package irm
 
-// root is all of irm. The order of each list decides what a shortened word
-// stands for: see command.
-var root = &command{
-	summary: "manage the IPCPs, layers and names of this system",
-	example: ipcpBootstrap.example + "\n" + bindProcess.example + "\n" + nameRegister.example,
-	sub: []*command{
-		{
-			name:    "ipcp",
-			summary: "manage IPCPs and the layers that they are in",
-			example: ipcpBootstrap.example,
-			sub:     []*command{ipcpCreate, ipcpDestroy, ipcpBootstrap, ipcpList, ipcpShow},
+import "o7s/core/ipcp"
+
+// newRoot returns all of irm, for the layer types that there are. The order of
+// each list decides what a shortened word stands for: see command.
+func newRoot(types []ipcp.Type) *command {
+	bootstrap := ipcpBootstrap(types)
+	return &command{
+		summary: "manage the IPCPs, layers and names of this system",
+		example: bootstrap.example + "\n" + bindProcess.example + "\n" + nameRegister.example,
+		sub: []*command{
+			{
+				name:    "ipcp",
+				summary: "manage IPCPs and the layers that they are in",
+				example: bootstrap.example,
+				sub:     []*command{ipcpCreate, ipcpDestroy, bootstrap, ipcpList, ipcpShow},
+			},
+			{
+				name:    "bind",
+				summary: "say who accepts flows for a name",
+				example: bindProcess.example,
+				sub:     []*command{bindProgram, bindProcess, bindIPCP},
+			},
+			{
+				name:    "unbind",
+				summary: "take back what bind said",
+				example: unbindProcess.example,
+				sub:     []*command{unbindProgram, unbindProcess, unbindIPCP},
+			},
+			{
+				name:    "name",
+				summary: "manage names and where they are known",
+				example: nameRegister.example,
+				sub:     []*command{nameCreate, nameDestroy, nameRegister, nameUnregister, nameList, nameShow},
+			},
+			status,
+			{
+				name:    "flow",
+				summary: "see the flows of this system",
+				example: flowList.example,
+				sub:     []*command{flowList, flowShow},
+			},
+			{
+				name:    "process",
+				summary: "see the processes that use flows",
+				example: processList.example,
+				sub:     []*command{processList},
+			},
+			watch,
+			top,
+			graph,
+			{
+				name:    "config",
+				summary: "write the config file",
+				example: "irm config export",
+				sub:     []*command{configExport(types)},
+			},
+			{
+				name:    "log",
+				summary: "change what is logged",
+				example: logLevel.example,
+				sub:     []*command{logLevel},
+			},
 		},
-		{
-			name:    "bind",
-			summary: "say who accepts flows for a name",
-			example: bindProcess.example,
-			sub:     []*command{bindProgram, bindProcess, bindIPCP},
-		},
-		{
-			name:    "unbind",
-			summary: "take back what bind said",
-			example: unbindProcess.example,
-			sub:     []*command{unbindProgram, unbindProcess, unbindIPCP},
-		},
-		{
-			name:    "name",
-			summary: "manage names and where they are known",
-			example: nameRegister.example,
-			sub:     []*command{nameCreate, nameDestroy, nameRegister, nameUnregister, nameList, nameShow},
-		},
-		status,
-		{
-			name:    "flow",
-			summary: "see the flows of this system",
-			example: flowList.example,
-			sub:     []*command{flowList, flowShow},
-		},
-		{
-			name:    "process",
-			summary: "see the processes that use flows",
-			example: processList.example,
-			sub:     []*command{processList},
-		},
-		watch,
-		top,
-		graph,
-		{
-			name:    "config",
-			summary: "write the config file",
-			example: configExport.example,
-			sub:     []*command{configExport},
-		},
-		{
-			name:    "log",
-			summary: "change what is logged",
-			example: logLevel.example,
-			sub:     []*command{logLevel},
-		},
-	},
+	}
 }

@@ -3,17 +3,18 @@ package irm
 import (
 	"context"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
 	"o7s/applets"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/logs"
 )
 
 // complete prints what may stand in the place of the last of words, which
 // follow the word irm. The words before it may be shortened.
-func complete(ctx context.Context, w io.Writer, words []string, dial func(context.Context) (irmd, error)) {
+func complete(ctx context.Context, w io.Writer, root *command, words []string, dial func(context.Context) (irmd, error)) {
 	typed, before := words[len(words)-1], words[:len(words)-1]
 	c, path := root, ""
 	for c.sub != nil && len(before) > 0 {
@@ -35,8 +36,7 @@ func complete(ctx context.Context, w io.Writer, words []string, dial func(contex
 			applets.Candidate(w, typed, f.name, f.help)
 		}
 	}
-	var in input
-	in.flags = make(map[string]bool)
+	in := input{values: make(map[string][]string), flags: make(map[string]bool)}
 	before = c.takeFlags(&in, before)
 	if c.operand.value != "" {
 		if len(before) == 0 {
@@ -48,7 +48,6 @@ func complete(ctx context.Context, w io.Writer, words []string, dial func(contex
 			before = before[1:]
 		}
 	}
-	given := make(map[string]bool)
 	for len(before) > 0 {
 		if before = c.takeFlags(&in, before); len(before) == 0 {
 			break
@@ -56,26 +55,55 @@ func complete(ctx context.Context, w io.Writer, words []string, dial func(contex
 		if before[0] == endOptions && c.rest != "" {
 			return
 		}
-		k, err := c.keyword(before[0])
+		k, err := c.keyword(in, before[0])
 		if err != nil {
 			return
 		}
-		given[k.name] = true
 		switch {
 		case k.need == bare:
+			in.values[k.name] = []string{k.name}
 			before = before[1:]
-		case len(before) == 1:
-			values(ctx, w, typed, path, k.value, dial)
-			return
-		default:
+			continue
+		case len(before) > 1:
+			in.values[k.name] = append(in.values[k.name], before[1])
 			before = before[2:]
+			continue
+		case c.types != nil && c.suggest(w, typed, in, k):
+		default:
+			values(ctx, w, typed, path, k.value, dial)
 		}
+		return
 	}
-	for _, k := range c.keywords {
-		if !given[k.name] || k.need == some {
+	for _, k := range c.table(in) {
+		if in.values[k.name] == nil || k.need == some {
 			applets.Candidate(w, typed, k.name, k.help)
 		}
 	}
+}
+
+// suggest prints what this executable knows of the values of the keyword k,
+// behind the words of in, and reports whether it is about the layer types.
+func (c *command) suggest(w io.Writer, typed string, in input, k keyword) bool {
+	var all []string
+	switch {
+	case k.suggest != nil:
+		all = k.suggest()
+	case k.value == "TYPE":
+		for _, t := range c.types {
+			all = append(all, t.Name)
+		}
+	case k.value == "HASH":
+		t, _ := ipcp.Find(c.types, in.one("type"))
+		for _, a := range t.Algorithms() {
+			all = append(all, a.String())
+		}
+	default:
+		return slices.ContainsFunc(c.table(in)[len(c.keywords):], func(o keyword) bool { return o.name == k.name })
+	}
+	for _, v := range all {
+		applets.Candidate(w, typed, v, "")
+	}
+	return true
 }
 
 // values prints the values that help calls value: those of the running irmd,
@@ -84,9 +112,6 @@ func values(ctx context.Context, w io.Writer, typed, path, value string, dial fu
 	fixed := map[string][]string{
 		"POLICY": {"round-robin", "spillover"},
 		"LEVEL":  logs.LevelNames(),
-	}
-	for _, a := range hash.SHA3() {
-		fixed["HASH"] = append(fixed["HASH"], a.String())
 	}
 	for _, v := range fixed[value] {
 		applets.Candidate(w, typed, v, "")
@@ -141,7 +166,7 @@ func values(ctx context.Context, w io.Writer, typed, path, value string, dial fu
 }
 
 // manual returns the page irm(8), made of the command table.
-func manual() string {
+func manual(root *command) string {
 	p := applets.NewPage("irm", root.summary)
 	p.Section("SYNOPSIS")
 	p.Code("irm COMMAND ...\nirm COMMAND --help")
@@ -163,6 +188,12 @@ func manual() string {
 		if c.rest != "" {
 			p.Item("-- "+c.rest+"...", "the words after --, as they are")
 		}
+		c.typeOptions(func(title string, options []keyword) {
+			p.Text(title)
+			for _, k := range options {
+				p.Item(strings.TrimSpace(k.name+" "+k.value), k.help)
+			}
+		})
 		if c.notes != "" {
 			p.Text(c.notes)
 		}

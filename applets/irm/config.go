@@ -5,31 +5,35 @@ import (
 	"fmt"
 
 	"o7s/applets/internal/config"
-	"o7s/core/hash"
+	"o7s/core"
+	"o7s/core/ipcp"
 	"o7s/core/logs"
 )
 
-var configExport = &command{
-	name:    "export",
-	summary: "write what is there as a config file, from which irmd starts the same",
-	notes: `It writes names with their policies and programs, IPCPs with their layers, and
-registrations. What it can't write stands in it as a comment: processes, which
+func configExport(types []ipcp.Type) *command {
+	return &command{
+		name:    "export",
+		summary: "write what is there as a config file, from which irmd starts the same",
+		notes: `It writes names with their policies and programs, IPCPs with their layers, and
+registrations. A text that is no UTF-8 has no place in such a file: where there
+is one, the command fails. What else it can't write stands in it as a comment: processes, which
 are bound by pid, and programs of other users.`,
-	example: "irm config export",
-	limit:   quick,
-	tried:   func(input) string { return "export the config" },
-	run: func(ctx context.Context, d irmd, in input, out *screen) error {
-		p, err := look(ctx, d)
-		if err != nil {
-			return err
-		}
-		return out.config(p)
-	},
+		example: "irm config export",
+		limit:   quick,
+		tried:   func(input) string { return "export the config" },
+		run: func(ctx context.Context, d irmd, in input, out *screen) error {
+			p, err := look(ctx, d)
+			if err != nil {
+				return err
+			}
+			return out.config(p, types)
+		},
+	}
 }
 
 // config prints p as a config file.
-func (s *screen) config(p *picture) error {
-	fmt.Fprintf(s, "# irmd --config FILE starts what was there on %s.\n", p.System.RuntimeDir)
+func (s *screen) config(p *picture, types []ipcp.Type) error {
+	fmt.Fprintf(s, "# irmd --config FILE starts what was there on %s.\n", logs.Escape(p.System.RuntimeDir))
 	var items []config.Item
 	for _, n := range p.Names {
 		if !n.Exists {
@@ -54,13 +58,16 @@ func (s *screen) config(p *picture) error {
 		items = append(items, config.Item{Name: name})
 	}
 	for _, i := range p.IPCPs {
-		c := &config.IPCP{Name: i.Name, Type: i.Type, Layer: i.Layer}
-		if i.Layer != "" {
-			var err error
-			if c.Hash, err = hash.Parse(i.Hash); err != nil {
-				return err
-			}
+		t, ok := ipcp.Find(types, i.Type)
+		if !ok || t.Name != i.Type {
+			return fmt.Errorf("%w %q of IPCP %q: this irm is not of the same executable as irmd", core.ErrIPCPType, i.Type, i.Name)
 		}
+		c := &config.IPCP{Name: i.Name, Type: t, Draft: ipcp.Draft{Layer: i.Layer, Hash: i.Hash}}
+		var settings ipcp.Settings
+		for _, o := range i.Options {
+			settings = append(settings, ipcp.Setting{Name: o.Name, Value: o.Value})
+		}
+		c.Draft.Settings = t.Given(settings)
 		for _, r := range p.Registrations {
 			if r.IPCP == i.Name {
 				c.Register = append(c.Register, r.Name)

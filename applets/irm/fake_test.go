@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"o7s/core/ipcp"
 	"o7s/core/view"
 	"o7s/ipc/irmctl"
 )
@@ -13,9 +14,8 @@ import (
 type fakeIRMd struct {
 	asked []string
 	err   error
-	ipcps []irmctl.IPCP
-	names []irmctl.Name
 	view  picture
+	facts []view.Fact
 	tells []view.Event
 	wait  bool // for the end of the context, which is then the error
 }
@@ -47,15 +47,23 @@ func (f *fakeIRMd) CreateIPCP(ctx context.Context, name, typ string) (int, error
 }
 
 func (f *fakeIRMd) BootstrapIPCP(ctx context.Context, r irmctl.BootstrapReq) (int, error) {
-	return 1, f.ask(ctx, "bootstrap %q %q %q %v", r.Name, r.Type, r.Layer, r.Hash)
+	return 1, f.ask(ctx, "bootstrap %q %q %q%s%s", r.Name, r.Type, r.Draft.Layer, quoteAll(" ", of([]string{r.Draft.Hash}, func(s string) bool { return s != "" })), settings(r.Draft.Settings))
 }
 
 func (f *fakeIRMd) DestroyIPCP(ctx context.Context, name string) error {
 	return f.ask(ctx, "destroy ipcp %q", name)
 }
 
-func (f *fakeIRMd) ListIPCPs(ctx context.Context) ([]irmctl.IPCP, error) {
-	return slices.Clone(f.ipcps), f.ask(ctx, "list ipcps")
+func (f *fakeIRMd) IPCPFacts(ctx context.Context, name string) ([]view.Fact, error) {
+	return f.facts, f.ask(ctx, "facts of %q", name)
+}
+
+func settings(all []ipcp.Setting) string {
+	s := ""
+	for _, x := range all {
+		s += fmt.Sprintf(" %s=%q", x.Name, x.Value)
+	}
+	return s
 }
 
 func (f *fakeIRMd) BindProcess(ctx context.Context, pid int, name string) error {
@@ -82,16 +90,12 @@ func (f *fakeIRMd) UnregisterName(ctx context.Context, r irmctl.RegisterReq) err
 	return f.ask(ctx, "unregister %q %q %q", r.Name, r.Layers, r.IPCPs)
 }
 
-func (f *fakeIRMd) ListNames(ctx context.Context) ([]irmctl.Name, error) {
-	return slices.Clone(f.names), f.ask(ctx, "list names")
-}
-
 func (f *fakeIRMd) System(ctx context.Context) (view.System, error) {
 	return f.view.System, f.ask(ctx, "system")
 }
 
 func (f *fakeIRMd) IPCPs(ctx context.Context) ([]view.IPCP, error) {
-	return f.view.IPCPs, f.ask(ctx, "ipcps")
+	return slices.Clone(f.view.IPCPs), f.ask(ctx, "ipcps")
 }
 
 func (f *fakeIRMd) Names(ctx context.Context) ([]view.Name, error) {

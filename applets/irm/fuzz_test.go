@@ -12,7 +12,7 @@ func write(c *command, path string, in input) []string {
 	if in.operand != "" {
 		words = append(words, endOptions, in.operand)
 	}
-	for _, k := range c.keywords {
+	for _, k := range c.table(in) {
 		for _, v := range in.values[k.name] {
 			if words = append(words, k.name); k.need != bare {
 				words = append(words, v)

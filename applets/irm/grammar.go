@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"o7s/core/ipcp"
 )
 
 // command is a word of the command line: a group of commands, or a command
@@ -23,10 +25,12 @@ type command struct {
 
 	operand  operand
 	keywords []keyword
+	types    []ipcp.Type // whose options are keywords too: see table
 	flags    []toggle
 	rest     string // what help calls the words after "--"; "": it takes none
 	notes    string // for help
 
+	check func(in input) error  // what the whole of the input must satisfy; may be nil
 	limit time.Duration         // for the whole of run; 0: until the user ends it
 	tried func(in input) string // what run tries, for its error
 	run   func(ctx context.Context, d irmd, in input, out *screen) error
@@ -46,7 +50,9 @@ type keyword struct {
 	value string // what help calls the value: "NAME"
 	help  string
 	need  need
-	check func(string) error
+	check func(string) error // nil: input.check does it
+
+	suggest func() []string // of an option: values for completion
 }
 
 // toggle is an option of a command, a word of its own: --json.

@@ -154,7 +154,7 @@ func (g *drawing) dot(s *screen) {
 		fmt.Fprint(s, "  { rank=same;\n")
 		for _, b := range c.boxes {
 			style := map[string]string{"flow": "rounded", "process": "solid", "program": "dashed", "name": "rounded,bold", "layer": "bold"}[b.kind]
-			fmt.Fprintf(s, "    %s [label=%s, style=%q];\n", dotText(b.id), dotText(strings.Join(b.lines, "\n")), style)
+			fmt.Fprintf(s, "    %s [label=%s, style=%q];\n", dotID(b.id), dotText(strings.Join(b.lines, "\n")), style)
 		}
 		fmt.Fprint(s, "  }\n")
 	}
@@ -163,12 +163,18 @@ func (g *drawing) dot(s *screen) {
 			"client": "dir=none, label=\"client\"", "server": "label=\"server\"", "bound": "dir=back, label=\"serves\"",
 			"auto": "dir=back, style=dashed, label=\"serves\"", "known": "dir=none, label=\"registered\"",
 		}[e.kind]
-		fmt.Fprintf(s, "  %s -> %s [%s];\n", dotText(e.from.id), dotText(e.to.id), attr)
+		fmt.Fprintf(s, "  %s -> %s [%s];\n", dotID(e.from.id), dotID(e.to.id), attr)
 	}
 	fmt.Fprint(s, "}\n")
 }
 
+// dotID returns id as a quoted string of DOT: another one for each id, and
+// escaped as all that irm prints.
+func dotID(id string) string {
+	return dotText(logs.Escape(strings.ReplaceAll(id, `\`, `\\`)))
+}
+
 // dotText returns text as a quoted string of DOT, its line feeds as \n.
 func dotText(text string) string {
-	return `"` + strings.NewReplacer("\x00", " ", `\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(text) + `"`
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(text) + `"`
 }

@@ -38,6 +38,7 @@ func helpCommand(w io.Writer, c *command, full string) {
 		fmt.Fprintf(tw, "  -- %s...\tthe words after --, as they are\n", c.rest)
 	}
 	tw.Flush()
+	helpOptions(w, c)
 	if c.notes != "" {
 		fmt.Fprintf(w, "\n%s\n", c.notes)
 	}
@@ -85,6 +86,9 @@ func usage(c *command, full string) string {
 			continue
 		}
 		words = append(words, bracket(word, k.need == optional || k.need == bare))
+	}
+	if c.hasOptions() {
+		words = append(words, "[OPTION]...")
 	}
 	if len(any) > 0 {
 		words = append(words, "{"+strings.Join(any, " | ")+"}...")

@@ -36,7 +36,13 @@ func (c *command) input(args []string) (input, ask, error) {
 			return in, askRun, err
 		}
 	}
-	return in, askRun, c.complete(in)
+	if err := c.complete(in); err != nil {
+		return in, askRun, err
+	}
+	if c.check != nil {
+		return in, askRun, c.check(in)
+	}
+	return in, askRun, nil
 }
 
 // asksHelp reports whether args are the word help, where a command without an
@@ -58,7 +64,7 @@ func (c *command) takeFlags(in *input, args []string) []string {
 // takeKeyword puts the first of args, a keyword, and its value into in and
 // returns the words after them.
 func (c *command) takeKeyword(in *input, args []string) ([]string, error) {
-	k, err := c.keyword(args[0])
+	k, err := c.keyword(*in, args[0])
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +82,10 @@ func (c *command) takeKeyword(in *input, args []string) ([]string, error) {
 	if k.need != some && len(in.values[k.name]) > 0 {
 		return nil, fmt.Errorf("the keyword %q is given twice", k.name)
 	}
-	if err := k.check(value); err != nil {
-		return nil, fmt.Errorf("%s %q: %w", k.name, value, err)
+	if k.check != nil {
+		if err := k.check(value); err != nil {
+			return nil, fmt.Errorf("%s %q: %w", k.name, value, err)
+		}
 	}
 	in.values[k.name] = append(in.values[k.name], value)
 	return args[2:], nil
@@ -109,10 +117,10 @@ func (c *command) takeOperand(in *input, args []string) ([]string, ask, error) {
 	return args[1:], askRun, nil
 }
 
-// keyword returns the keyword of c that arg stands for.
-func (c *command) keyword(arg string) (keyword, error) {
+// keyword returns the keyword of c that arg stands for, behind the words of in.
+func (c *command) keyword(in input, arg string) (keyword, error) {
 	var names []string
-	for _, k := range c.keywords {
+	for _, k := range c.table(in) {
 		if matches(arg, k.name) {
 			return k, nil
 		}

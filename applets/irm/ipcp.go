@@ -1,14 +1,15 @@
 package irm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"o7s/core"
 	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/view"
 	"o7s/ipc/irmctl"
 )
@@ -18,7 +19,7 @@ type ipcpManager interface {
 	CreateIPCP(ctx context.Context, name, typ string) (int, error)
 	BootstrapIPCP(ctx context.Context, req irmctl.BootstrapReq) (int, error)
 	DestroyIPCP(ctx context.Context, name string) error
-	ListIPCPs(ctx context.Context) ([]irmctl.IPCP, error)
+	IPCPFacts(ctx context.Context, name string) ([]view.Fact, error)
 }
 
 var ipcpCreate = &command{
@@ -54,31 +55,39 @@ var ipcpDestroy = &command{
 	},
 }
 
-var ipcpBootstrap = &command{
-	name:    "bootstrap",
-	summary: "make an IPCP the first member of a layer",
-	keywords: []keyword{
-		{name: "type", value: "TYPE", check: checkType, help: "type of the layer, such as local; needed to create the IPCP"},
-		{name: "name", value: "NAME", need: required, check: core.CheckName, help: "the IPCP; one that does not exist is created"},
-		{name: "layer", value: "LAYER", need: required, check: core.CheckName, help: "what to call the layer"},
-		{name: "hash", value: "HASH", check: checkHash, help: "directory hash: " + hashes() + "; SHA3_256 if not given"},
-	},
-	example: "irm ipcp bootstrap type local name local-ipcp layer local-layer",
-	limit:   slow,
-	tried: func(in input) string {
-		return fmt.Sprintf("bootstrap IPCP %q in layer %q", in.one("name"), in.one("layer"))
-	},
-	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
-		req := irmctl.BootstrapReq{Name: in.one("name"), Type: in.one("type"), Layer: in.one("layer")}
-		if h := in.one("hash"); h != "" {
-			var err error
-			if req.Hash, err = hash.Parse(h); err != nil {
-				return err
-			}
+// ipcpBootstrap has the options of all types.
+func ipcpBootstrap(types []ipcp.Type) *command {
+	c := &command{
+		name:    "bootstrap",
+		summary: "make an IPCP the first member of a layer",
+		types:   types,
+		keywords: []keyword{
+			{name: "type", value: "TYPE", check: checkType, help: "type of the layer, such as local; needed to create the IPCP"},
+			{name: "name", value: "NAME", need: required, check: core.CheckName, help: "the IPCP; one that does not exist is created"},
+			{name: "layer", value: "LAYER", need: required, check: core.CheckName, help: "what to call the layer"},
+			{name: "hash", value: "HASH", check: checkHash, help: "directory hash: " + hashes(hash.SHA3())},
+		},
+		example: "irm ipcp bootstrap type local name local-ipcp layer local-layer",
+		limit:   slow,
+		tried: func(in input) string {
+			return fmt.Sprintf("bootstrap IPCP %q in layer %q", in.one("name"), in.one("layer"))
+		},
+	}
+	// Of a type that is not given, or that is not known here, the IRMd tells
+	// what is allowed.
+	c.check = func(in input) error {
+		t, ok := ipcp.Find(types, in.one("type"))
+		if !ok {
+			return nil
 		}
-		_, err := d.BootstrapIPCP(ctx, req)
+		_, err := t.Config(c.draft(in))
 		return err
-	},
+	}
+	c.run = func(ctx context.Context, d irmd, in input, _ *screen) error {
+		_, err := d.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: in.one("name"), Type: in.one("type"), Draft: c.draft(in)})
+		return err
+	}
+	return c
 }
 
 var ipcpList = &command{
@@ -95,53 +104,38 @@ var ipcpList = &command{
 	limit:   quick,
 	tried:   func(input) string { return "list IPCPs" },
 	run: func(ctx context.Context, d irmd, in input, out *screen) error {
-		if in.flags["--json"] {
-			all, err := d.IPCPs(ctx)
-			if err != nil {
-				return err
-			}
-			return out.json(of(all, func(i view.IPCP) bool {
-				return wanted(in, "type", i.Type) && wanted(in, "name", i.Name) && wanted(in, "layer", i.Layer)
-			}))
-		}
-		list, err := d.ListIPCPs(ctx)
+		all, err := d.IPCPs(ctx)
 		if err != nil {
 			return err
 		}
-		printIPCPs(out, list, in)
+		list := of(all, func(i view.IPCP) bool {
+			return wanted(in, "type", i.Type) && wanted(in, "name", i.Name) && wanted(in, "layer", i.Layer)
+		})
+		if in.flags["--json"] {
+			return out.json(list)
+		}
+		printIPCPs(out, list, len(all))
 		return nil
 	},
 }
 
-// printIPCPs writes the table of those IPCPs that in asks for, by type and
-// then by name.
-func printIPCPs(out *screen, list []irmctl.IPCP, in input) {
+// printIPCPs writes the table of list, some of all IPCPs, by type and then by
+// name.
+func printIPCPs(out *screen, list []view.IPCP, all int) {
 	if len(list) == 0 {
-		fmt.Fprint(out, "No IPCPs in system.\n\n")
+		fmt.Fprintf(out, "No %sIPCPs in system.\n\n", such(all))
 		return
 	}
-	slices.SortFunc(list, func(a, b irmctl.IPCP) int {
-		if c := strings.Compare(a.Type, b.Type); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
+	slices.SortFunc(list, func(a, b view.IPCP) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})
 	t := table{{title: "pid", width: 7}, {title: "name", width: 20}, {title: "type", width: 10}, {title: "layer", width: 20}}
-	rows := 0
 	for _, i := range list {
-		if !wanted(in, "type", i.Type) || !wanted(in, "name", i.Name) || !wanted(in, "layer", i.Layer) {
-			continue
-		}
 		layer := i.Layer
 		if layer == "" {
 			layer = "Not enrolled."
 		}
 		t.add(strconv.Itoa(i.PID), i.Name, i.Type, layer)
-		rows++
-	}
-	if rows == 0 {
-		fmt.Fprint(out, "No such IPCPs in system.\n\n")
-		return
 	}
 	t.print(out)
 	fmt.Fprintln(out)
@@ -162,17 +156,10 @@ func checkType(s string) error {
 	return nil
 }
 
+// checkHash leaves it to the layer type which of them a layer may use.
 func checkHash(s string) error {
 	if _, err := hash.Parse(s); err != nil {
-		return fmt.Errorf("%w: a hash is %s", core.ErrUsage, hashes())
+		return fmt.Errorf("%w: a hash is SHA3_224, SHA3_256, SHA3_384 or SHA3_512", core.ErrUsage)
 	}
 	return nil
-}
-
-func hashes() string {
-	var all []string
-	for _, a := range []hash.Algorithm{hash.SHA3_224, hash.SHA3_256, hash.SHA3_384, hash.SHA3_512} {
-		all = append(all, a.String())
-	}
-	return alternatives(all)
 }

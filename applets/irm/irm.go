@@ -13,19 +13,21 @@ import (
 
 	"o7s/applets"
 	"o7s/core"
+	"o7s/core/ipcp"
 	"o7s/ipc/irmctl"
 )
 
-// Applet returns the applet irm.
-func Applet() applets.Applet {
+// Applet returns the applet irm of an executable that has the layer types.
+func Applet(types []ipcp.Type) applets.Applet {
+	root := newRoot(types)
 	return applets.Applet{
 		Name:    "irm",
 		Summary: "manage the IPCPs, layers and names of this system",
 		Run: func(ctx context.Context, env *applets.Env) error {
-			return run(ctx, newScreen(env.Stdout), env.Args, dial)
+			return run(ctx, newScreen(env.Stdout), root, env.Args, dial)
 		},
-		Complete: func(ctx context.Context, w io.Writer, args []string) { complete(ctx, w, args, dial) },
-		Manual:   manual,
+		Complete: func(ctx context.Context, w io.Writer, args []string) { complete(ctx, w, root, args, dial) },
+		Manual:   func() string { return manual(root) },
 	}
 }
 
@@ -57,7 +59,7 @@ const (
 
 // run does what args ask for. It writes data and help to stdout, in one Write
 // once all is well, and nothing else: a command that was done says nothing.
-func run(ctx context.Context, stdout *screen, args []string, dial func(context.Context) (irmd, error)) error {
+func run(ctx context.Context, stdout *screen, root *command, args []string, dial func(context.Context) (irmd, error)) error {
 	req, err := root.parse(args)
 	if err != nil {
 		return applets.Usagef("%w", err)

@@ -13,12 +13,19 @@ import (
 
 	"o7s/applets"
 	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/local"
 )
 
+// root is irm with the local type alone.
+var root = newRoot([]ipcp.Type{local.Type})
+
 // irm runs args against f and returns what is printed.
-func irm(f *fakeIRMd, args ...string) (string, error) {
+func irm(f *fakeIRMd, args ...string) (string, error) { return irmOf(root, f, args...) }
+
+func irmOf(root *command, f *fakeIRMd, args ...string) (string, error) {
 	var out bytes.Buffer
-	err := run(context.Background(), newScreen(&out), args, f.dial)
+	err := run(context.Background(), newScreen(&out), root, args, f.dial)
 	return out.String(), err
 }
 
@@ -34,19 +41,19 @@ func mustFind(program string) string {
 func TestAsks(t *testing.T) {
 	tests := []struct{ line, ask string }{
 		// Tutorial 01.
-		{"ipcp bootstrap type local name local-ipcp layer local-layer", `bootstrap "local-ipcp" "local" "local-layer" SHA3_256`},
+		{"ipcp bootstrap type local name local-ipcp layer local-layer", `bootstrap "local-ipcp" "local" "local-layer"`},
 		{"bind process 6810 name oping-server", `bind 6810 "oping-server"`},
 		{"name register oping-server layer local-layer", `register "oping-server" ["local-layer"] []`},
 
 		// Abbreviations.
-		{"i b t local n x l y", `bootstrap "x" "local" "y" SHA3_256`},
-		{"i b t loc n x l y", `bootstrap "x" "loc" "y" SHA3_256`},
+		{"i b t local n x l y", `bootstrap "x" "local" "y"`},
+		{"i b t loc n x l y", `bootstrap "x" "loc" "y"`},
 		{"i c t local n x", `create ipcp "x" "local"`},
 		{"i d n x", `destroy ipcp "x"`},
-		{"i l", `list ipcps`},
+		{"i l", `ipcps`},
 		{"b p /bin/true n x", `bind program "/bin/true" "" "x" auto=false []`},
 		{"b p /bin/true n x a", `bind program "/bin/true" "" "x" auto=true []`},
-		{"i b n x* l y", `bootstrap "x*" "" "y" SHA3_256`},
+		{"i b n x* l y", `bootstrap "x*" "" "y"`},
 		{"bind program true name x auto -- --listen -- y", `bind program "` + mustFind("true") + `" "" "x" auto=true ["--listen" "--" "y"]`},
 		{"b i i name x", `bind program "" "i" "x" auto=false []`},
 		{"u prog /bin/true", `unbind program "/bin/true" "" ""`},
@@ -59,10 +66,10 @@ func TestAsks(t *testing.T) {
 		{"n d x", `destroy name "x"`},
 		{"n r x l y", `register "x" ["y"] []`},
 		{"n u x l y", `unregister "x" ["y"] []`},
-		{"n l", `list names`},
+		{"n l", `names`},
 
 		// Values and the order of keywords.
-		{"ipcp bootstrap hash SHA3_512 layer y name x", `bootstrap "x" "" "y" SHA3_512`},
+		{"ipcp bootstrap hash SHA3_512 layer y name x", `bootstrap "x" "" "y" "SHA3_512"`},
 		{"ipcp create name type type name", `create ipcp "type" "name"`},
 		{"ipcp create name --help type -h", `create ipcp "--help" "-h"`},
 		{"unbind process 42", `unbind 42 ""`},
@@ -184,7 +191,7 @@ func TestFailures(t *testing.T) {
 
 func TestNoIRMd(t *testing.T) {
 	var out bytes.Buffer
-	err := run(context.Background(), newScreen(&out), []string{"ipcp", "list"}, func(context.Context) (irmd, error) {
+	err := run(context.Background(), newScreen(&out), root, []string{"ipcp", "list"}, func(context.Context) (irmd, error) {
 		return nil, fmt.Errorf("%w on /run/o7s/irmd.sock: start one", core.ErrIRMd)
 	})
 	if !errors.Is(err, core.ErrIRMd) || err.Error() != "list IPCPs: no IRMd answers on /run/o7s/irmd.sock: start one" {
@@ -220,7 +227,7 @@ type brokenWriter struct{}
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 func TestPrintError(t *testing.T) {
-	err := run(context.Background(), newScreen(brokenWriter{}), []string{"--version"}, nil)
+	err := run(context.Background(), newScreen(brokenWriter{}), root, []string{"--version"}, nil)
 	if err == nil || err.Error() != "print: disk full" {
 		t.Errorf("error %v", err)
 	}
@@ -241,7 +248,7 @@ func TestStatus(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
-			if got := applets.Main(append([]string{"irm"}, strings.Fields(tt.line)...), []applets.Applet{Applet()}); got != tt.status {
+			if got := applets.Main(append([]string{"irm"}, strings.Fields(tt.line)...), []applets.Applet{Applet([]ipcp.Type{local.Type})}); got != tt.status {
 				t.Errorf("status %d, want %d", got, tt.status)
 			}
 		})

@@ -16,7 +16,6 @@ type nameManager interface {
 	DestroyName(ctx context.Context, name string) error
 	RegisterName(ctx context.Context, req irmctl.RegisterReq) error
 	UnregisterName(ctx context.Context, req irmctl.RegisterReq) error
-	ListNames(ctx context.Context) ([]irmctl.Name, error)
 }
 
 var nameOperand = operand{value: "NAME", help: "the name", check: core.CheckName}
@@ -123,47 +122,35 @@ var nameList = &command{
 	limit:   quick,
 	tried:   func(input) string { return "list names" },
 	run: func(ctx context.Context, d irmd, in input, out *screen) error {
-		if in.flags["--json"] {
-			all, err := d.Names(ctx)
-			if err != nil {
-				return err
-			}
-			return out.json(of(all, func(n view.Name) bool { return n.Exists && core.Match(filterPattern(in.operand), n.Name) }))
-		}
-		names, err := d.ListNames(ctx)
+		all, err := d.Names(ctx)
 		if err != nil {
 			return err
 		}
-		printNames(out, names, in.operand)
+		all = of(all, func(n view.Name) bool { return n.Exists })
+		list := of(all, func(n view.Name) bool { return core.Match(filterPattern(in.operand), n.Name) })
+		if in.flags["--json"] {
+			return out.json(list)
+		}
+		printNames(out, list, len(all))
 		return nil
 	},
 }
 
-// printNames writes the table of those names that the filter lets through. An
-// empty filter lets all through.
-func printNames(out *screen, names []irmctl.Name, filter string) {
-	if len(names) == 0 {
-		fmt.Fprint(out, "No names in system.\n\n")
+// printNames writes the table of list, some of all names.
+func printNames(out *screen, list []view.Name, all int) {
+	if len(list) == 0 {
+		fmt.Fprintf(out, "No %snames in system.\n\n", such(all))
 		return
 	}
-	filter = filterPattern(filter)
 	t := table{{title: "name", width: 50}, {title: "load-balance policy", width: 20}}
-	rows := 0
-	for _, n := range names {
-		if core.Match(filter, n.Name) {
-			t.add(n.Name, n.Policy)
-			rows++
-		}
-	}
-	if rows == 0 {
-		fmt.Fprint(out, "No such names in system.\n\n")
-		return
+	for _, n := range list {
+		t.add(n.Name, n.Policy)
 	}
 	t.print(out)
 }
 
 // filterPattern returns the pattern of a filter: without a * it is how names
-// begin.
+// begin. An empty one lets all through.
 func filterPattern(filter string) string {
 	if strings.Contains(filter, "*") {
 		return filter

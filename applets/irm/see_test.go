@@ -67,7 +67,7 @@ func TestNarrowStatus(t *testing.T) {
 	}}
 	status := func(f *fakeIRMd, columns int) string {
 		var buf bytes.Buffer
-		if err := run(t.Context(), &screen{Writer: &buf, width: columns}, []string{"status"}, f.dial); err != nil {
+		if err := run(t.Context(), &screen{Writer: &buf, width: columns}, root, []string{"status"}, f.dial); err != nil {
 			t.Fatal(err)
 		}
 		return buf.String()
@@ -173,16 +173,16 @@ func TestNothingForges(t *testing.T) {
 	evil := "x\n\x1b[2J"
 	f := &fakeIRMd{view: picture{
 		System:        view.System{RuntimeDir: evil},
-		IPCPs:         []view.IPCP{{Name: evil, Layer: evil, Type: "local"}, {Name: evil}},
+		IPCPs:         []view.IPCP{{Name: evil, Layer: evil, Type: "local", Hash: "SHA3_256", Options: view.Options{{Name: "dev", Value: evil}}}, {Name: evil, Type: "local"}},
 		Names:         []view.Name{{Name: evil, Exists: true, Policy: "spillover"}},
 		Registrations: []view.Registration{{Name: evil, IPCP: evil, Layer: evil, Hash: "0123456789"}},
 		Bindings:      []view.Binding{{Name: evil, PID: 1}},
 		Processes:     []view.Process{{PID: 1, Program: evil, Path: evil}},
 		Flows:         []view.Flow{{Name: evil, Program: evil, Layer: evil, IPCP: evil, PID: 1, Peer: -1, State: "allocated"}},
-	}, tells: []view.Event{{Event: "x", Name: evil, Program: evil, IPCP: evil, Layer: evil}}}
+	}, facts: []view.Fact{{Name: evil, Value: evil}}, tells: []view.Event{{Event: "x", Name: evil, Program: evil, IPCP: evil, Layer: evil}}}
 	for _, line := range [][]string{
 		{"status"}, {"flow", "list"}, {"flow", "show", "0"}, {"process", "list"}, {"name", "show", evil}, {"ipcp", "show", "name", evil}, {"watch"},
-		{"status", "--json"}, {"watch", "--json"},
+		{"graph"}, {"graph", "--svg"}, {"config", "export"}, {"status", "--json"}, {"watch", "--json"}, {"ipcp", "show", "name", evil, "--json"},
 	} {
 		out, err := irm(f, line...)
 		if err != nil {

@@ -79,16 +79,27 @@ var ipcpShow = &command{
 		i := found[0]
 		known := of(p.Registrations, func(r view.Registration) bool { return r.IPCP == name })
 		flows := of(p.Flows, func(f view.Flow) bool { return f.IPCP == name })
+		facts, err := d.IPCPFacts(ctx, name)
+		if err != nil {
+			return err
+		}
 		if in.flags["--json"] {
 			return out.json(struct {
 				view.IPCP
+				Facts         []view.Fact         `json:"facts"`
 				Registrations []view.Registration `json:"registrations"`
 				FlowRows      []view.Flow         `json:"flows"`
-			}{i, known, flows})
+			}{i, of(facts, func(view.Fact) bool { return true }), known, flows})
 		}
 		out.fields("IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "hash", i.Hash)
+		for _, o := range i.Options {
+			out.fields(o.Name, o.Value)
+		}
 		if i.Layer == "" {
 			out.hint("", typed("irm ipcp bootstrap name %s layer LAYER", i.Name), "it is in no layer; make it a member")
+		}
+		for _, f := range facts {
+			out.fields(logs.Escape(f.Name), f.Value)
 		}
 		for _, r := range known {
 			out.fields("name", r.Name+" as "+r.Hash[:min(8, len(r.Hash))])

@@ -3,10 +3,10 @@ package irm
 import (
 	"testing"
 
-	"o7s/ipc/irmctl"
+	"o7s/core/view"
 )
 
-var ipcps = []irmctl.IPCP{
+var ipcps = []view.IPCP{
 	{PID: 70, Name: "a", Type: "udp4", Layer: "internet"},
 	{PID: 9000000, Name: "b", Type: "local", Layer: ""},
 	{PID: 35, Name: "local-ipcp", Type: "local", Layer: "local-layer"},
@@ -32,7 +32,7 @@ func TestIPCPTable(t *testing.T) {
 	const none = "No such IPCPs in system.\n\n"
 	tests := []struct {
 		name  string
-		ipcps []irmctl.IPCP
+		ipcps []view.IPCP
 		args  []string
 		want  string
 	}{
@@ -49,7 +49,7 @@ func TestIPCPTable(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			out, err := irm(&fakeIRMd{ipcps: tt.ipcps}, append([]string{"ipcp", "list"}, tt.args...)...)
+			out, err := irm(&fakeIRMd{view: picture{IPCPs: tt.ipcps}}, append([]string{"ipcp", "list"}, tt.args...)...)
 			if err != nil || out != tt.want {
 				t.Errorf("error %v, printed\n%s, want\n%s", err, out, tt.want)
 			}
@@ -58,7 +58,7 @@ func TestIPCPTable(t *testing.T) {
 }
 
 func TestNameTable(t *testing.T) {
-	names := []irmctl.Name{{Name: "db", Policy: "round-robin"}, {Name: "oping-server", Policy: "spillover"}}
+	names := []view.Name{{Name: "a-binding"}, {Name: "db", Exists: true, Policy: "round-robin"}, {Name: "oping-server", Exists: true, Policy: "spillover"}}
 	const head = `+----------------------------------------------------+----------------------+
 |                                               name |  load-balance policy |
 +----------------------------------------------------+----------------------+
@@ -71,7 +71,7 @@ func TestNameTable(t *testing.T) {
 `
 	tests := []struct {
 		name  string
-		names []irmctl.Name
+		names []view.Name
 		args  []string
 		want  string
 	}{
@@ -85,7 +85,7 @@ func TestNameTable(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			out, err := irm(&fakeIRMd{names: tt.names}, append([]string{"name", "list"}, tt.args...)...)
+			out, err := irm(&fakeIRMd{view: picture{Names: tt.names}}, append([]string{"name", "list"}, tt.args...)...)
 			if err != nil || out != tt.want {
 				t.Errorf("error %v, printed\n%s, want\n%s", err, out, tt.want)
 			}
@@ -94,7 +94,7 @@ func TestNameTable(t *testing.T) {
 }
 
 func TestTableAlignsAnyName(t *testing.T) {
-	list := []irmctl.IPCP{
+	list := []view.IPCP{
 		{PID: 1, Name: "a-name-of-more-than-twenty", Type: "local", Layer: "søn"},
 		{PID: 2, Name: "東京", Type: "local", Layer: "e\u0301te\u0301"},
 		{PID: 3, Name: "x\n\x1b[2J", Type: "local", Layer: "🐍\xff"},
@@ -108,7 +108,7 @@ func TestTableAlignsAnyName(t *testing.T) {
 +---------+----------------------------+------------+----------------------+
 
 `
-	out, err := irm(&fakeIRMd{ipcps: list}, "ipcp", "list")
+	out, err := irm(&fakeIRMd{view: picture{IPCPs: list}}, "ipcp", "list")
 	if err != nil || out != want {
 		t.Errorf("error %v, printed\n%s, want\n%s", err, out, want)
 	}

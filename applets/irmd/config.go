@@ -9,16 +9,19 @@ import (
 	"path/filepath"
 
 	"o7s/applets/internal/config"
+	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/irm"
+	"o7s/core/logs"
 	"o7s/core/registry"
 )
 
 // maxConfig bounds a config file, in bytes.
 const maxConfig = 16 << 20
 
-// readConfig reads a config file, of which all must be understood.
-func readConfig(file string, types []ipcp.Type) ([]config.Item, error) {
+// readConfig reads a config file. What it says can be done, as far as can be
+// known before it is.
+func readConfig(ctx context.Context, file string, types []ipcp.Type) ([]config.Item, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the config: %w", err)
@@ -31,11 +34,7 @@ func readConfig(file string, types []ipcp.Type) ([]config.Item, error) {
 	if len(text) > maxConfig {
 		return nil, fmt.Errorf("%s is longer than %d bytes", file, maxConfig)
 	}
-	names := make([]string, len(types))
-	for i, t := range types {
-		names[i] = t.Name
-	}
-	items, err := config.Parse(file, string(text), names)
+	items, err := config.Parse(file, string(text), types)
 	if err != nil {
 		return nil, err
 	}
@@ -50,16 +49,48 @@ func readConfig(file string, types []ipcp.Type) ([]config.Item, error) {
 				path, err = filepath.Abs(path)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%s:%d: program %s of name %q: %w", file, it.Line, p.Path, it.Name.Name, err)
+				return nil, fmt.Errorf("%s:%d: program %s of name %q: %w", file, it.Line(), p.Path, it.Name.Name, err)
 			}
 			p.Path = path
 		}
 	}
-	return items, nil
+	return items, tryConfig(ctx, types, file, items)
 }
 
-// load does what a config file says, in its order, as irmd's own user; the
-// first error ends it.
+// tryConfig loads items into an IRM that starts nothing: what it refuses the
+// real one would refuse too.
+func tryConfig(ctx context.Context, types []ipcp.Type, file string, items []config.Item) error {
+	m := irm.New(irm.Config{Log: logs.Discard(), Types: types, Spawner: noProcesses{}, Starter: noProcesses{}, UID: os.Geteuid(), AdminGID: -1})
+	return load(ctx, m, file, items)
+}
+
+// noProcesses is a Spawner and a Starter for an IRM that nobody uses.
+type noProcesses struct{}
+
+// Spawn implements irm.Spawner.
+func (noProcesses) Spawn(context.Context, *registry.IPCP, func(irm.Child, error)) (irm.Child, error) {
+	return noIPCP{}, nil
+}
+
+// Start implements irm.Starter. An instance is for somebody who asks for a
+// flow.
+func (noProcesses) Start(*registry.Program, func(error)) (irm.Instance, error) {
+	return nil, core.ErrNotSupported
+}
+
+// noIPCP is an IPCP that agrees to everything. Its flow calls are never called.
+type noIPCP struct{ ipcp.Control }
+
+func (noIPCP) PID() int { return 1 }
+func (noIPCP) Stop()    {}
+func (noIPCP) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error) {
+	return cfg, nil
+}
+func (noIPCP) Register(context.Context, core.Hash) error { return nil }
+
+// load does what a config file says, as irmd's own user: first the names, then
+// the IPCPs, each in the order of the file, since the order of TOML's tables
+// has no meaning. The first error ends it.
 func load(ctx context.Context, m *irm.Manager, file string, items []config.Item) error {
 	groups, err := os.Getgroups()
 	if err != nil {
@@ -67,13 +98,19 @@ func load(ctx context.Context, m *irm.Manager, file string, items []config.Item)
 	}
 	me := irm.Caller{PID: os.Getpid(), UID: os.Geteuid(), Groups: append([]int{os.Getegid()}, groups...)}
 	for _, it := range items {
-		if it.Name != nil {
-			err = loadName(m, me, it.Name)
-		} else {
-			err = loadIPCP(ctx, m, me, it.IPCP)
+		if it.Name == nil {
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("%s:%d: %w", file, it.Line, err)
+		if err := loadName(m, me, it.Name); err != nil {
+			return fmt.Errorf("%s:%d: %w", file, it.Line(), err)
+		}
+	}
+	for _, it := range items {
+		if it.IPCP == nil {
+			continue
+		}
+		if err := loadIPCP(ctx, m, me, it.IPCP); err != nil {
+			return fmt.Errorf("%s:%d: %w", file, it.Line(), err)
 		}
 	}
 	return nil
@@ -93,12 +130,14 @@ func loadName(m *irm.Manager, me irm.Caller, n *config.Name) error {
 }
 
 func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP) error {
-	if i.Layer == "" {
-		_, err := m.CreateIPCP(ctx, me, i.Name, i.Type)
-		return err
+	if i.Draft.Layer == "" {
+		if _, err := m.CreateIPCP(ctx, me, i.Name, i.Type.Name); err != nil {
+			return fmt.Errorf("create IPCP %q: %w", i.Name, err)
+		}
+		return nil
 	}
-	if _, err := m.BootstrapIPCP(ctx, me, i.Name, i.Type, i.Layer, i.Hash); err != nil {
-		return fmt.Errorf("bootstrap IPCP %q in layer %q: %w", i.Name, i.Layer, err)
+	if _, err := m.BootstrapIPCP(ctx, me, i.Name, i.Type.Name, i.Draft); err != nil {
+		return fmt.Errorf("bootstrap IPCP %q in layer %q: %w", i.Name, i.Draft.Layer, err)
 	}
 	for _, n := range i.Register {
 		if err := m.RegisterName(ctx, me, n, nil, []string{i.Name}); err != nil {

@@ -68,7 +68,7 @@ func Applet(types []ipcp.Type) applets.Applet {
 						_, err := fmt.Fprint(env.Stdout, systemdUnit())
 						return err
 					case c.IsSet("check-config"):
-						return check(env, c.String("check-config"), types)
+						return check(c.Context, env, c.String("check-config"), types)
 					}
 					// Ctrl-\ ends a daemon in order too, rather than with a dump.
 					ctx, stop := applets.Until(c.Context, syscall.SIGQUIT)
@@ -82,8 +82,8 @@ func Applet(types []ipcp.Type) applets.Applet {
 }
 
 // check says what a config file holds.
-func check(env *applets.Env, file string, types []ipcp.Type) error {
-	items, err := readConfig(file, types)
+func check(ctx context.Context, env *applets.Env, file string, types []ipcp.Type) error {
+	items, err := readConfig(ctx, file, types)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	log = log.With("irmd")
 	var items []config.Item
 	if c.IsSet("config") {
-		if items, err = readConfig(c.String("config"), types); err != nil {
+		if items, err = readConfig(c.Context, c.String("config"), types); err != nil {
 			return err
 		}
 	}

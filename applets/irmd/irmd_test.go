@@ -6,9 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/vmihailenco/msgpack/v5"
+
+	"o7s/core/view"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -154,31 +158,35 @@ func TestProgramOutlivesItsFile(t *testing.T) {
 }
 
 func TestPagesHoldAllAndFitAMessage(t *testing.T) {
-	var all []string
+	var all []view.Name
 	for i := range 5000 {
-		all = append(all, fmt.Sprintf("name-%06d", i))
+		all = append(all, view.Name{Name: fmt.Sprintf("name-%06d", i), Policy: "spillover"})
 	}
-	var got []string
+	each := func(after string, yield func(view.Name) bool) {
+		for _, n := range all {
+			if n.Name > after && !yield(n) {
+				return
+			}
+		}
+	}
+	var got []view.Name
 	for after, pages := "", 0; ; pages++ {
-		part, more := page(all, after, func(s string) (string, string, int) { return s, s, 16 + len(s) })
-		size := 0
-		for _, s := range part {
-			size += 16 + len(s)
+		page := pageOf(after, each)
+		b, err := msgpack.Marshal(page)
+		if err != nil || len(b) > rpc.MaxMessage {
+			t.Fatalf("a page of %d bytes, error %v", len(b), err)
 		}
-		if size > pageBytes {
-			t.Fatalf("a page of %d bytes", size)
-		}
-		got = append(got, part...)
-		if !more {
+		got = append(got, page.List...)
+		if !page.More {
 			break
 		}
-		if len(part) == 0 || pages > 100 {
+		if len(page.List) == 0 || pages > 100 {
 			t.Fatal("pages do not get on")
 		}
-		after = part[len(part)-1]
+		after = page.List[len(page.List)-1].Key()
 	}
-	if len(got) != len(all) || got[0] != all[0] || got[4999] != all[4999] {
-		t.Errorf("%d of %d items", len(got), len(all))
+	if !slices.Equal(got, all) {
+		t.Errorf("%d of %d rows, or other ones", len(got), len(all))
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 	"o7s/ipc/rpc"
 )
 
+// pageBytes bounds a page of a list, so that it fits a message.
+const pageBytes = rpc.MaxMessage / 2
+
 // handleSee registers the methods that show the system.
 func (d *daemon) handleSee(m *rpc.Mux) {
 	rpc.HandleBlocking(m, irmctl.ShowSystem, func(context.Context, *rpc.Link, *rpc.Empty) (*view.System, error) {
@@ -20,6 +23,10 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 		return &s, nil
 	})
 	handleRows(m, irmctl.ShowIPCPs, d.m.EachIPCP)
+	rpc.HandleBlocking(m, irmctl.ShowIPCP, func(ctx context.Context, _ *rpc.Link, r *irmctl.IPCPReq) (*irmctl.Facts, error) {
+		facts, err := d.m.IPCPFacts(ctx, r.Name)
+		return &irmctl.Facts{List: facts}, err
+	})
 	handleRows(m, irmctl.ShowNames, d.m.EachName)
 	handleRows(m, irmctl.ShowRegistrations, d.m.EachRegistration)
 	handleRows(m, irmctl.ShowBindings, d.m.EachBinding)
@@ -37,20 +44,25 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 	})
 }
 
-// handleRows answers a page of rows: as many as surely fit a message.
+// handleRows registers a list of rows, which is asked for in pages.
 func handleRows[R view.Row](m *rpc.Mux, method rpc.Method[irmctl.Page, irmctl.Rows[R]], each func(after string, yield func(R) bool)) {
 	rpc.HandleBlocking(m, method, func(_ context.Context, _ *rpc.Link, r *irmctl.Page) (*irmctl.Rows[R], error) {
-		var page irmctl.Rows[R]
-		size := 0
-		each(r.After, func(row R) bool {
-			// With the names of its fields a row is longer than encoded.
-			if size += len(fmt.Sprintf("%+v", row)); size > pageBytes && len(page.List) > 0 {
-				page.More = true
-				return false
-			}
-			page.List = append(page.List, row)
-			return true
-		})
+		page := pageOf(r.After, each)
 		return &page, nil
 	})
+}
+
+// pageOf returns the rows that follow after, as many as surely fit a message.
+func pageOf[R view.Row](after string, each func(after string, yield func(R) bool)) (page irmctl.Rows[R]) {
+	size := 0
+	each(after, func(row R) bool {
+		// With the names of its fields a row is longer than encoded.
+		if size += len(fmt.Sprintf("%+v", row)); size > pageBytes && len(page.List) > 0 {
+			page.More = true
+			return false
+		}
+		page.List = append(page.List, row)
+		return true
+	})
+	return page
 }

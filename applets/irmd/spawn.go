@@ -44,7 +44,7 @@ func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Chi
 	}
 
 	// Not the path of the executable, which may be replaced or gone by now.
-	cmd := exec.Command("/proc/self/exe", s.args()...)
+	cmd := exec.Command("/proc/self/exe", append(s.args(), "--name="+i.Name)...)
 	cmd.Args[0] = "ipcpd-" + i.Type.Name
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}

@@ -22,7 +22,6 @@ import (
 	"o7s/applets/ipcpd"
 	"o7s/applets/irmd"
 	"o7s/core"
-	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
 	"o7s/ipc/irmctl"
@@ -74,7 +73,7 @@ func startNode(t *testing.T) *irmctl.Client {
 	}
 	if err == nil {
 		t.Cleanup(func() { c.Close() })
-		_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "ipcp", Type: "local", Layer: "layer", Hash: hash.SHA3_256})
+		_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "ipcp", Type: "local", Draft: ipcp.Draft{Layer: "layer"}})
 	}
 	if err != nil {
 		t.Fatal(err)

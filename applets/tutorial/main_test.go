@@ -30,7 +30,7 @@ const withoutEnv = "O7S_TUTORIAL_TEST_WITHOUT"
 // applet.
 func TestMain(m *testing.M) {
 	table := []applets.Applet{
-		Applet(), irmd.Applet([]ipcp.Type{local.Type}), irm.Applet(), oping.Applet(), ipcpd.Applet(local.Type),
+		Applet(), irmd.Applet([]ipcp.Type{local.Type}), irm.Applet([]ipcp.Type{local.Type}), oping.Applet(), ipcpd.Applet(local.Type),
 	}
 	name := filepath.Base(os.Args[0])
 	if slices.ContainsFunc(table, func(a applets.Applet) bool { return a.Name == name }) {

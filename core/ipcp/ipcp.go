@@ -10,6 +10,7 @@ package ipcp
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"o7s/core"
@@ -17,6 +18,7 @@ import (
 	"o7s/core/hash"
 	"o7s/core/ipcp/port"
 	"o7s/core/logs"
+	"o7s/core/view"
 )
 
 // Type is a layer type: local, unicast, udp4.
@@ -41,6 +43,22 @@ type Type struct {
 	Check func(Settings) error
 	// New makes an IPCP of this type, in no layer yet.
 	New func(Env) Ops
+}
+
+// Find returns the one of types that word means: the one called so, else the
+// first whose name begins with it.
+func Find(types []Type, word string) (Type, bool) {
+	for _, t := range types {
+		if t.Name == word {
+			return t, true
+		}
+	}
+	for _, t := range types {
+		if word != "" && strings.HasPrefix(t.Name, word) {
+			return t, true
+		}
+	}
+	return Type{}, false
 }
 
 // Ability is a set of things that the Ops of only some layer types can do. It
@@ -169,6 +187,9 @@ type Control interface {
 	// FlowDealloc says that the process has given up an end. The layer lets
 	// go of it too, says so by Host.FlowDealloc, and is done.
 	FlowDealloc(req DeallocRequest, done func(error))
+	// Show returns what the IPCP tells people of its inside; nothing where
+	// its type is no Shower.
+	Show(ctx context.Context) ([]view.Fact, error)
 }
 
 // Ops is what a layer type implements. Process calls it only in the states
@@ -185,6 +206,10 @@ type Ops interface {
 	// of its goroutines is left.
 	Run(ctx context.Context) error
 }
+
+// Shower is an Ops that has something to tell people of its inside:
+// neighbours, routes, counters. It is asked in every state.
+type Shower interface{ Show() []view.Fact }
 
 // Host is what a layer type is given: its way to the IRMd and to the memory
 // of the flows it provides. The functions passed to it are called exactly

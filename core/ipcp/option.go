@@ -11,6 +11,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/hash"
+	"o7s/core/view"
 )
 
 // Option is a choice that whoever bootstraps a layer of a type has: a device,
@@ -80,12 +81,29 @@ func (t Type) Config(d Draft) (Config, error) {
 	if err := core.CheckName(d.Layer); err != nil {
 		return Config{}, fmt.Errorf("layer: %w", err)
 	}
-	alg, err := t.parseHash(d.Hash)
+	alg, err := t.ParseHash(d.Hash)
 	if err != nil {
 		return Config{}, err
 	}
 	settings, err := t.Parse(d.Settings)
 	return Config{Layer: d.Layer, Hash: alg, Settings: settings}, err
+}
+
+// Checked returns cfg, which came in a message, with its settings as Parse
+// returns them. The error is core.ErrUsage where a layer of type t can't have
+// that Config.
+func (t Type) Checked(cfg Config) (Config, error) {
+	return t.Config(Draft{cfg.Layer, cfg.Hash.String(), cfg.Settings})
+}
+
+// View returns s as an administrator sees them.
+func (t Type) View(s Settings) view.Options {
+	var all view.Options
+	for _, x := range s {
+		o := t.option(x.Name)
+		all = append(all, view.Option{Name: x.Name, Value: x.Value, Bare: o != nil && (o.Kind == Number || o.Kind == Flag)})
+	}
+	return all
 }
 
 // Algorithms returns the directory hashes that a layer of type t may use, the
@@ -97,7 +115,9 @@ func (t Type) Algorithms() []hash.Algorithm {
 	return hash.SHA3()
 }
 
-func (t Type) parseHash(name string) (hash.Algorithm, error) {
+// ParseHash returns the directory hash called name, where a layer of type t may
+// use it; the type's default where name is "". The error is core.ErrUsage.
+func (t Type) ParseHash(name string) (hash.Algorithm, error) {
 	all := t.Algorithms()
 	if name == "" {
 		return all[0], nil

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"o7s/core"
 	"o7s/core/logs"
+	"o7s/core/view"
 )
 
 // State is where an IPCP is in its life:
@@ -102,11 +102,8 @@ func (p *Process) bootstrap(ctx context.Context, cfg Config) (Config, error) {
 	if s := p.State(); s != Boot {
 		return Config{}, fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, s)
 	}
-	if !slices.Contains(p.typ.Algorithms(), cfg.Hash) {
-		return Config{}, fmt.Errorf("%w: a layer of type %s has no hash %v", core.ErrUsage, p.typ.Name, cfg.Hash)
-	}
-	var err error
-	if cfg.Settings, err = p.typ.Parse(cfg.Settings); err != nil {
+	cfg, err := p.typ.Checked(cfg)
+	if err != nil {
 		return Config{}, err
 	}
 	cfg, err = p.ops.Bootstrap(ctx, cfg)
@@ -195,6 +192,22 @@ func (p *Process) FlowDealloc(req DeallocRequest, done func(error)) {
 		return
 	}
 	p.ops.FlowDealloc(req, finish)
+}
+
+// maxFacts bounds what Show returns.
+const maxFacts = 1000
+
+// Show implements Control.
+func (p *Process) Show(context.Context) ([]view.Fact, error) {
+	s, ok := p.ops.(Shower)
+	if !ok {
+		return nil, nil
+	}
+	facts := s.Show()
+	if more := len(facts) - maxFacts; more > 0 {
+		facts = append(facts[:maxFacts:maxFacts], view.Fact{Name: "more", Value: fmt.Sprintf("%d facts that are not shown", more)})
+	}
+	return facts, nil
 }
 
 func checkData(data []byte) error {

@@ -77,7 +77,7 @@ func ask(p *Process) map[string]error {
 
 func TestCallsByState(t *testing.T) {
 	every := []string{"register", "unregister", "query", "alloc", "resp", "dealloc"}
-	boot := func(p *Process) { p.Bootstrap(ctx, Config{}) }
+	boot := func(p *Process) { p.Bootstrap(ctx, Config{Layer: "l"}) }
 	end := func(p *Process) {
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
@@ -138,7 +138,7 @@ func TestBootstrap(t *testing.T) {
 		{"works", nil, nil, hash.SHA3_512, nil, Operational, true},
 		{"invalid hash", nil, nil, 200, core.ErrUsage, Boot, false},
 		{"the layer type refuses", core.ErrLimit, nil, 0, core.ErrLimit, Boot, true},
-		{"second", nil, func(p *Process) { p.Bootstrap(ctx, Config{}) }, 0, core.ErrState, Operational, false},
+		{"second", nil, func(p *Process) { p.Bootstrap(ctx, Config{Layer: "l"}) }, 0, core.ErrState, Operational, false},
 		{"after the end", nil, func(p *Process) { p.setState(Shutdown) }, 0, core.ErrState, Shutdown, false},
 	}
 	for _, tt := range tests {
@@ -178,7 +178,7 @@ func TestEndDuringBootstrap(t *testing.T) {
 		run, boot := make(chan error, 1), make(chan error, 1)
 		go func() { run <- p.Run(ctx) }()
 		go func() {
-			_, err := p.Bootstrap(ctx, Config{})
+			_, err := p.Bootstrap(ctx, Config{Layer: "l"})
 			boot <- err
 		}()
 		synctest.Wait()
@@ -226,7 +226,7 @@ func TestLines(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &stub{}
 			p, log := newStub(s)
-			if _, err := p.Bootstrap(ctx, Config{}); err != nil {
+			if _, err := p.Bootstrap(ctx, Config{Layer: "l"}); err != nil {
 				t.Fatal(err)
 			}
 			log.Reset()
@@ -263,8 +263,8 @@ func TestBootstrapChecksConfig(t *testing.T) {
 		{Config{Layer: "l", Settings: settings("w", "b", "n", "7")}, "[{n 7} {w b}]"},
 		{Config{Layer: "l", Settings: settings("n", "10")}, `n "10": invalid value: it is 1 to 9`},
 		{Config{Layer: "l"}, "needs the option n"},
-		{Config{Layer: "l", Hash: hash.MD5, Settings: settings("n", "7")}, "no hash MD5"},
-		{Config{Layer: "l", Hash: 255, Settings: settings("n", "7")}, "no hash Algorithm(255)"},
+		{Config{Layer: "l", Hash: hash.MD5, Settings: settings("n", "7")}, `hash "MD5": invalid value`},
+		{Config{Layer: "l", Hash: 255, Settings: settings("n", "7")}, `hash "Algorithm(255)": invalid value`},
 	}
 	for _, tt := range tests {
 		s := &stub{}

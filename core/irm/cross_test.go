@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/registry"
 )
 
@@ -51,7 +51,7 @@ func (e earlyDeath) Spawn(ctx context.Context, i *registry.IPCP, died func(Child
 func TestIPCPThatDiesAtOnceLeavesNothing(t *testing.T) {
 	n := newNode(t)
 	n.m.cfg.Spawner = earlyDeath{n}
-	_, err := n.m.BootstrapIPCP(context.Background(), admin, "local-ipcp", "local", "local-layer", hash.SHA3_256)
+	_, err := n.m.BootstrapIPCP(context.Background(), admin, "local-ipcp", "local", ipcp.Draft{Layer: "local-layer"})
 	if !errors.Is(err, core.ErrIPCP) {
 		t.Errorf("bootstrap: %v, want ErrIPCP", err)
 	}

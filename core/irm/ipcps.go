@@ -3,11 +3,9 @@ package irm
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"o7s/core"
-	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/registry"
 )
@@ -21,9 +19,9 @@ func (m *Manager) CreateIPCP(ctx context.Context, c Caller, name, typ string) (p
 	if err := core.CheckName(name); err != nil {
 		return 0, err
 	}
-	t, err := m.typeCalled(func(t ipcp.Type) bool { return t.Name == typ }, typ)
-	if err != nil {
-		return 0, err
+	t, ok := ipcp.Find(m.cfg.Types, typ)
+	if !ok || t.Name != typ {
+		return 0, m.noType(typ)
 	}
 	m.mu.Lock()
 	i, err := m.addIPCPLocked(name, t)
@@ -38,29 +36,24 @@ func (m *Manager) CreateIPCP(ctx context.Context, c Caller, name, typ string) (p
 	return i.PID, nil
 }
 
-// BootstrapIPCP makes the IPCP called name the first member of layer and
-// returns its pid. One that does not exist is created; typ may be a prefix of
-// its type's name then, and is optional otherwise.
-func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ, layer string, alg hash.Algorithm) (pid int, err error) {
+// BootstrapIPCP makes the IPCP called name the first member of the layer that d
+// describes and returns its pid. One that does not exist is created; typ may be
+// a prefix of its type's name then, and is optional otherwise.
+func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ string, d ipcp.Draft) (pid int, err error) {
 	if err := m.mayAdmin(c); err != nil {
 		return 0, err
 	}
 	if err := core.CheckName(name); err != nil {
 		return 0, err
 	}
-	if err := core.CheckName(layer); err != nil {
-		return 0, fmt.Errorf("layer: %w", err)
-	}
-	if !alg.Valid() {
-		return 0, fmt.Errorf("%w: hash algorithm %d", core.ErrUsage, alg)
-	}
 	var t ipcp.Type
 	if typ != "" {
-		if t, err = m.typeCalled(func(t ipcp.Type) bool { return strings.HasPrefix(t.Name, typ) }, typ); err != nil {
-			return 0, err
+		var ok bool
+		if t, ok = ipcp.Find(m.cfg.Types, typ); !ok {
+			return 0, m.noType(typ)
 		}
 	}
-	i, created, err := m.takeForBootstrap(name, t)
+	i, cfg, created, err := m.takeForBootstrap(name, t, d)
 	if err != nil {
 		return 0, err
 	}
@@ -70,7 +63,9 @@ func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ, layer 
 		}
 	}
 	defer m.release(i)
-	cfg, err := i.Control.Bootstrap(ctx, ipcp.Config{Layer: layer, Hash: alg})
+	if cfg, err = i.Control.Bootstrap(ctx, cfg); err == nil {
+		cfg, err = i.Type.Checked(cfg)
+	}
 	if err != nil {
 		if created {
 			m.stopChild(i)
@@ -78,34 +73,39 @@ func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ, layer 
 		return 0, err
 	}
 	m.mu.Lock()
-	i.Layer, i.Hash = cfg.Layer, cfg.Hash
+	i.Layer, i.Hash, i.Settings = cfg.Layer, cfg.Hash, cfg.Settings
 	m.reg.Bootstrapped(i)
 	m.mu.Unlock()
-	m.log.Infof("Bootstrapped IPCP %d in layer %s.", i.PID, layer)
+	m.log.Infof("Bootstrapped IPCP %d in layer %s.", i.PID, cfg.Layer)
 	return i.PID, nil
 }
 
-// takeForBootstrap returns the IPCP called name, busy; a new one of type t,
-// not started yet, if there is none.
-func (m *Manager) takeForBootstrap(name string, t ipcp.Type) (i *registry.IPCP, created bool, err error) {
+// takeForBootstrap returns the IPCP called name, busy, and the Config that d is
+// for its type; a new IPCP of type t, not started yet, if there is none.
+func (m *Manager) takeForBootstrap(name string, t ipcp.Type, d ipcp.Draft) (i *registry.IPCP, cfg ipcp.Config, created bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i = m.reg.IPCP(name)
 	switch {
 	case i == nil && t.Name == "":
-		return nil, false, fmt.Errorf("%w: no IPCP is called %q; give a type to create it", core.ErrNotFound, name)
+		err = fmt.Errorf("%w: no IPCP is called %q; give a type to create it", core.ErrNotFound, name)
 	case i == nil:
-		i, err = m.addIPCPLocked(name, t)
-		return i, true, err
+		if cfg, err = t.Config(d); err == nil {
+			i, err = m.addIPCPLocked(name, t)
+		}
+		return i, cfg, true, err
 	case t.Name != "" && t.Name != i.Type.Name:
-		return nil, false, fmt.Errorf("%w: IPCP %q is of type %s, not %s", core.ErrIPCPType, name, i.Type.Name, t.Name)
+		err = fmt.Errorf("%w: IPCP %q is of type %s, not %s", core.ErrIPCPType, name, i.Type.Name, t.Name)
 	case i.Operational():
-		return nil, false, fmt.Errorf("%w: IPCP %q is a member of layer %q already; an IPCP is in one layer: give another name for another one", core.ErrState, name, i.Layer)
+		err = fmt.Errorf("%w: IPCP %q is a member of layer %q already; an IPCP is in one layer: give another name for another one", core.ErrState, name, i.Layer)
 	case i.Busy:
-		return nil, false, fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
+		err = fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
+	default:
+		if cfg, err = i.Type.Config(d); err == nil {
+			i.Busy = true
+		}
 	}
-	i.Busy = true
-	return i, false, nil
+	return i, cfg, false, err
 }
 
 // addIPCPLocked takes the name for a new IPCP, which is busy until release.
@@ -127,16 +127,13 @@ func (m *Manager) release(i *registry.IPCP) {
 	i.Busy = false
 }
 
-// typeCalled returns the first layer type that match accepts.
-func (m *Manager) typeCalled(match func(ipcp.Type) bool, word string) (ipcp.Type, error) {
-	if i := slices.IndexFunc(m.cfg.Types, match); i >= 0 && word != "" {
-		return m.cfg.Types[i], nil
-	}
+// noType is the error where word means no layer type.
+func (m *Manager) noType(word string) error {
 	names := make([]string, len(m.cfg.Types))
 	for i, t := range m.cfg.Types {
 		names[i] = t.Name
 	}
-	return ipcp.Type{}, fmt.Errorf("%w %q: the types are %s", core.ErrIPCPType, word, strings.Join(names, ", "))
+	return fmt.Errorf("%w %q: the types are %s", core.ErrIPCPType, word, strings.Join(names, ", "))
 }
 
 // spawn starts the process of i, whose name is taken.
@@ -237,23 +234,4 @@ func (m *Manager) forget(i *registry.IPCP) {
 	for _, f := range flows {
 		m.providerLeft(f, fmt.Errorf("%w: the IPCP %q of the flow has ended", core.ErrFlowDown, i.Name))
 	}
-}
-
-// IPCPInfo describes an IPCP. Layer is empty before bootstrap.
-type IPCPInfo struct {
-	PID               int
-	Name, Type, Layer string
-}
-
-// IPCPs returns all IPCPs that run, by name.
-func (m *Manager) IPCPs() []IPCPInfo {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var all []IPCPInfo
-	for _, i := range m.reg.IPCPs() {
-		if i.PID != 0 {
-			all = append(all, IPCPInfo{i.PID, i.Name, i.Type.Name, i.Layer})
-		}
-	}
-	return all
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"o7s/core"
-	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/registry"
 )
@@ -333,7 +332,7 @@ func TestIPCPDeathEndsItsFlows(t *testing.T) {
 	if l := n.lines(); len(l) == 0 || !strings.Contains(l[0], "(EE): IPCP 101 (local-ipcp) died: signal: killed.") {
 		t.Errorf("log %q", l)
 	}
-	if len(n.m.IPCPs()) != 0 {
+	if len(rows(n.m.EachIPCP)) != 0 {
 		t.Error("the dead IPCP is still listed")
 	}
 	if err := client.dealloc(id); err != nil {
@@ -461,12 +460,12 @@ func TestNamesAndRegistrations(t *testing.T) {
 	check("create, too long", n.m.CreateName(admin, strings.Repeat("x", 256), ""), core.ErrUsage)
 	check("register in unknown layer", n.m.RegisterName(ctx, admin, "c", []string{"nowhere"}, nil), core.ErrNotFound)
 	check("register nowhere", n.m.RegisterName(ctx, admin, "c", nil, nil), core.ErrUsage)
-	if got := n.m.Names(); len(got) != 1 || got[0] != (NameInfo{"a", "round-robin"}) {
+	if got := rows(n.m.EachName); len(got) != 1 || got[0].Name != "a" || got[0].Policy != "round-robin" {
 		t.Errorf("names %v: a refused call has changed something", got)
 	}
 	check("register", n.m.RegisterName(ctx, admin, "c", []string{"local*"}, nil), nil)
 	check("register again", n.m.RegisterName(ctx, admin, "c", nil, []string{"local-ipcp"}), nil)
-	if got := n.m.Names(); len(got) != 2 || got[1] != (NameInfo{"c", "spillover"}) {
+	if got := rows(n.m.EachName); len(got) != 2 || got[1].Name != "c" || got[1].Policy != "spillover" {
 		t.Errorf("names %v", got)
 	}
 	check("unregister", n.m.UnregisterName(ctx, admin, "c", []string{"*"}, nil), nil)
@@ -474,6 +473,16 @@ func TestNamesAndRegistrations(t *testing.T) {
 	check("unregister unknown", n.m.UnregisterName(ctx, admin, "x", []string{"*"}, nil), core.ErrName)
 	check("destroy", n.m.DestroyName(ctx, admin, "a"), nil)
 	check("destroy unknown", n.m.DestroyName(ctx, admin, "a"), core.ErrName)
+}
+
+// rows returns all rows of a list.
+func rows[R any](each func(after string, yield func(R) bool)) []R {
+	var all []R
+	each("", func(r R) bool {
+		all = append(all, r)
+		return true
+	})
+	return all
 }
 
 func TestIPCPs(t *testing.T) {
@@ -487,35 +496,36 @@ func TestIPCPs(t *testing.T) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 	}
-	boot := func(name, typ, layer string, alg hash.Algorithm) error {
-		_, err := n.m.BootstrapIPCP(ctx, admin, name, typ, layer, alg)
+	boot := func(name, typ, layer, alg string, given ...ipcp.Setting) error {
+		_, err := n.m.BootstrapIPCP(ctx, admin, name, typ, ipcp.Draft{Layer: layer, Hash: alg, Settings: given})
 		return err
 	}
 	create := func(name, typ string) error {
 		_, err := n.m.CreateIPCP(ctx, admin, name, typ)
 		return err
 	}
-	check("bootstrap twice", boot("local-ipcp", "local", "l", 0), core.ErrState)
-	check("bootstrap, no type", boot("x", "", "l", 0), core.ErrNotFound)
-	check("bootstrap, unknown type", boot("x", "remote", "l", 0), core.ErrIPCPType)
-	check("bootstrap, no layer", boot("x", "local", "", 0), core.ErrUsage)
-	check("bootstrap, hash", boot("x", "local", "l", 99), core.ErrUsage)
+	check("bootstrap twice", boot("local-ipcp", "local", "l", ""), core.ErrState)
+	check("bootstrap, no type", boot("x", "", "l", ""), core.ErrNotFound)
+	check("bootstrap, unknown type", boot("x", "remote", "l", ""), core.ErrIPCPType)
+	check("bootstrap, no layer", boot("x", "local", "", ""), core.ErrUsage)
+	check("bootstrap, hash", boot("x", "local", "l", "MD5"), core.ErrUsage)
+	check("bootstrap, option", boot("x", "local", "l", "", ipcp.Setting{Name: "dev", Value: "eth0"}), core.ErrUsage)
 	check("create, name taken", create("local-ipcp", "local"), core.ErrExists)
 	check("create, prefix of type", create("x", "loc"), core.ErrIPCPType)
 	check("destroy unknown", n.m.DestroyIPCP(admin, "x"), core.ErrNotFound)
 	n.noSpawn = errors.New("no such file")
 	check("spawn fails", create("x", "local"), n.noSpawn)
 	n.noSpawn = nil
-	if got := n.m.IPCPs(); len(got) != 1 || len(n.lines()) != 0 {
+	if got := rows(n.m.EachIPCP); len(got) != 1 || len(n.lines()) != 0 {
 		t.Errorf("IPCPs %v: a refused call has changed something", got)
 	}
 	check("create", create("x", "local"), nil)
-	check("prefix of type", boot("x", "l", "layer-x", hash.SHA3_512), nil)
-	if got := n.m.IPCPs(); len(got) != 2 || got[1].Layer != "layer-x" {
+	check("prefix of type", boot("x", "l", "layer-x", "SHA3_512"), nil)
+	if got := rows(n.m.EachIPCP); len(got) != 2 || got[1].Layer != "layer-x" {
 		t.Errorf("IPCPs %v", got)
 	}
 	check("destroy", n.m.DestroyIPCP(admin, "x"), nil)
-	check("again under the name", boot("x", "local", "layer-x", 0), nil)
+	check("again under the name", boot("x", "local", "layer-x", ""), nil)
 }
 
 func TestRights(t *testing.T) {
@@ -524,7 +534,7 @@ func TestRights(t *testing.T) {
 	n.layer()
 	user := Caller{PID: 9, UID: 2000, Groups: []int{2000}}
 	_, e1 := n.m.CreateIPCP(ctx, user, "x", "local")
-	_, e2 := n.m.BootstrapIPCP(ctx, user, "x", "local", "l", 0)
+	_, e2 := n.m.BootstrapIPCP(ctx, user, "x", "local", ipcp.Draft{Layer: "l"})
 	for i, err := range []error{e1, e2,
 		n.m.DestroyIPCP(user, "local-ipcp"), n.m.CreateName(user, "x", ""), n.m.DestroyName(ctx, user, "x"),
 		n.m.RegisterName(ctx, user, "x", []string{"*"}, nil), n.m.UnregisterName(ctx, user, "x", []string{"*"}, nil),

@@ -11,20 +11,6 @@ import (
 	"o7s/core/registry"
 )
 
-// NameInfo describes a name.
-type NameInfo struct{ Name, Policy string }
-
-// Names returns all names, sorted.
-func (m *Manager) Names() []NameInfo {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var all []NameInfo
-	for _, n := range m.reg.Names() {
-		all = append(all, NameInfo{n.Name, n.Policy.String()})
-	}
-	return all
-}
-
 // CreateName makes a name. The policy is round-robin where it is "".
 func (m *Manager) CreateName(c Caller, name, policy string) error {
 	if err := m.mayAdmin(c); err != nil {
@@ -197,6 +183,13 @@ func (m *Manager) UnregisterName(ctx context.Context, c Caller, name string, lay
 func (m *Manager) matchLocked(layers, ipcps []string) ([]*registry.IPCP, error) {
 	if len(layers)+len(ipcps) == 0 {
 		return nil, fmt.Errorf("%w: name a layer or an IPCP", core.ErrUsage)
+	}
+	if len(layers) == 0 && len(ipcps) == 1 && !strings.Contains(ipcps[0], "*") {
+		// The common case, which a config file of thousands of IPCPs has
+		// thousands of times, looks at no other IPCP.
+		if i := m.reg.IPCP(ipcps[0]); i != nil && i.Operational() {
+			return []*registry.IPCP{i}, nil
+		}
 	}
 	up := m.reg.Layers()
 	taken := make(map[*registry.IPCP]bool)

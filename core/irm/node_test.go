@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"o7s/core"
-	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
 	"o7s/core/logs"
@@ -281,7 +280,7 @@ func (p *proc) dealloc(id core.FlowID) error {
 // layer makes local-ipcp in local-layer.
 func (n *node) layer() *kid {
 	n.t.Helper()
-	if _, err := n.m.BootstrapIPCP(context.Background(), admin, "local-ipcp", "local", "local-layer", hash.SHA3_256); err != nil {
+	if _, err := n.m.BootstrapIPCP(context.Background(), admin, "local-ipcp", "local", ipcp.Draft{Layer: "local-layer"}); err != nil {
 		n.t.Fatal(err)
 	}
 	return n.kids[len(n.kids)-1]

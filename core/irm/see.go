@@ -1,11 +1,14 @@
 package irm
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"o7s/core"
+	"o7s/core/ipcp"
 	"o7s/core/registry"
 	"o7s/core/view"
 )
@@ -45,11 +48,26 @@ func (m *Manager) EachIPCP(after string, yield func(view.IPCP) bool) {
 		row := view.IPCP{Name: i.Name, PID: i.PID, Type: i.Type.Name, State: "boot", Names: len(i.Registrations()), Flows: len(i.FlowsOf())}
 		if i.Operational() {
 			row.State, row.Layer, row.Hash = "operational", i.Layer, i.Hash.String()
+			row.Options = i.Type.View(i.Settings)
 		}
 		if !yield(row) {
 			return
 		}
 	}
+}
+
+// IPCPFacts returns what the IPCP called name tells of its inside.
+func (m *Manager) IPCPFacts(ctx context.Context, name string) ([]view.Fact, error) {
+	m.mu.Lock()
+	var ctl ipcp.Control
+	if i := m.reg.IPCP(name); i != nil {
+		ctl = i.Control
+	}
+	m.mu.Unlock()
+	if ctl == nil {
+		return nil, fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
+	}
+	return ctl.Show(ctx)
 }
 
 // EachName shows the names that exist and those that something is bound to, by

@@ -8,6 +8,7 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/registry"
+	"o7s/core/view"
 )
 
 // simIPCP is an IPC process: a real ipcp.Process at the end of a link.
@@ -109,6 +110,14 @@ func (k *simIPCP) Unregister(ctx context.Context, h core.Hash) error {
 
 func (k *simIPCP) Query(ctx context.Context, h core.Hash) error {
 	return k.link.do(ctx, "Query", func() error { return k.proc.Query(context.Background(), h) })
+}
+
+func (k *simIPCP) Show(ctx context.Context) (facts []view.Fact, err error) {
+	err = k.link.do(ctx, "Show", func() (err error) {
+		facts, err = k.proc.Show(context.Background())
+		return err
+	})
+	return facts, err
 }
 
 func (k *simIPCP) FlowAlloc(req ipcp.AllocRequest, done func(error)) {

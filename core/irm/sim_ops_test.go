@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 )
 
 // What there is to choose from.
@@ -285,7 +285,7 @@ func (w *sim) operateSystem() {
 			typ = ""
 		}
 		w.admin(c, "bootstrap", func(ctx context.Context) error {
-			_, err := w.m.BootstrapIPCP(ctx, c, of, typ, simLayers[of], hash.SHA3_256)
+			_, err := w.m.BootstrapIPCP(ctx, c, of, typ, ipcp.Draft{Layer: simLayers[of]})
 			return err
 		})
 	case n < 10:

@@ -44,12 +44,13 @@ func New() *Registry {
 // IPCP is an IPC process of this system. Its name is taken from its creation
 // on, while PID is still 0.
 type IPCP struct {
-	PID     int
-	Name    string
-	Type    ipcp.Type
-	Layer   string // empty before bootstrap
-	Hash    hash.Algorithm
-	Control ipcp.Control // the IRM's way to it; not called from here
+	PID      int
+	Name     string
+	Type     ipcp.Type
+	Layer    string // empty before bootstrap
+	Hash     hash.Algorithm
+	Settings ipcp.Settings
+	Control  ipcp.Control // the IRM's way to it; not called from here
 
 	// Busy is set while an administrator's call works on it.
 	Busy bool

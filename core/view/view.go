@@ -8,7 +8,9 @@
 package view
 
 import (
+	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"o7s/core"
 )
@@ -31,14 +33,60 @@ type System struct {
 
 // IPCP is an IPC process. Layer is empty before bootstrap.
 type IPCP struct {
+	Name    string  `json:"name"`
+	PID     int     `json:"pid"`
+	Type    string  `json:"type"`
+	State   string  `json:"state"` // boot or operational
+	Layer   string  `json:"layer"`
+	Hash    string  `json:"hash"`    // of the layer's directory
+	Options Options `json:"options"` // the settings of its layer type
+	Names   int     `json:"name_count"`
+	Flows   int     `json:"flow_count"` // ends that it provides
+}
+
+// Options are settings in the order in which their layer type declares them.
+// In JSON they are an object.
+type Options []Option
+
+// Option is a setting with its value. Bare is set where that is a number, true
+// or false; a number may be hexadecimal: 0xA000.
+type Option struct {
+	Name, Value string
+	Bare        bool
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o Options) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, x := range o {
+		var v any = x.Value
+		if x.Bare {
+			v = x.Value == "true"
+			if n, err := strconv.ParseUint(x.Value, 0, 64); err == nil {
+				v = n
+			}
+		}
+		name, err := json.Marshal(x.Name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}'), nil
+}
+
+// Fact is something that an IPCP shows of its inside, for people: a neighbour,
+// a route, a counter. Several facts may have one name.
+type Fact struct {
 	Name  string `json:"name"`
-	PID   int    `json:"pid"`
-	Type  string `json:"type"`
-	State string `json:"state"` // boot or operational
-	Layer string `json:"layer"`
-	Hash  string `json:"hash"` // of the layer's directory
-	Names int    `json:"name_count"`
-	Flows int    `json:"flow_count"` // ends that it provides
+	Value string `json:"value"`
 }
 
 // Name is a name that exists, or that something is bound to. Policy is empty

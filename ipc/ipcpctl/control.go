@@ -5,6 +5,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/ipcp"
+	"o7s/core/view"
 	"o7s/ipc/rpc"
 )
 
@@ -56,6 +57,15 @@ func (c Client) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
 	rpc.Go(c.Link, FlowDealloc, &req, outcome(done))
 }
 
+// Show implements ipcp.Control.
+func (c Client) Show(ctx context.Context) ([]view.Fact, error) {
+	r, err := rpc.Do(ctx, c.Link, Show, &rpc.Empty{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.Body.List, nil
+}
+
 func outcome(done func(error)) func(*rpc.Reply[rpc.Empty], error) {
 	return func(_ *rpc.Reply[rpc.Empty], err error) { done(err) }
 }
@@ -87,6 +97,10 @@ func HandleControl(m *rpc.Mux, c ipcp.Control) {
 	})
 	rpc.HandleBlocking(m, Query, func(ctx context.Context, _ *rpc.Link, r *HashReq) (*rpc.Empty, error) {
 		return nil, c.Query(ctx, r.Hash)
+	})
+	rpc.HandleBlocking(m, Show, func(ctx context.Context, _ *rpc.Link, _ *rpc.Empty) (*Facts, error) {
+		facts, err := c.Show(ctx)
+		return &Facts{facts}, err
 	})
 	rpc.Handle(m, FlowAlloc, func(call *rpc.Call[rpc.Empty], r *ipcp.AllocRequest) {
 		c.FlowAlloc(*r, answer(call))

@@ -8,6 +8,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/ipcp"
+	"o7s/core/view"
 	"o7s/ipc/rpc"
 )
 
@@ -24,6 +25,7 @@ var (
 	FlowAlloc     = rpc.Method[ipcp.AllocRequest, rpc.Empty]{Name: "flow.alloc"}
 	FlowAllocResp = rpc.Method[ipcp.AllocResponse, rpc.Empty]{Name: "flow.alloc-resp"}
 	FlowDealloc   = rpc.Method[ipcp.DeallocRequest, rpc.Empty]{Name: "flow.dealloc"}
+	Show          = rpc.Method[rpc.Empty, Facts]{Name: "show"}
 )
 
 // What an IPCP tells the IRMd: the methods of ipcp.Host.
@@ -47,6 +49,9 @@ var (
 type (
 	// HashReq names what a layer's directory knows.
 	HashReq struct{ Hash core.Hash }
+
+	// Facts is what an IPCP tells people of its inside.
+	Facts struct{ List []view.Fact }
 
 	// FlowReq names an end of a flow.
 	FlowReq struct{ Flow core.FlowID }

@@ -134,22 +134,6 @@ func (c *Client) DestroyIPCP(ctx context.Context, name string) error {
 	return err
 }
 
-// ListIPCPs returns all IPCPs, by name.
-func (c *Client) ListIPCPs(ctx context.Context) ([]IPCP, error) {
-	var all []IPCP
-	for after := ""; ; {
-		p, err := do(ctx, c, ListIPCPs, Page{after})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, p.List...)
-		if !p.More || len(p.List) == 0 {
-			return all, nil
-		}
-		after = p.List[len(p.List)-1].Name
-	}
-}
-
 // BindProcess lets process pid accept flows for name.
 func (c *Client) BindProcess(ctx context.Context, pid int, name string) error {
 	_, err := do(ctx, c, BindProcess, BindReq{pid, name})
@@ -186,20 +170,4 @@ func (c *Client) RegisterName(ctx context.Context, req RegisterReq) error {
 func (c *Client) UnregisterName(ctx context.Context, req RegisterReq) error {
 	_, err := do(ctx, c, UnregisterName, req)
 	return err
-}
-
-// ListNames returns all names, sorted.
-func (c *Client) ListNames(ctx context.Context) ([]Name, error) {
-	var all []Name
-	for after := ""; ; {
-		p, err := do(ctx, c, ListNames, Page{after})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, p.List...)
-		if !p.More || len(p.List) == 0 {
-			return all, nil
-		}
-		after = p.List[len(p.List)-1].Name
-	}
 }

@@ -115,33 +115,33 @@ func serveIn(t *testing.T, m *rpc.Mux) string {
 
 // Lists come in pages; a client puts them together, and does not ask for ever.
 func TestPages(t *testing.T) {
-	var names []Name
-	var ipcps []IPCP
+	var names []view.Name
+	var ipcps []view.IPCP
 	for i := range 10 {
 		n := fmt.Sprintf("name %d", i)
-		names = append(names, Name{n, "spillover"})
-		ipcps = append(ipcps, IPCP{PID: i, Name: n, Type: "local"})
+		names = append(names, view.Name{Name: n, Policy: "spillover"})
+		ipcps = append(ipcps, view.IPCP{PID: i, Name: n, Type: "local"})
 	}
 	m := rpc.NewMux()
 	var asked atomic.Int32
-	rpc.Handle(m, ListNames, func(c *rpc.Call[Names], r *Page) {
+	rpc.Handle(m, ShowNames, func(c *rpc.Call[Rows[view.Name]], r *Page) {
 		asked.Add(1)
 		i := 0
 		for i < len(names) && names[i].Name <= r.After {
 			i++
 		}
-		_ = c.Reply(&Names{List: names[i:min(i+3, len(names))], More: i+3 < len(names)})
+		_ = c.Reply(&Rows[view.Name]{List: names[i:min(i+3, len(names))], More: i+3 < len(names)})
 	})
-	rpc.Handle(m, ListIPCPs, func(c *rpc.Call[IPCPs], r *Page) {
+	rpc.Handle(m, ShowIPCPs, func(c *rpc.Call[Rows[view.IPCP]], r *Page) {
 		switch r.After {
 		case "":
-			_ = c.Reply(&IPCPs{List: ipcps, More: true})
+			_ = c.Reply(&Rows[view.IPCP]{List: ipcps, More: true})
 		default: // there is more, and it is nothing
-			_ = c.Reply(&IPCPs{More: true})
+			_ = c.Reply(&Rows[view.IPCP]{More: true})
 		}
 	})
 	c := serve(t, m)
-	got, err := c.ListNames(t.Context())
+	got, err := c.Names(t.Context())
 	if err != nil || len(got) != 10 || asked.Load() != 4 {
 		t.Errorf("%d names in %d pages, %v; want 10 in 4", len(got), asked.Load(), err)
 	}
@@ -150,7 +150,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("name %d is %v", i, got[i])
 		}
 	}
-	all, err := c.ListIPCPs(t.Context())
+	all, err := c.IPCPs(t.Context())
 	if err != nil || len(all) != 10 {
 		t.Errorf("%d IPCPs, %v; want 10", len(all), err)
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/ipc/rpc"
 )
 
@@ -23,14 +23,12 @@ var (
 	CreateIPCP     = rpc.Method[IPCPReq, PID]{Name: "ipcp.create"}
 	BootstrapIPCP  = rpc.Method[BootstrapReq, PID]{Name: "ipcp.bootstrap"}
 	DestroyIPCP    = rpc.Method[IPCPReq, rpc.Empty]{Name: "ipcp.destroy"}
-	ListIPCPs      = rpc.Method[Page, IPCPs]{Name: "ipcp.list"}
 	BindProcess    = rpc.Method[BindReq, rpc.Empty]{Name: "bind.process"}
 	UnbindProcess  = rpc.Method[BindReq, rpc.Empty]{Name: "unbind.process"}
 	CreateName     = rpc.Method[NameReq, rpc.Empty]{Name: "name.create"}
 	DestroyName    = rpc.Method[NameReq, rpc.Empty]{Name: "name.destroy"}
 	RegisterName   = rpc.Method[RegisterReq, rpc.Empty]{Name: "name.register"}
 	UnregisterName = rpc.Method[RegisterReq, rpc.Empty]{Name: "name.unregister"}
-	ListNames      = rpc.Method[Page, Names]{Name: "name.list"}
 )
 
 // What a process asks of the IRMd for its flows.
@@ -71,28 +69,16 @@ type (
 	// IPCPReq names an IPCP; Type matters to create alone.
 	IPCPReq struct{ Name, Type string }
 
-	// BootstrapReq makes the IPCP called Name the first member of Layer. An
+	// BootstrapReq makes the IPCP called Name the first member of a layer. An
 	// IPCP that does not exist is created, of Type.
 	BootstrapReq struct {
-		Name, Type, Layer string
-		Hash              hash.Algorithm
+		Name, Type string
+		Draft      ipcp.Draft
 	}
 
 	// Page asks for the part of a sorted list that follows After; "" is the
 	// start.
 	Page struct{ After string }
-
-	// IPCPs is a page of the list of IPCPs, by name.
-	IPCPs struct {
-		List []IPCP
-		More bool
-	}
-
-	// IPCP is one row of that list. Layer is empty before bootstrap.
-	IPCP struct {
-		PID               int
-		Name, Type, Layer string
-	}
 
 	// BindReq ties a process to a name; an empty Name, to unbind, means all.
 	BindReq struct {
@@ -110,15 +96,6 @@ type (
 		Layers []string
 		IPCPs  []string
 	}
-
-	// Names is a page of the list of names, sorted.
-	Names struct {
-		List []Name
-		More bool
-	}
-
-	// Name is one row of that list.
-	Name struct{ Name, Policy string }
 
 	// AnnounceReq says which program the process runs: the path by which it
 	// was invoked, and the applet where the first argument chose one.

@@ -11,6 +11,7 @@ import (
 var (
 	ShowSystem        = rpc.Method[rpc.Empty, view.System]{Name: "show.system"}
 	ShowIPCPs         = rpc.Method[Page, Rows[view.IPCP]]{Name: "show.ipcps"}
+	ShowIPCP          = rpc.Method[IPCPReq, Facts]{Name: "show.ipcp"}
 	ShowNames         = rpc.Method[Page, Rows[view.Name]]{Name: "show.names"}
 	ShowRegistrations = rpc.Method[Page, Rows[view.Registration]]{Name: "show.registrations"}
 	ShowBindings      = rpc.Method[Page, Rows[view.Binding]]{Name: "show.bindings"}
@@ -27,6 +28,9 @@ var (
 
 // Watching is the first event that a watcher gets.
 const Watching = "watch.started"
+
+// Facts is what an IPCP tells people of its inside.
+type Facts struct{ List []view.Fact }
 
 // Rows is a page of a list of rows, in the order of their keys.
 type Rows[R view.Row] struct {
@@ -57,6 +61,12 @@ func (c *Client) System(ctx context.Context) (view.System, error) {
 
 // IPCPs returns the IPCPs, by name.
 func (c *Client) IPCPs(ctx context.Context) ([]view.IPCP, error) { return all(ctx, c, ShowIPCPs) }
+
+// IPCPFacts returns what the IPCP called name tells of its inside.
+func (c *Client) IPCPFacts(ctx context.Context, name string) ([]view.Fact, error) {
+	r, err := do(ctx, c, ShowIPCP, IPCPReq{Name: name})
+	return r.List, err
+}
 
 // Names returns the names, also those that exist only in bindings, sorted.
 func (c *Client) Names(ctx context.Context) ([]view.Name, error) { return all(ctx, c, ShowNames) }

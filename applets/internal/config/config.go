@@ -10,9 +10,13 @@
 //	[local.local-ipcp]
 //	bootstrap = "local-layer"
 //	reg = ["oping-server"]
+//
+// An IPCP's table has the options of its layer type too, which the type
+// declares: ipcp.Option.
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,15 +25,20 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 )
 
 // Item is a table of the file: a name, or else an IPCP.
 type Item struct {
-	Line int // where its table begins
 	Name *Name
 	IPCP *IPCP
+
+	line func() int
 }
+
+// Line returns in which line of the file the item's table begins. The library
+// reads the whole text to find it: that is for errors.
+func (it Item) Line() int { return it.line() }
 
 // Name is [name.X]: it is created, and the programs are bound to it.
 type Name struct {
@@ -46,37 +55,58 @@ type Program struct {
 	Args []string
 }
 
-// IPCP is [TYPE.X]: it is created, and with Layer it is bootstrapped.
+// IPCP is [TYPE.X]: it is created and, where Draft has a Layer, bootstrapped.
 type IPCP struct {
-	Name, Type string
-	Layer      string // empty: it is in none
-	Hash       hash.Algorithm
-	Register   []string // names to register with it
+	Name     string
+	Type     ipcp.Type
+	Draft    ipcp.Draft // its settings in the order of the type's options
+	Register []string   // names to register with it
 }
 
-// The keys of the two kinds of tables, as people are told of them.
-var (
-	nameKeys = []string{"lb", "prog", "args"}
-	ipcpKeys = []string{"bootstrap", "hash", "reg"}
-)
+// nameKeys are the keys of a name's table, as people are told of them.
+var nameKeys = []string{"lb", "prog", "args"}
+
+// ipcpKeys returns those of the table of an IPCP of type t.
+func ipcpKeys(t ipcp.Type) []string {
+	keys := []string{"bootstrap", "hash", "reg"}
+	for _, o := range t.Options {
+		keys = append(keys, key(o))
+	}
+	return keys
+}
+
+// key returns the key of an option that Write writes.
+func key(o ipcp.Option) string { return cmp.Or(o.TOML, o.Name) }
 
 // Parse reads the text of a config file, whose tables are names and IPCPs of
 // the types; the items are in the order of the file. An error begins with
 // file:line and says what is known instead.
-func Parse(file, text string, types []string) ([]Item, error) {
+func Parse(file, text string, types []ipcp.Type) ([]Item, error) {
 	var top map[string]toml.Primitive
 	md, err := toml.Decode(text, &top)
 	if err != nil {
 		return nil, located(file, err)
 	}
-	p := parser{md: &md, types: types}
-	for _, kind := range slices.Sorted(maps.Keys(top)) {
+	p := parser{md: &md, types: types, place: make(map[string]int)}
+	for n, k := range md.Keys() {
+		for i := 1; i <= len(k) && i <= 3; i++ {
+			path := k[:i].String()
+			if _, seen := p.place[path]; !seen {
+				p.place[path] = n
+			}
+		}
+	}
+	for _, kind := range p.sorted(nil, top) {
 		if err := p.kind(kind, top[kind]); err != nil {
 			return nil, located(file, err)
 		}
 	}
-	slices.SortStableFunc(p.items, func(a, b Item) int { return a.Line - b.Line })
-	return p.items, nil
+	slices.SortStableFunc(p.items, func(a, b placed) int { return a.place - b.place })
+	var items []Item
+	for _, it := range p.items {
+		items = append(items, it.Item)
+	}
+	return items, nil
 }
 
 // located puts file and line before err.
@@ -89,6 +119,20 @@ func located(file string, err error) error {
 
 type parser struct {
 	md    *toml.MetaData
-	types []string
-	items []Item
+	types []ipcp.Type
+	place map[string]int // of each table and key, in the order of the file
+	items []placed
+}
+
+type placed struct {
+	Item
+	place int
+}
+
+// sorted returns the keys of the table at path in the order of the file.
+func (p *parser) sorted(path toml.Key, table map[string]toml.Primitive) []string {
+	place := func(k string) int { return p.place[append(slices.Clip(path), k).String()] }
+	return slices.SortedFunc(maps.Keys(table), func(a, b string) int {
+		return cmp.Or(place(a)-place(b), cmp.Compare(a, b))
+	})
 }

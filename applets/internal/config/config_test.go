@@ -1,14 +1,33 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"reflect"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"o7s/core/hash"
+	"o7s/core/ipcp"
 )
 
-var types = []string{"local", "relay"}
+var types = []ipcp.Type{
+	{Name: "local"},
+	{Name: "relay"},
+	{Name: "made", Hashes: []hash.Algorithm{hash.MD5}, Options: []ipcp.Option{
+		{Name: "dev", Value: "IF", Kind: ipcp.Text, Need: true},
+		{Name: "ttl", TOML: "max_ttl", Value: "TTL", Kind: ipcp.Number, Min: 1, Max: 1 << 63, Default: "60"},
+		{Name: "ethertype", Value: "HEX", Kind: ipcp.Number, Base: 16, Min: 0x600, Max: 0xFFFE, Default: "A000"},
+		{Name: "quiet", Kind: ipcp.Flag},
+	}, Check: func(s ipcp.Settings) error {
+		if s.Number("ttl") == 13 {
+			return errors.New("13 is unlucky")
+		}
+		return nil
+	}},
+}
 
 const whole = `
 [name.oping-server]
@@ -24,20 +43,45 @@ reg = ["oping-server", "two"]
 [name."a b"]
 
 [relay.i]
+
+[made.m]
+quiet = true
+ethertype = 0xb000
+bootstrap = "made-layer"
+dev = "eth0"
+max_ttl = 7
 `
+
+func at(line int) func() int { return func() int { return line } }
 
 func TestParse(t *testing.T) {
 	got, err := Parse("f", whole, types)
 	want := []Item{
-		{Line: 2, Name: &Name{"oping-server", "spillover", []Program{{"/usr/bin/oping", true, []string{"--listen", "--idle", "5s"}}, {Path: "/usr/bin/other"}}}},
-		{Line: 7, IPCP: &IPCP{"local-ipcp", "local", "local-layer", hash.SHA3_512, []string{"oping-server", "two"}}},
-		{Line: 12, Name: &Name{"a b", "round-robin", nil}},
-		{Line: 14, IPCP: &IPCP{Name: "i", Type: "relay"}},
+		{line: at(2), Name: &Name{"oping-server", "spillover", []Program{{"/usr/bin/oping", true, []string{"--listen", "--idle", "5s"}}, {Path: "/usr/bin/other"}}}},
+		{line: at(7), IPCP: &IPCP{"local-ipcp", types[0], ipcp.Draft{Layer: "local-layer", Hash: "SHA3_512"}, []string{"oping-server", "two"}}},
+		{line: at(12), Name: &Name{"a b", "round-robin", nil}},
+		{line: at(14), IPCP: &IPCP{Name: "i", Type: types[1]}},
+		{line: at(16), IPCP: &IPCP{"m", types[2], ipcp.Draft{Layer: "made-layer", Settings: []ipcp.Setting{{Name: "dev", Value: "eth0"}, {Name: "ttl", Value: "7"}, {Name: "ethertype", Value: "0xB000"}, {Name: "quiet", Value: "true"}}}, nil}},
+	}
+	for i := range got {
+		if i < len(want) && got[i].Line() != want[i].Line() {
+			t.Errorf("item %d is in line %d, want %d", i, got[i].Line(), want[i].Line())
+		}
+	}
+	for _, it := range slices.Concat(got, want) { // functions are never equal
+		if it.IPCP != nil {
+			it.IPCP.Type = ipcp.Type{Name: it.IPCP.Type.Name}
+		}
+	}
+	for _, all := range [][]Item{got, want} {
+		for i := range all {
+			all[i].line = nil
+		}
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, error %v", got, err)
 		for i := range got {
-			t.Logf("%+v %+v %+v", got[i].Line, got[i].Name, got[i].IPCP)
+			t.Logf("%+v %+v", got[i].Name, got[i].IPCP)
 		}
 	}
 }
@@ -52,9 +96,21 @@ func TestRefused(t *testing.T) {
 		{"[name.x]\nprog = [\"a\"]\nargs = [3]", `f:3: args: the arguments of a program are a text`},
 		{"[local.x]\nbootstrap = \"\"", `f:2: invalid value: a name has at least one byte`},
 		{"[local.x]\nenrol = \"l\"", `f:2: unknown key "enrol": the keys here are bootstrap, hash, reg`},
-		{"[local.x]\nbootstrap = \"l\"\nhash = \"MD5\"", `f:3: hash "MD5": it is one of [SHA3_256`},
+		{"[local.x]\nbootstrap = \"l\"\nhash = \"MD5\"", `f:3: hash "MD5": invalid value: a layer of type local has SHA3_256`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nhash = \"SHA3_256\"", `f:4: hash "SHA3_256": invalid value: a layer of type made has MD5`},
+		{"[made.x]\nbootstrap = \"l\"", `f:2: invalid value: a layer of type made needs the option dev`},
+		{"[made.x]\n\ndev = \"d\"", `f:3: dev needs a layer: bootstrap = "LAYER"`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = 3", `f:3: dev is a text: dev = "..."`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"\"", `f:3: dev "": invalid value`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nttl = -1", `f:4: max_ttl is 1 to 9223372036854775808`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nttl = 0", `f:4: ttl "0": invalid value: it is 1 to`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nttl = 3\nmax_ttl = 3", `max_ttl and ttl are the same option`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nttl = 13", `f:2: invalid value: 13 is unlucky`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nquiet = 1", `f:4: quiet is true or false`},
+		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nquiet = \"true\"", `f:4: quiet is true or false`},
+		{"[made.x]\ndevice = \"d\"", `f:2: unknown key "device": the keys here are bootstrap, hash, reg, dev, max_ttl, ethertype, quiet`},
 		{"[local.x]\nreg = [\"a\"]", `f:2: reg needs a layer: bootstrap = "LAYER"`},
-		{"\n[unicast.x]\nbootstrap = \"l\"", `f:2: unknown table [unicast]: there are [name.NAME] and, for each layer type, [local.IPCP], [relay.IPCP]`},
+		{"\n[unicast.x]\nbootstrap = \"l\"", `f:2: unknown table [unicast]: there are [name.NAME] and, for each layer type, [local.IPCP], [relay.IPCP], [made.IPCP]`},
 		{"name = 3", `f:1: name.NAME is a table: [name.NAME]`},
 		{"[name]\nx = 3", `f:2: name.x is a table: [name.x]`},
 		{"[name.x\nlb = 1", `f:2: `},
@@ -77,6 +133,7 @@ func TestRefused(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Add("[name.x]\nprog = [\"a\"]\nargs = [[\"-c\", \"a b\\\"\\u0001\"]]")
+	f.Add("[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nttl = 9223372036854775807\nethertype = \"a000\"\nquiet = true")
 	f.Add("[local]\nx.bootstrap = \"l\"\n[name]\nx = {lb = \"spill\"}")
 	f.Fuzz(func(t *testing.T, text string) {
 		items, err := Parse("f", text, types)
@@ -99,4 +156,48 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q is %q, written %q", text, b.String(), c.String())
 		}
 	})
+}
+
+// What TOML can't hold is refused: nothing is written in its place.
+func TestWriteRefuses(t *testing.T) {
+	tests := []struct {
+		item Item
+		what string
+	}{
+		{Item{Name: &Name{Name: "\xff\xfe"}}, `name "\xff\xfe" can't be written`},
+		{Item{Name: &Name{Name: "n", Programs: []Program{{Path: "/\xff"}}}}, `name "n" can't be written: "/\xff"`},
+		{Item{Name: &Name{Name: "n", Programs: []Program{{Path: "/p", Args: []string{"\xff"}}}}}, `name "n" can't be written: "\xff"`},
+		{Item{IPCP: &IPCP{Name: "i\xff"}}, `IPCP "i\xff" can't be written`},
+		{Item{IPCP: &IPCP{Name: "i", Draft: ipcp.Draft{Layer: "l\xff"}}}, `IPCP "i" can't be written: "l\xff"`},
+		{Item{IPCP: &IPCP{Name: "i", Draft: ipcp.Draft{Layer: "l"}, Register: []string{"\xff"}}}, `IPCP "i" can't be written: "\xff"`},
+	}
+	for _, tt := range tests {
+		var b strings.Builder
+		err := Write(&b, []Item{{Name: &Name{Name: "good"}}, tt.item})
+		if err == nil || !strings.Contains(err.Error(), tt.what) || b.Len() > 0 {
+			t.Errorf("%+v: wrote %q, error %v, want %s", tt.item, b.String(), err, tt.what)
+		}
+	}
+}
+
+// TestLinear: a file that is eight times as long takes eight times the memory,
+// and so the time, not 64 times.
+func TestLinear(t *testing.T) {
+	cost := func(n int) float64 {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "[name.n%d]\nprog = [\"/bin/true\"]\nargs = [\"a\"]\n[made.i%d]\nbootstrap = \"l%d\"\ndev=\"d\"\nreg = [\"n%d\"]\n", i, i, i, i)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		items, err := Parse("f", b.String(), types)
+		runtime.ReadMemStats(&after)
+		if err != nil || len(items) != 2*n {
+			t.Fatalf("%d items, error %v", len(items), err)
+		}
+		return float64(after.TotalAlloc - before.TotalAlloc)
+	}
+	if short, long := cost(500), cost(4000); long > 16*short {
+		t.Errorf("8 times the text costs %.1f times the memory", long/short)
+	}
 }

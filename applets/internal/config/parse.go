@@ -3,14 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 
 	"o7s/core"
-	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/registry"
 )
 
@@ -51,14 +51,23 @@ func (p *parser) kind(kind string, prim toml.Primitive) error {
 	if err != nil {
 		return err
 	}
-	if kind != "name" && !slices.Contains(p.types, kind) {
+	typ := slices.IndexFunc(p.types, func(t ipcp.Type) bool { return t.Name == kind })
+	if kind != "name" && typ < 0 {
 		for _, sub := range all { // [kind] itself has no place in the file
 			prim = sub
 		}
-		return p.fail(prim, "unknown table [%s]: there are [name.NAME] and, for each layer type, [%s.IPCP]", kind, strings.Join(p.types, ".IPCP], ["))
+		tables := "[name.NAME] and, for each layer type, "
+		for i, t := range p.types {
+			if i > 0 {
+				tables += ", "
+			}
+			tables += "[" + t.Name + ".IPCP]"
+		}
+		return p.fail(prim, "unknown table [%s]: there are %s", kind, tables)
 	}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
+	for _, name := range p.sorted(toml.Key{kind}, all) {
 		prim := all[name]
+		path := toml.Key{kind, name}
 		keys, err := p.table(prim, kind+"."+name)
 		if err != nil {
 			return err
@@ -66,16 +75,16 @@ func (p *parser) kind(kind string, prim toml.Primitive) error {
 		if err := core.CheckName(name); err != nil {
 			return p.fail(prim, "%w", err)
 		}
-		item := Item{Line: p.line(prim)}
+		item := Item{line: func() int { return p.line(prim) }}
 		if kind == "name" {
-			item.Name, err = p.name(name, keys)
+			item.Name, err = p.name(path, keys)
 		} else {
-			item.IPCP, err = p.ipcp(name, kind, keys)
+			item.IPCP, err = p.ipcp(path, p.types[typ], keys)
 		}
 		if err != nil {
 			return err
 		}
-		p.items = append(p.items, item)
+		p.items = append(p.items, placed{item, p.place[path.String()]})
 	}
 	return nil
 }
@@ -86,29 +95,25 @@ func (p *parser) line(prim toml.Primitive) int {
 	return max(pe.Position.Line, 1)
 }
 
-// each calls the check of each key of a table; the first error, by line, is
-// the one that counts.
-func (p *parser) each(keys map[string]toml.Primitive, known []string, checks map[string]check) error {
-	var first error
-	at := 0
-	for k, prim := range keys {
-		var err error
-		if c := checks[k]; c != nil {
-			err = p.at(prim, c)
-		} else {
-			err = p.fail(prim, "unknown key %q: the keys here are %s", k, strings.Join(known, ", "))
+// each calls the check of each key of the table at path, in the order of the
+// file, until the first error.
+func (p *parser) each(path toml.Key, keys map[string]toml.Primitive, known []string, checks map[string]check) error {
+	for _, k := range p.sorted(path, keys) {
+		c := checks[k]
+		if c == nil {
+			return p.fail(keys[k], "unknown key %q: the keys here are %s", k, strings.Join(known, ", "))
 		}
-		if l := p.line(prim); err != nil && (first == nil || l < at) {
-			first, at = err, l
+		if err := p.at(keys[k], c); err != nil {
+			return err
 		}
 	}
-	return first
+	return nil
 }
 
-func (p *parser) name(name string, keys map[string]toml.Primitive) (*Name, error) {
-	n := &Name{Name: name, Policy: registry.RoundRobin.String()}
+func (p *parser) name(path toml.Key, keys map[string]toml.Primitive) (*Name, error) {
+	n := &Name{Name: path[1], Policy: registry.RoundRobin.String()}
 	var args []any
-	err := p.each(keys, nameKeys, map[string]check{
+	err := p.each(path, keys, nameKeys, map[string]check{
 		"lb": func(v any) error {
 			s, err := text("lb", v)
 			if err != nil {
@@ -162,24 +167,20 @@ func (p *parser) name(name string, keys map[string]toml.Primitive) (*Name, error
 	return n, nil
 }
 
-func (p *parser) ipcp(name, typ string, keys map[string]toml.Primitive) (*IPCP, error) {
-	i := &IPCP{Name: name, Type: typ}
-	err := p.each(keys, ipcpKeys, map[string]check{
+func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primitive) (*IPCP, error) {
+	i := &IPCP{Name: path[1], Type: typ}
+	checks := map[string]check{
 		"bootstrap": func(v any) (err error) {
-			if i.Layer, err = text("bootstrap", v); err == nil {
-				err = core.CheckName(i.Layer)
+			if i.Draft.Layer, err = text("bootstrap", v); err == nil {
+				err = core.CheckName(i.Draft.Layer)
 			}
 			return err
 		},
-		"hash": func(v any) error {
-			s, err := text("hash", v)
-			if err != nil {
-				return err
+		"hash": func(v any) (err error) {
+			if i.Draft.Hash, err = text("hash", v); err == nil {
+				_, err = typ.ParseHash(i.Draft.Hash)
 			}
-			if i.Hash, err = hash.Parse(s); err != nil || !slices.Contains(hash.SHA3(), i.Hash) {
-				return fmt.Errorf("hash %q: it is one of %v", s, hash.SHA3())
-			}
-			return nil
+			return err
 		},
 		"reg": func(v any) (err error) {
 			i.Register, err = texts("reg", v)
@@ -190,16 +191,62 @@ func (p *parser) ipcp(name, typ string, keys map[string]toml.Primitive) (*IPCP, 
 			}
 			return err
 		},
-	})
-	if err != nil {
+	}
+	given := make(map[string]string) // by the option's name
+	for _, o := range typ.Options {
+		take := func(v any) error {
+			if _, twice := given[o.Name]; twice {
+				return fmt.Errorf("%s and %s are the same option", o.TOML, o.Name)
+			}
+			s, err := value(o, v)
+			if err == nil {
+				s, err = o.Parse(s)
+			}
+			given[o.Name] = s
+			return err
+		}
+		checks[o.Name], checks[key(o)] = take, take
+	}
+	if err := p.each(path, keys, ipcpKeys(typ), checks); err != nil {
 		return nil, err
 	}
-	for _, k := range []string{"hash", "reg"} {
-		if prim, ok := keys[k]; ok && i.Layer == "" {
-			return nil, p.fail(prim, "%s needs a layer: bootstrap = \"LAYER\"", k)
+	if _, ok := keys["bootstrap"]; !ok {
+		for _, k := range p.sorted(path, keys) {
+			return nil, p.fail(keys[k], "%s needs a layer: bootstrap = \"LAYER\"", k)
+		}
+		return i, nil
+	}
+	for _, o := range typ.Options {
+		if s, ok := given[o.Name]; ok {
+			i.Draft.Settings = append(i.Draft.Settings, ipcp.Setting{Name: o.Name, Value: s})
 		}
 	}
+	if _, err := typ.Config(i.Draft); err != nil {
+		return nil, p.fail(keys["bootstrap"], "%w", err)
+	}
 	return i, nil
+}
+
+// value returns the text of v, the value of an option.
+func value(o ipcp.Option, v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		if o.Kind != ipcp.Flag {
+			return v, nil
+		}
+	case int64:
+		if o.Kind == ipcp.Number && v >= 0 {
+			return o.FormatNumber(uint64(v)), nil
+		}
+	case bool:
+		if o.Kind == ipcp.Flag {
+			return strconv.FormatBool(v), nil
+		}
+	}
+	if o.Kind == ipcp.Number || o.Kind == ipcp.Flag {
+		return "", fmt.Errorf("%s is %s", key(o), o.Allowed())
+	}
+	return "", fmt.Errorf("%s is a text: %s = \"...\"", key(o), key(o))
 }
 
 func text(key string, v any) (string, error) {

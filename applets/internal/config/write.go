@@ -1,91 +1,115 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"io"
-	"strings"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+
+	"o7s/core/ipcp"
 )
 
 // Write writes items as Parse reads them. Programs that start by themselves
-// come first in prog, since args are theirs.
+// come first in prog, since args are theirs. An error says which text of items
+// has no place in TOML, which is UTF-8; nothing is written then.
 func Write(w io.Writer, items []Item) error {
-	var err error
-	print := func(format string, args ...any) {
-		if err == nil {
-			_, err = fmt.Fprintf(w, format, args...)
-		}
-	}
+	var b bytes.Buffer
 	for n, it := range items {
 		if n > 0 {
-			print("\n")
+			b.WriteByte('\n')
 		}
+		var err error
 		if it.Name != nil {
-			print("[name.%s]\nlb = \"%s\"\n", key(it.Name.Name), it.Name.Policy)
-			prog, args := programs(it.Name.Programs)
-			if len(prog) > 0 {
-				print("prog = [%s]\n", strings.Join(prog, ", "))
-			}
-			if len(args) > 0 {
-				print("args = [%s]\n", strings.Join(args, ", "))
-			}
-			continue
+			err = writeName(&b, it.Name)
+		} else {
+			err = writeIPCP(&b, it.IPCP)
 		}
-		print("[%s.%s]\n", key(it.IPCP.Type), key(it.IPCP.Name))
-		if it.IPCP.Layer != "" {
-			print("bootstrap = %s\nhash = \"%v\"\n", quote(it.IPCP.Layer), it.IPCP.Hash)
-			print("reg = %s\n", list(it.IPCP.Register))
+		if err != nil {
+			return err
 		}
 	}
+	_, err := w.Write(b.Bytes())
 	return err
 }
 
-func programs(all []Program) (prog, args []string) {
+func writeName(b *bytes.Buffer, n *Name) error {
+	body := struct {
+		LB   string     `toml:"lb"`
+		Prog []string   `toml:"prog,omitempty"`
+		Args [][]string `toml:"args,omitempty"`
+	}{LB: n.Policy}
+	texts := []string{n.Name}
 	for _, auto := range []bool{true, false} {
-		for _, p := range all {
+		for _, p := range n.Programs {
 			if p.Auto != auto {
 				continue
 			}
-			prog = append(prog, quote(p.Path))
+			texts = append(append(texts, p.Path), p.Args...)
+			body.Prog = append(body.Prog, p.Path)
 			if auto {
-				args = append(args, list(p.Args))
+				body.Args = append(body.Args, p.Args)
 			}
 		}
 	}
-	return prog, args
-}
-
-func list(texts []string) string {
-	var all []string
-	for _, t := range texts {
-		all = append(all, quote(t))
+	if err := utf8Only(fmt.Sprintf("name %q", n.Name), texts); err != nil {
+		return err
 	}
-	return "[" + strings.Join(all, ", ") + "]"
+	return table(b, "name", n.Name, body)
 }
 
-// key returns name as a key of a table.
-func key(name string) string {
-	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == "" {
-		return name
+func writeIPCP(b *bytes.Buffer, i *IPCP) error {
+	if err := utf8Only(fmt.Sprintf("IPCP %q", i.Name), append([]string{i.Name, i.Draft.Layer}, i.Register...)); err != nil {
+		return err
 	}
-	return quote(name)
-}
-
-// quote returns s as a TOML text. Bytes that are no UTF-8, which TOML can't
-// hold, become U+FFFD.
-func quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range strings.ToValidUTF8(s, "\ufffd") {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r < 0x20 || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
+	bodies := []any{struct {
+		Bootstrap string   `toml:"bootstrap,omitempty"`
+		Hash      string   `toml:"hash,omitempty"`
+		Reg       []string `toml:"reg,omitempty"`
+	}{i.Draft.Layer, i.Draft.Hash, i.Register}}
+	for _, o := range i.Type.Options {
+		if s := ipcp.Settings(i.Draft.Settings).Text(o.Name); s != "" {
+			bodies = append(bodies, map[string]any{key(o): tomlValue(o, s)})
 		}
 	}
-	b.WriteByte('"')
-	return b.String()
+	return table(b, i.Type.Name, i.Name, bodies...)
+}
+
+// tomlValue returns the value of an option as TOML has it. A hexadecimal number
+// stays one, which only a text does.
+func tomlValue(o ipcp.Option, s string) any {
+	switch {
+	case o.Kind == ipcp.Flag:
+		return s == "true"
+	case o.Kind == ipcp.Number && o.Base != 16:
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return n
+		}
+	}
+	return s
+}
+
+// table writes the table [kind.name] with the keys of bodies.
+func table(b *bytes.Buffer, kind, name string, bodies ...any) error {
+	fmt.Fprintf(b, "[%v]\n", toml.Key{kind, name})
+	e := toml.NewEncoder(b)
+	for _, body := range bodies {
+		if err := e.Encode(body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// utf8Only returns an error that names the first of texts, which belong to
+// what, that is no UTF-8.
+func utf8Only(what string, texts []string) error {
+	for _, t := range texts {
+		if !utf8.ValidString(t) {
+			return fmt.Errorf("%s can't be written: %q is no UTF-8, and a config file holds nothing else", what, t)
+		}
+	}
+	return nil
 }
