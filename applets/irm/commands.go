@@ -1,6 +1,10 @@
 package irm
 
-import "o7s/core/ipcp"
+import (
+	"slices"
+
+	"o7s/core/ipcp"
+)
 
 // newRoot returns all of irm, for the layer types that there are. The order of
 // each list decides what a shortened word stands for: see command.
@@ -14,7 +18,7 @@ func newRoot(types []ipcp.Type) *command {
 				name:    "ipcp",
 				summary: "manage IPCPs and the layers that they are in",
 				example: bootstrap.example,
-				sub:     []*command{ipcpCreate, ipcpDestroy, bootstrap, ipcpList, ipcpShow},
+				sub:     slices.Concat([]*command{ipcpCreate, ipcpDestroy, bootstrap}, memberCommands(types), []*command{ipcpList, ipcpShow}),
 			},
 			{
 				name:    "bind",

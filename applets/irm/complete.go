@@ -68,7 +68,7 @@ func complete(ctx context.Context, w io.Writer, root *command, words []string, d
 			in.values[k.name] = append(in.values[k.name], before[1])
 			before = before[2:]
 			continue
-		case c.types != nil && c.suggest(w, typed, in, k):
+		case (c.types != nil || k.suggest != nil) && c.suggest(w, typed, in, k):
 		default:
 			values(ctx, w, typed, path, k.value, dial)
 		}

@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"o7s/applets/internal/config"
 	"o7s/core"
@@ -62,12 +63,19 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 		if !ok || t.Name != i.Type {
 			return fmt.Errorf("%w %q of IPCP %q: this irm is not of the same executable as irmd", core.ErrIPCPType, i.Type, i.Name)
 		}
-		c := &config.IPCP{Name: i.Name, Type: t, Draft: ipcp.Draft{Layer: i.Layer, Hash: i.Hash}}
-		var settings ipcp.Settings
-		for _, o := range i.Options {
-			settings = append(settings, ipcp.Setting{Name: o.Name, Value: o.Value})
+		c := &config.IPCP{Name: i.Name, Type: t}
+		if dst, enrolled := strings.CutPrefix(i.Via, "enroll "); enrolled {
+			c.Enrol = dst
+			if t.Does.Can(ipcp.Connects) {
+				fmt.Fprintf(s, "# Not written: the connections of IPCP %s.\n", logs.Escape(i.Name))
+			}
+		} else {
+			var settings ipcp.Settings
+			for _, o := range i.Options {
+				settings = append(settings, ipcp.Setting{Name: o.Name, Value: o.Value})
+			}
+			c.Draft = ipcp.Draft{Layer: i.Layer, Hash: i.Hash, Settings: t.Given(settings)}
 		}
-		c.Draft.Settings = t.Given(settings)
 		for _, r := range p.Registrations {
 			if r.IPCP == i.Name {
 				c.Register = append(c.Register, r.Name)

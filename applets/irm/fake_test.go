@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/view"
 	"o7s/ipc/irmctl"
@@ -48,6 +49,18 @@ func (f *fakeIRMd) CreateIPCP(ctx context.Context, name, typ string) (int, error
 
 func (f *fakeIRMd) BootstrapIPCP(ctx context.Context, r irmctl.BootstrapReq) (int, error) {
 	return 1, f.ask(ctx, "bootstrap %q %q %q%s%s", r.Name, r.Type, r.Draft.Layer, quoteAll(" ", of([]string{r.Draft.Hash}, func(s string) bool { return s != "" })), settings(r.Draft.Settings))
+}
+
+func (f *fakeIRMd) EnrollIPCP(ctx context.Context, r irmctl.EnrollReq) (int, error) {
+	return 1, f.ask(ctx, "enroll %q %q %+q", r.Name, r.Type, r.Enrollment)
+}
+
+func (f *fakeIRMd) ConnectIPCP(ctx context.Context, r irmctl.ConnectReq) error {
+	return f.ask(ctx, "connect %q %q %q %s", r.Name, r.Connection.Dst, r.Connection.Component, core.QoSName(r.Connection.QoS))
+}
+
+func (f *fakeIRMd) DisconnectIPCP(ctx context.Context, r irmctl.ConnectReq) error {
+	return f.ask(ctx, "disconnect %q %q %q", r.Name, r.Connection.Dst, r.Connection.Component)
 }
 
 func (f *fakeIRMd) DestroyIPCP(ctx context.Context, name string) error {

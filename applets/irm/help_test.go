@@ -51,6 +51,12 @@ func TestHelpAndVersionNeedNoIRMd(t *testing.T) {
 
 // TestExamplesParse: what help tells people to type is right.
 func TestExamplesParse(t *testing.T) {
+	for _, root := range []*command{root, madeRoot} {
+		testExamplesParse(t, root)
+	}
+}
+
+func testExamplesParse(t *testing.T, root *command) {
 	check := func(c *command, path string) {
 		for line := range strings.Lines(c.example) {
 			args := strings.Fields(strings.ReplaceAll(strings.TrimPrefix(line, "irm "), "'", ""))
@@ -71,7 +77,7 @@ func TestExamplesParse(t *testing.T) {
 		if c.limit == 0 && c != watch && c != top || c.tried == nil || c.run == nil {
 			t.Errorf("%q: incomplete", path)
 		}
-		if out, err := irm(&fakeIRMd{}, append(strings.Fields(path), "--help")...); err != nil || strings.Contains(out, "\n\n\n") {
+		if out, err := irmOf(root, &fakeIRMd{}, append(strings.Fields(path), "--help")...); err != nil || strings.Contains(out, "\n\n\n") {
 			t.Errorf("%q: two empty lines, or %v, in\n%s", path, err, out)
 		}
 	})

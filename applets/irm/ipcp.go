@@ -18,6 +18,9 @@ import (
 type ipcpManager interface {
 	CreateIPCP(ctx context.Context, name, typ string) (int, error)
 	BootstrapIPCP(ctx context.Context, req irmctl.BootstrapReq) (int, error)
+	EnrollIPCP(ctx context.Context, req irmctl.EnrollReq) (int, error)
+	ConnectIPCP(ctx context.Context, req irmctl.ConnectReq) error
+	DisconnectIPCP(ctx context.Context, req irmctl.ConnectReq) error
 	DestroyIPCP(ctx context.Context, name string) error
 	IPCPFacts(ctx context.Context, name string) ([]view.Fact, error)
 }

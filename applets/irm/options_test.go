@@ -24,7 +24,7 @@ var made = []ipcp.Type{
 		{Name: "dns", Value: "IP", Help: "the name server", Kind: ipcp.Addr4, Place: 20},
 		{Name: "port", Value: "PORT", Help: "the port", Kind: ipcp.Number, Min: 1, Max: 65535, Default: "3435", Place: 80},
 	}},
-	{Name: "mesh", Options: []ipcp.Option{
+	{Name: "mesh", Does: ipcp.Enrolls | ipcp.Connects, Options: []ipcp.Option{
 		{Name: "addr", TOML: "addr_size", Value: "SIZE", Help: "bytes of an address", Kind: ipcp.Number, Min: 1, Max: 8, Default: "4", Place: 50},
 		{Name: "addr_auth", Value: "POLICY", Help: "how addresses are chosen", Kind: ipcp.Word, Words: []string{"flat"}, Default: "flat", Place: 100},
 		{Name: "routing", Value: "POLICY", Help: "the routes", Kind: ipcp.Word, Words: []string{"link_state", "lfa", "ecmp"}, Prefix: true, Default: "link_state", Place: 170},
@@ -131,6 +131,10 @@ func TestOptionsComplete(t *testing.T) {
 		{"ipcp bootstrap type mesh hash SHA3_2", "SHA3_256 SHA3_224"},
 		{"ipcp bootstrap hash SHA3_5", "SHA3_512"},
 		{"ipcp bootstrap type mesh layer ", "net1"}, // asked of the irmd
+		{"ipcp c", "create connect"},
+		{"ipcp enroll name n ", "type layer dst"},
+		{"ipcp connect component ", "dt mgmt"},
+		{"ipcp connect qos v", "video voice"},
 	}
 	for _, tt := range tests {
 		f := &fakeIRMd{view: picture{IPCPs: []view.IPCP{{Name: "i", Layer: "net1"}}}}
@@ -154,6 +158,7 @@ var madeIPCPs = []view.IPCP{
 	}},
 	{Name: "r", Type: "ring", Layer: "net2", Hash: "MD5", Options: view.Options{{Name: "dev", Value: "e\"0"}, {Name: "port", Value: "3435", Bare: true}}},
 	{Name: "none", Type: "ring"},
+	{Name: "late", Type: "mesh", Layer: "net1", Hash: "SHA3_256", Via: "enroll m", Options: view.Options{{Name: "addr", Value: "8", Bare: true}}},
 }
 
 // TestOptionsShown: the options that are in force are in the text, in JSON and,
@@ -191,7 +196,7 @@ func TestOptionsShown(t *testing.T) {
 		t.Errorf("JSON: %v", row)
 	}
 	var list []struct{ Options map[string]any }
-	if err := json.Unmarshal([]byte(show("ipcp", "list", "--json")), &list); err != nil || len(list) != 3 || list[1].Options["dev"] != `e"0` || len(list[2].Options) != 0 {
+	if err := json.Unmarshal([]byte(show("ipcp", "list", "--json")), &list); err != nil || len(list) != 4 || list[1].Options["dev"] != `e"0` || len(list[2].Options) != 0 {
 		t.Errorf("%v, error %v", list, err)
 	}
 	const exported = `
@@ -209,9 +214,51 @@ hash = "MD5"
 dev = "e\"0"
 
 [ring.none]
+
+[mesh.late]
+enrol = "m"
 `
 	if out := show("config", "export"); !strings.HasSuffix(out, exported) {
 		t.Errorf("exported\n%s, want\n%s", out, exported)
+	}
+}
+
+// TestMembers has the commands that are there where a type can do what they
+// ask.
+func TestMembers(t *testing.T) {
+	tests := []struct{ line, want string }{
+		{"i enroll name x layer l", `enroll "x" "" {"l" "l"}`},
+		{"i e n x d m", `enroll "x" "" {"" "m"}`},
+		{"i e n x l l d m t mesh", `enroll "x" "mesh" {"l" "m"}`},
+		{"i con n x d m", `connect "x" "m" "" raw`},
+		{"i con n x d m c dt q voice", `connect "x" "m" "dt" voice`},
+		{"i di n x d m", `disconnect "x" "m" ""`},
+		{"i di n x d m comp mgmt", `disconnect "x" "m" "mgmt"`},
+		{"i e n x", `ipcp enroll: "layer LAYER" or "dst DST" is missing: try "irm ipcp enroll --help"`},
+		{"i con n x", `ipcp connect: "dst DST" is missing`},
+		{"i con n x d m c control", `ipcp connect: component "control": invalid value: a component is dt or mgmt`},
+		{"i con n x d m q fast", `ipcp connect: qos "fast": invalid value: a QoS is raw,`},
+		{"i di n x d m q raw", `ipcp disconnect: unknown keyword "q": it is name, dst or component`},
+		{"i x", `ipcp: unknown command "x": it is create, destroy, bootstrap, enroll, connect, disconnect, list, show or help`},
+	}
+	for _, tt := range tests {
+		f := &fakeIRMd{}
+		_, err := irmOf(madeRoot, f, strings.Fields(tt.line)...)
+		if err != nil {
+			if !strings.Contains(err.Error(), tt.want) || f.asked != nil {
+				t.Errorf("%s: error\n%v, want\n%s; asked %q", tt.line, err, tt.want, f.asked)
+			}
+		} else if want := []string{"dial", tt.want, "close"}; !slices.Equal(f.asked, want) {
+			t.Errorf("%s: asked %q, want %q", tt.line, f.asked, want)
+		}
+	}
+	for _, w := range []string{"enroll", "connect", "disconnect"} {
+		if out, err := irm(&fakeIRMd{}, "ipcp", w, "--help"); err == nil || strings.Contains(manual(root), w) {
+			t.Errorf("a local layer has %s: %s", w, out)
+		}
+		if out, err := irmOf(madeRoot, &fakeIRMd{}, "ipcp", w, "--help"); err != nil || !strings.Contains(manual(madeRoot), "irm ipcp "+w) {
+			t.Errorf("%s: %v, %s", w, err, out)
+		}
 	}
 }
 

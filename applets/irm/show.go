@@ -91,7 +91,7 @@ var ipcpShow = &command{
 				FlowRows      []view.Flow         `json:"flows"`
 			}{i, of(facts, func(view.Fact) bool { return true }), known, flows})
 		}
-		out.fields("IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "hash", i.Hash)
+		out.fields("IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "via", i.Via, "hash", i.Hash)
 		for _, o := range i.Options {
 			out.fields(o.Name, o.Value)
 		}

@@ -20,6 +20,16 @@ func (d *daemon) handleAdmin(m *rpc.Mux) {
 		pid, err := d.m.BootstrapIPCP(ctx, caller(l), r.Name, r.Type, r.Draft)
 		return &irmctl.PID{PID: pid}, err
 	})
+	rpc.HandleBlocking(m, irmctl.EnrollIPCP, func(ctx context.Context, l *rpc.Link, r *irmctl.EnrollReq) (*irmctl.PID, error) {
+		pid, err := d.m.EnrollIPCP(ctx, caller(l), r.Name, r.Type, r.Enrollment)
+		return &irmctl.PID{PID: pid}, err
+	})
+	rpc.HandleBlocking(m, irmctl.ConnectIPCP, func(ctx context.Context, l *rpc.Link, r *irmctl.ConnectReq) (*rpc.Empty, error) {
+		return nil, d.m.ConnectIPCP(ctx, caller(l), r.Name, r.Connection)
+	})
+	rpc.HandleBlocking(m, irmctl.DisconnectIPCP, func(ctx context.Context, l *rpc.Link, r *irmctl.ConnectReq) (*rpc.Empty, error) {
+		return nil, d.m.DisconnectIPCP(ctx, caller(l), r.Name, r.Connection)
+	})
 	rpc.HandleBlocking(m, irmctl.DestroyIPCP, func(_ context.Context, l *rpc.Link, r *irmctl.IPCPReq) (*rpc.Empty, error) {
 		return nil, d.m.DestroyIPCP(caller(l), r.Name)
 	})

@@ -68,8 +68,8 @@ func tryConfig(ctx context.Context, types []ipcp.Type, file string, items []conf
 type noProcesses struct{}
 
 // Spawn implements irm.Spawner.
-func (noProcesses) Spawn(context.Context, *registry.IPCP, func(irm.Child, error)) (irm.Child, error) {
-	return noIPCP{}, nil
+func (noProcesses) Spawn(_ context.Context, i *registry.IPCP, _ func(irm.Child, error)) (irm.Child, error) {
+	return noIPCP{typ: i.Type}, nil
 }
 
 // Start implements irm.Starter. An instance is for somebody who asks for a
@@ -79,12 +79,18 @@ func (noProcesses) Start(*registry.Program, func(error)) (irm.Instance, error) {
 }
 
 // noIPCP is an IPCP that agrees to everything. Its flow calls are never called.
-type noIPCP struct{ ipcp.Control }
+type noIPCP struct {
+	ipcp.Control
+	typ ipcp.Type
+}
 
 func (noIPCP) PID() int { return 1 }
 func (noIPCP) Stop()    {}
 func (noIPCP) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error) {
 	return cfg, nil
+}
+func (c noIPCP) Enroll(_ context.Context, e ipcp.Enrollment) (ipcp.Config, error) {
+	return c.typ.Config(ipcp.Draft{Layer: e.Dst})
 }
 func (noIPCP) Register(context.Context, core.Hash) error { return nil }
 
@@ -130,14 +136,19 @@ func loadName(m *irm.Manager, me irm.Caller, n *config.Name) error {
 }
 
 func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP) error {
-	if i.Draft.Layer == "" {
+	switch {
+	case i.Draft.Layer != "":
+		if _, err := m.BootstrapIPCP(ctx, me, i.Name, i.Type.Name, i.Draft); err != nil {
+			return fmt.Errorf("bootstrap IPCP %q in layer %q: %w", i.Name, i.Draft.Layer, err)
+		}
+	case i.Enrol != "":
+		if _, err := m.EnrollIPCP(ctx, me, i.Name, i.Type.Name, ipcp.Enrollment{Dst: i.Enrol}); err != nil {
+			return fmt.Errorf("enroll IPCP %q with %q: %w", i.Name, i.Enrol, err)
+		}
+	default:
 		if _, err := m.CreateIPCP(ctx, me, i.Name, i.Type.Name); err != nil {
 			return fmt.Errorf("create IPCP %q: %w", i.Name, err)
 		}
-		return nil
-	}
-	if _, err := m.BootstrapIPCP(ctx, me, i.Name, i.Type.Name, i.Draft); err != nil {
-		return fmt.Errorf("bootstrap IPCP %q in layer %q: %w", i.Name, i.Draft.Layer, err)
 	}
 	for _, n := range i.Register {
 		if err := m.RegisterName(ctx, me, n, nil, []string{i.Name}); err != nil {

@@ -61,24 +61,6 @@ func Find(types []Type, word string) (Type, bool) {
 	return Type{}, false
 }
 
-// Ability is a set of things that the Ops of only some layer types can do. It
-// is data, because the command line and the IRMd know a Type and have no Ops.
-type Ability uint8
-
-const (
-	// Provides: the layer registers names and allocates flows.
-	Provides Ability = 1 << iota
-	// Enrolls: a layer takes in further members; the Ops is an Enroller.
-	Enrolls
-	// Connects: members are connected one by one; the Ops is a Connecter.
-	Connects
-	// Joins: processes join the layer as a whole; the Ops is a Joiner.
-	Joins
-)
-
-// Can reports whether a has all abilities of b.
-func (a Ability) Can(b Ability) bool { return a&b == b }
-
 // Env is what an IPCP is given for its whole life.
 type Env struct {
 	Name  string // of the IPCP
@@ -167,10 +149,21 @@ type Path struct {
 // The done of a flow call is called exactly once, with nil or the reason of
 // failure, on any goroutine, possibly before the call returns; it must not
 // block. The caller holds no lock that done takes.
+//
+// The error of a call that needs an ability which the type lacks is
+// core.ErrNotSupported.
 type Control interface {
 	// Bootstrap makes the IPCP the first member of a layer. It returns the
 	// Config in force, which may differ: some types have one hash only.
 	Bootstrap(ctx context.Context, cfg Config) (Config, error)
+	// Enroll makes the IPCP a member of a layer that exists, through one of
+	// its members. It returns the Config in force, which is the layer's.
+	// After an error the IPCP is in no layer still.
+	Enroll(ctx context.Context, e Enrollment) (Config, error)
+	// Connect connects one component of this member to another member's;
+	// Disconnect ends that.
+	Connect(ctx context.Context, c Connection) error
+	Disconnect(ctx context.Context, c Connection) error
 	// Register makes the layer's directory know h as reachable here;
 	// Unregister takes it back. Both are idempotent.
 	Register(ctx context.Context, h core.Hash) error
@@ -193,7 +186,9 @@ type Control interface {
 }
 
 // Ops is what a layer type implements. Process calls it only in the states
-// that allow it: Bootstrap once and first. Its calls are those of Control.
+// that allow it: Bootstrap, or Enroll where there is one, once and first. Its
+// calls are those of Control. What only some types can do is in Enroller,
+// Connecter, Joiner and Shower.
 type Ops interface {
 	Bootstrap(ctx context.Context, cfg Config) (Config, error)
 	Register(ctx context.Context, h core.Hash) error
@@ -206,10 +201,6 @@ type Ops interface {
 	// of its goroutines is left.
 	Run(ctx context.Context) error
 }
-
-// Shower is an Ops that has something to tell people of its inside:
-// neighbours, routes, counters. It is asked in every state.
-type Shower interface{ Show() []view.Fact }
 
 // Host is what a layer type is given: its way to the IRMd and to the memory
 // of the flows it provides. The functions passed to it are called exactly

@@ -289,6 +289,9 @@ func (t Type) Verify() error {
 		taken[w] = true
 	}
 	for _, o := range t.Options {
+		if o.Need && t.Does.Can(Enrolls) {
+			return fmt.Errorf("layer type %s, option %q: it is needed, and who enrolls can't give it: the layer does", t.Name, o.Name)
+		}
 		fail := func(format string, args ...any) error {
 			return fmt.Errorf("layer type %s, option %q: "+format, append([]any{t.Name, o.Name}, args...)...)
 		}

@@ -13,8 +13,8 @@ import (
 
 // State is where an IPCP is in its life:
 //
-//	Boot --Bootstrap--> Operational --end of Run--> Shutdown
-//	  \----------------- end of Run ----------------^
+//	Boot --Bootstrap, Enroll--> Operational --end of Run--> Shutdown
+//	  \--------------------- end of Run --------------------^
 type State int
 
 const (
@@ -39,7 +39,7 @@ type Process struct {
 	ops Ops
 	log *logs.Logger
 
-	boot sync.Mutex // one Bootstrap at a time
+	boot sync.Mutex // one Bootstrap or Enroll at a time
 
 	mu    sync.Mutex // guards state; never held across a call of ops
 	state State
@@ -111,6 +111,80 @@ func (p *Process) bootstrap(ctx context.Context, cfg Config) (Config, error) {
 		return Config{}, err
 	}
 	return cfg, p.setState(Operational)
+}
+
+// Enroll implements Control.
+func (p *Process) Enroll(ctx context.Context, e Enrollment) (Config, error) {
+	p.boot.Lock()
+	defer p.boot.Unlock()
+	p.log.Infof("Enrolling with %s...", e.Dst)
+	cfg, err := p.enroll(ctx, e)
+	if err != nil {
+		p.log.Infof("Finished enrolling with %s: %d.", e.Dst, code(err))
+	} else {
+		p.log.Infof("Finished enrolling with %s in layer %s.", e.Dst, cfg.Layer)
+	}
+	return cfg, err
+}
+
+func (p *Process) enroll(ctx context.Context, e Enrollment) (Config, error) {
+	ops, ok := p.ops.(Enroller)
+	if !ok {
+		return Config{}, fmt.Errorf("%w: a layer of type %s has no enrollment", core.ErrNotSupported, p.typ.Name)
+	}
+	if s := p.State(); s != Boot {
+		return Config{}, fmt.Errorf("%w: the IPCP is in state %v", core.ErrState, s)
+	}
+	if err := e.Check(); err != nil {
+		return Config{}, err
+	}
+	cfg, err := ops.Enroll(ctx, e)
+	if err != nil {
+		return Config{}, err
+	}
+	return cfg, p.setState(Operational)
+}
+
+// Connect implements Control.
+func (p *Process) Connect(ctx context.Context, c Connection) error {
+	p.log.Infof("Connecting %s to %s...", ComponentText(c.Component), c.Dst)
+	ops, err := p.connecter(c)
+	if err == nil {
+		err = ops.Connect(ctx, c)
+	}
+	if err != nil {
+		p.log.Infof("Finished connecting %s to %s: %d.", ComponentText(c.Component), c.Dst, code(err))
+	} else {
+		p.log.Infof("Finished connecting.")
+	}
+	return err
+}
+
+// Disconnect implements Control.
+func (p *Process) Disconnect(ctx context.Context, c Connection) error {
+	p.log.Infof("Disconnecting %s from %s...", ComponentText(c.Component), c.Dst)
+	ops, err := p.connecter(c)
+	if err == nil {
+		err = ops.Disconnect(ctx, c)
+	}
+	if err != nil {
+		p.log.Infof("Finished disconnecting %s from %s: %d.", ComponentText(c.Component), c.Dst, code(err))
+	} else {
+		p.log.Infof("Finished disconnecting %s from %s.", ComponentText(c.Component), c.Dst)
+	}
+	return err
+}
+
+// connecter returns what c may be asked of now.
+func (p *Process) connecter(c Connection) (Connecter, error) {
+	ops, ok := p.ops.(Connecter)
+	if !ok {
+		return nil, fmt.Errorf("%w: members of a layer of type %s are not connected one by one", core.ErrNotSupported, p.typ.Name)
+	}
+	if err := p.operational(); err != nil {
+		return nil, err
+	}
+	return ops, c.Check()
 }
 
 // Register implements Control.

@@ -47,7 +47,7 @@ func (m *Manager) EachIPCP(after string, yield func(view.IPCP) bool) {
 		}
 		row := view.IPCP{Name: i.Name, PID: i.PID, Type: i.Type.Name, State: "boot", Names: len(i.Registrations()), Flows: len(i.FlowsOf())}
 		if i.Operational() {
-			row.State, row.Layer, row.Hash = "operational", i.Layer, i.Hash.String()
+			row.State, row.Layer, row.Hash, row.Via = "operational", i.Layer, i.Hash.String(), i.Via
 			row.Options = i.Type.View(i.Settings)
 		}
 		if !yield(row) {

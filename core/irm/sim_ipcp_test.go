@@ -100,6 +100,22 @@ func (k *simIPCP) Bootstrap(ctx context.Context, cfg ipcp.Config) (ipcp.Config, 
 	})
 }
 
+func (k *simIPCP) Enroll(ctx context.Context, e ipcp.Enrollment) (cfg ipcp.Config, err error) {
+	err = k.link.do(ctx, "Enroll", func() (err error) {
+		cfg, err = k.proc.Enroll(context.Background(), e)
+		return err
+	})
+	return cfg, err
+}
+
+func (k *simIPCP) Connect(ctx context.Context, c ipcp.Connection) error {
+	return k.link.do(ctx, "Connect", func() error { return k.proc.Connect(context.Background(), c) })
+}
+
+func (k *simIPCP) Disconnect(ctx context.Context, c ipcp.Connection) error {
+	return k.link.do(ctx, "Disconnect", func() error { return k.proc.Disconnect(context.Background(), c) })
+}
+
 func (k *simIPCP) Register(ctx context.Context, h core.Hash) error {
 	return k.link.do(ctx, "Register", func() error { return k.proc.Register(context.Background(), h) })
 }

@@ -85,6 +85,9 @@ func (p *Process) Listeners() int { return len(p.listeners) }
 // Bootstrapped says that i is a member of layer from now on.
 func (r *Registry) Bootstrapped(i *IPCP) { r.ipcpChanged("ipcp.bootstrapped", "", i) }
 
+// Enrolled is Bootstrapped for one that joined a layer that existed.
+func (r *Registry) Enrolled(i *IPCP) { r.ipcpChanged("ipcp.enrolled", "", i) }
+
 // Started says that i has a process from now on.
 func (r *Registry) Started(i *IPCP) { r.ipcpChanged("ipcp.created", "", i) }
 

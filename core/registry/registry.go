@@ -50,6 +50,7 @@ type IPCP struct {
 	Layer    string // empty before bootstrap
 	Hash     hash.Algorithm
 	Settings ipcp.Settings
+	Via      string       // how it became a member: "bootstrap", "enroll NAME"
 	Control  ipcp.Control // the IRM's way to it; not called from here
 
 	// Busy is set while an administrator's call works on it.

@@ -39,6 +39,7 @@ type IPCP struct {
 	State   string  `json:"state"` // boot or operational
 	Layer   string  `json:"layer"`
 	Hash    string  `json:"hash"`    // of the layer's directory
+	Via     string  `json:"via"`     // how it became a member: "bootstrap", "enroll NAME"
 	Options Options `json:"options"` // the settings of its layer type
 	Names   int     `json:"name_count"`
 	Flows   int     `json:"flow_count"` // ends that it provides

@@ -24,6 +24,27 @@ func (c Client) Bootstrap(ctx context.Context, cfg ipcp.Config) (ipcp.Config, er
 	return r.Body, nil
 }
 
+// Enroll implements ipcp.Control.
+func (c Client) Enroll(ctx context.Context, e ipcp.Enrollment) (ipcp.Config, error) {
+	r, err := rpc.Do(ctx, c.Link, Enroll, &e, nil)
+	if err != nil {
+		return ipcp.Config{}, err
+	}
+	return r.Body, nil
+}
+
+// Connect implements ipcp.Control.
+func (c Client) Connect(ctx context.Context, x ipcp.Connection) error {
+	_, err := rpc.Do(ctx, c.Link, Connect, &x, nil)
+	return err
+}
+
+// Disconnect implements ipcp.Control.
+func (c Client) Disconnect(ctx context.Context, x ipcp.Connection) error {
+	_, err := rpc.Do(ctx, c.Link, Disconnect, &x, nil)
+	return err
+}
+
 // Register implements ipcp.Control.
 func (c Client) Register(ctx context.Context, h core.Hash) error {
 	_, err := rpc.Do(ctx, c.Link, Register, &HashReq{h}, nil)
@@ -88,6 +109,16 @@ func HandleControl(m *rpc.Mux, c ipcp.Control) {
 	rpc.HandleBlocking(m, Bootstrap, func(ctx context.Context, _ *rpc.Link, r *ipcp.Config) (*ipcp.Config, error) {
 		cfg, err := c.Bootstrap(ctx, *r)
 		return &cfg, err
+	})
+	rpc.HandleBlocking(m, Enroll, func(ctx context.Context, _ *rpc.Link, r *ipcp.Enrollment) (*ipcp.Config, error) {
+		cfg, err := c.Enroll(ctx, *r)
+		return &cfg, err
+	})
+	rpc.HandleBlocking(m, Connect, func(ctx context.Context, _ *rpc.Link, r *ipcp.Connection) (*rpc.Empty, error) {
+		return nil, c.Connect(ctx, *r)
+	})
+	rpc.HandleBlocking(m, Disconnect, func(ctx context.Context, _ *rpc.Link, r *ipcp.Connection) (*rpc.Empty, error) {
+		return nil, c.Disconnect(ctx, *r)
 	})
 	rpc.HandleBlocking(m, Register, func(ctx context.Context, _ *rpc.Link, r *HashReq) (*rpc.Empty, error) {
 		return nil, c.Register(ctx, r.Hash)

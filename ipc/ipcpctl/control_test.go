@@ -7,16 +7,19 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/ipcptest"
 	"o7s/core/ipcp/local"
 	"o7s/core/logs"
+	"o7s/core/view"
 	"o7s/ipc/flow"
 	"o7s/ipc/rpc"
 )
@@ -280,5 +283,55 @@ func TestClientOfTheDead(t *testing.T) {
 	c.FlowAlloc(ipcp.AllocRequest{}, func(err error) { got <- err })
 	if err := <-got; !errors.Is(err, core.ErrIPCP) {
 		t.Errorf("FlowAlloc: %v", err)
+	}
+}
+
+// memberControl answers what an administrator asks beyond bootstrap.
+type memberControl struct {
+	ipcp.Control
+	asked []string
+}
+
+func (c *memberControl) Enroll(_ context.Context, e ipcp.Enrollment) (ipcp.Config, error) {
+	c.asked = append(c.asked, fmt.Sprint("enroll ", e))
+	return ipcp.Config{Layer: "net", Hash: hash.MD5, Settings: ipcp.Settings{{Name: "dev", Value: "eth0"}}}, nil
+}
+
+func (c *memberControl) Connect(_ context.Context, x ipcp.Connection) error {
+	c.asked = append(c.asked, fmt.Sprint("connect ", x))
+	return nil
+}
+
+func (c *memberControl) Disconnect(_ context.Context, x ipcp.Connection) error {
+	c.asked = append(c.asked, fmt.Sprint("disconnect ", x))
+	return fmt.Errorf("%w: no such connection", core.ErrNotFound)
+}
+
+func (c *memberControl) Show(context.Context) ([]view.Fact, error) {
+	return []view.Fact{{Name: "neighbour", Value: "m"}}, nil
+}
+
+// Enrolling, connecting and showing cross the link as they are.
+func TestMember(t *testing.T) {
+	c := &memberControl{}
+	ours, _ := links(t, c, nil)
+	ctl, ctx := Client{ours}, context.Background()
+	e, x := ipcp.Enrollment{Layer: "net", Dst: "m"}, ipcp.Connection{Dst: "m", Component: "dt", QoS: core.QoSVoice}
+	cfg, err := ctl.Enroll(ctx, e)
+	if err != nil || cfg.Layer != "net" || cfg.Hash != hash.MD5 || cfg.Settings.Text("dev") != "eth0" {
+		t.Errorf("enroll: %v, %v", cfg, err)
+	}
+	if err := ctl.Connect(ctx, x); err != nil {
+		t.Error(err)
+	}
+	if err := ctl.Disconnect(ctx, x); !errors.Is(err, core.ErrNotFound) {
+		t.Errorf("disconnect: %v", err)
+	}
+	facts, err := ctl.Show(ctx)
+	if err != nil || len(facts) != 1 || facts[0] != (view.Fact{Name: "neighbour", Value: "m"}) {
+		t.Errorf("show: %v, %v", facts, err)
+	}
+	if want := []string{fmt.Sprint("enroll ", e), fmt.Sprint("connect ", x), fmt.Sprint("disconnect ", x)}; !slices.Equal(c.asked, want) {
+		t.Errorf("asked %q, want %q", c.asked, want)
 	}
 }

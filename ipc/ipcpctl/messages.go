@@ -19,6 +19,9 @@ const Stall = 10 * time.Second
 // What the IRMd asks of an IPCP: the methods of ipcp.Control.
 var (
 	Bootstrap     = rpc.Method[ipcp.Config, ipcp.Config]{Name: "bootstrap"}
+	Enroll        = rpc.Method[ipcp.Enrollment, ipcp.Config]{Name: "enroll"}
+	Connect       = rpc.Method[ipcp.Connection, rpc.Empty]{Name: "connect"}
+	Disconnect    = rpc.Method[ipcp.Connection, rpc.Empty]{Name: "disconnect"}
 	Register      = rpc.Method[HashReq, rpc.Empty]{Name: "register"}
 	Unregister    = rpc.Method[HashReq, rpc.Empty]{Name: "unregister"}
 	Query         = rpc.Method[HashReq, rpc.Empty]{Name: "query"}

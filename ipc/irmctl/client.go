@@ -128,6 +128,24 @@ func (c *Client) BootstrapIPCP(ctx context.Context, req BootstrapReq) (int, erro
 	return r.PID, err
 }
 
+// EnrollIPCP makes an IPCP a member of a layer that exists and returns its pid.
+func (c *Client) EnrollIPCP(ctx context.Context, req EnrollReq) (int, error) {
+	r, err := do(ctx, c, EnrollIPCP, req)
+	return r.PID, err
+}
+
+// ConnectIPCP connects an IPCP to another member of its layer.
+func (c *Client) ConnectIPCP(ctx context.Context, req ConnectReq) error {
+	_, err := do(ctx, c, ConnectIPCP, req)
+	return err
+}
+
+// DisconnectIPCP ends that.
+func (c *Client) DisconnectIPCP(ctx context.Context, req ConnectReq) error {
+	_, err := do(ctx, c, DisconnectIPCP, req)
+	return err
+}
+
 // DestroyIPCP ends an IPCP and waits until it is gone.
 func (c *Client) DestroyIPCP(ctx context.Context, name string) error {
 	_, err := do(ctx, c, DestroyIPCP, IPCPReq{Name: name})

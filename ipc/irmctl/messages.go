@@ -22,6 +22,9 @@ const MaxCalls = 4096
 var (
 	CreateIPCP     = rpc.Method[IPCPReq, PID]{Name: "ipcp.create"}
 	BootstrapIPCP  = rpc.Method[BootstrapReq, PID]{Name: "ipcp.bootstrap"}
+	EnrollIPCP     = rpc.Method[EnrollReq, PID]{Name: "ipcp.enroll"}
+	ConnectIPCP    = rpc.Method[ConnectReq, rpc.Empty]{Name: "ipcp.connect"}
+	DisconnectIPCP = rpc.Method[ConnectReq, rpc.Empty]{Name: "ipcp.disconnect"}
 	DestroyIPCP    = rpc.Method[IPCPReq, rpc.Empty]{Name: "ipcp.destroy"}
 	BindProcess    = rpc.Method[BindReq, rpc.Empty]{Name: "bind.process"}
 	UnbindProcess  = rpc.Method[BindReq, rpc.Empty]{Name: "unbind.process"}
@@ -74,6 +77,21 @@ type (
 	BootstrapReq struct {
 		Name, Type string
 		Draft      ipcp.Draft
+	}
+
+	// EnrollReq makes the IPCP called Name a member of a layer that exists. An
+	// IPCP that does not exist is created, of Type, or where that is "" of
+	// the first type whose layers take in members.
+	EnrollReq struct {
+		Name, Type string
+		Enrollment ipcp.Enrollment
+	}
+
+	// ConnectReq connects the IPCP called Name to another member of its
+	// layer, or ends that. Without a Component all are meant.
+	ConnectReq struct {
+		Name       string
+		Connection ipcp.Connection
 	}
 
 	// Page asks for the part of a sorted list that follows After; "" is the

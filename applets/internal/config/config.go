@@ -55,12 +55,14 @@ type Program struct {
 	Args []string
 }
 
-// IPCP is [TYPE.X]: it is created and, where Draft has a Layer, bootstrapped.
+// IPCP is [TYPE.X]: it is created and, where Draft has a Layer, bootstrapped,
+// or enrolled with the name Enrol.
 type IPCP struct {
 	Name     string
 	Type     ipcp.Type
 	Draft    ipcp.Draft // its settings in the order of the type's options
-	Register []string   // names to register with it
+	Enrol    string
+	Register []string // names to register with it
 }
 
 // nameKeys are the keys of a name's table, as people are told of them.
@@ -69,6 +71,9 @@ var nameKeys = []string{"lb", "prog", "args"}
 // ipcpKeys returns those of the table of an IPCP of type t.
 func ipcpKeys(t ipcp.Type) []string {
 	keys := []string{"bootstrap", "hash", "reg"}
+	if t.Does.Can(ipcp.Enrolls) {
+		keys = slices.Insert(keys, 1, "enrol")
+	}
 	for _, o := range t.Options {
 		keys = append(keys, key(o))
 	}

@@ -27,6 +27,7 @@ var types = []ipcp.Type{
 		}
 		return nil
 	}},
+	{Name: "uni", Does: ipcp.Enrolls, Options: []ipcp.Option{{Name: "addr", Value: "SIZE", Kind: ipcp.Number, Min: 4, Max: 4, Default: "4"}}},
 }
 
 const whole = `
@@ -50,6 +51,10 @@ ethertype = 0xb000
 bootstrap = "made-layer"
 dev = "eth0"
 max_ttl = 7
+
+[uni.e]
+enrol = "uniA"
+reg = ["x"]
 `
 
 func at(line int) func() int { return func() int { return line } }
@@ -58,10 +63,11 @@ func TestParse(t *testing.T) {
 	got, err := Parse("f", whole, types)
 	want := []Item{
 		{line: at(2), Name: &Name{"oping-server", "spillover", []Program{{"/usr/bin/oping", true, []string{"--listen", "--idle", "5s"}}, {Path: "/usr/bin/other"}}}},
-		{line: at(7), IPCP: &IPCP{"local-ipcp", types[0], ipcp.Draft{Layer: "local-layer", Hash: "SHA3_512"}, []string{"oping-server", "two"}}},
+		{line: at(7), IPCP: &IPCP{"local-ipcp", types[0], ipcp.Draft{Layer: "local-layer", Hash: "SHA3_512"}, "", []string{"oping-server", "two"}}},
 		{line: at(12), Name: &Name{"a b", "round-robin", nil}},
 		{line: at(14), IPCP: &IPCP{Name: "i", Type: types[1]}},
-		{line: at(16), IPCP: &IPCP{"m", types[2], ipcp.Draft{Layer: "made-layer", Settings: []ipcp.Setting{{Name: "dev", Value: "eth0"}, {Name: "ttl", Value: "7"}, {Name: "ethertype", Value: "0xB000"}, {Name: "quiet", Value: "true"}}}, nil}},
+		{line: at(16), IPCP: &IPCP{"m", types[2], ipcp.Draft{Layer: "made-layer", Settings: []ipcp.Setting{{Name: "dev", Value: "eth0"}, {Name: "ttl", Value: "7"}, {Name: "ethertype", Value: "0xB000"}, {Name: "quiet", Value: "true"}}}, "", nil}},
+		{line: at(23), IPCP: &IPCP{Name: "e", Type: types[3], Enrol: "uniA", Register: []string{"x"}}},
 	}
 	for i := range got {
 		if i < len(want) && got[i].Line() != want[i].Line() {
@@ -99,6 +105,11 @@ func TestRefused(t *testing.T) {
 		{"[local.x]\nbootstrap = \"l\"\nhash = \"MD5\"", `f:3: hash "MD5": invalid value: a layer of type local has SHA3_256`},
 		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nhash = \"SHA3_256\"", `f:4: hash "SHA3_256": invalid value: a layer of type made has MD5`},
 		{"[made.x]\nbootstrap = \"l\"", `f:2: invalid value: a layer of type made needs the option dev`},
+		{"[uni.x]\nenrol = \"a\"\nbootstrap = \"l\"", `f:2: an IPCP is the first member of a layer, with bootstrap, or enrolled: not both`},
+		{"[uni.x]\nenrol = \"a\"\naddr = 4", `f:3: addr needs a layer`},
+		{"[uni.x]\nenrol = \"a\"\nhash = \"SHA3_256\"", `f:3: hash needs a layer`},
+		{"[uni.x]\nenrol = \"\"", `f:2: invalid value: a name has`},
+		{"[uni.x]\nenroll = \"a\"", `f:2: unknown key "enroll": the keys here are bootstrap, enrol, hash, reg, addr`},
 		{"[made.x]\n\ndev = \"d\"", `f:3: dev needs a layer: bootstrap = "LAYER"`},
 		{"[made.x]\nbootstrap = \"l\"\ndev = 3", `f:3: dev is a text: dev = "..."`},
 		{"[made.x]\nbootstrap = \"l\"\ndev = \"\"", `f:3: dev "": invalid value`},
@@ -110,7 +121,7 @@ func TestRefused(t *testing.T) {
 		{"[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nquiet = \"true\"", `f:4: quiet is true or false`},
 		{"[made.x]\ndevice = \"d\"", `f:2: unknown key "device": the keys here are bootstrap, hash, reg, dev, max_ttl, ethertype, quiet`},
 		{"[local.x]\nreg = [\"a\"]", `f:2: reg needs a layer: bootstrap = "LAYER"`},
-		{"\n[unicast.x]\nbootstrap = \"l\"", `f:2: unknown table [unicast]: there are [name.NAME] and, for each layer type, [local.IPCP], [relay.IPCP], [made.IPCP]`},
+		{"\n[unicast.x]\nbootstrap = \"l\"", `f:2: unknown table [unicast]: there are [name.NAME] and, for each layer type, [local.IPCP], [relay.IPCP], [made.IPCP], [uni.IPCP]`},
 		{"name = 3", `f:1: name.NAME is a table: [name.NAME]`},
 		{"[name]\nx = 3", `f:2: name.x is a table: [name.x]`},
 		{"[name.x\nlb = 1", `f:2: `},
@@ -134,6 +145,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Add("[name.x]\nprog = [\"a\"]\nargs = [[\"-c\", \"a b\\\"\\u0001\"]]")
 	f.Add("[made.x]\nbootstrap = \"l\"\ndev = \"d\"\nttl = 9223372036854775807\nethertype = \"a000\"\nquiet = true")
+	f.Add("[uni.x]\nenrol = \"a\"\nreg = [\"n\"]")
 	f.Add("[local]\nx.bootstrap = \"l\"\n[name]\nx = {lb = \"spill\"}")
 	f.Fuzz(func(t *testing.T, text string) {
 		items, err := Parse("f", text, types)

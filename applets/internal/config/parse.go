@@ -192,6 +192,14 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 			return err
 		},
 	}
+	if typ.Does.Can(ipcp.Enrolls) {
+		checks["enrol"] = func(v any) (err error) {
+			if i.Enrol, err = text("enrol", v); err == nil {
+				err = core.CheckName(i.Enrol)
+			}
+			return err
+		}
+	}
 	given := make(map[string]string) // by the option's name
 	for _, o := range typ.Options {
 		take := func(v any) error {
@@ -210,11 +218,16 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 	if err := p.each(path, keys, ipcpKeys(typ), checks); err != nil {
 		return nil, err
 	}
-	if _, ok := keys["bootstrap"]; !ok {
+	if i.Draft.Layer == "" {
 		for _, k := range p.sorted(path, keys) {
-			return nil, p.fail(keys[k], "%s needs a layer: bootstrap = \"LAYER\"", k)
+			if i.Enrol == "" || k != "enrol" && k != "reg" {
+				return nil, p.fail(keys[k], "%s needs a layer: bootstrap = \"LAYER\"", k)
+			}
 		}
 		return i, nil
+	}
+	if i.Enrol != "" {
+		return nil, p.fail(keys["enrol"], "an IPCP is the first member of a layer, with bootstrap, or enrolled: not both")
 	}
 	for _, o := range typ.Options {
 		if s, ok := given[o.Name]; ok {

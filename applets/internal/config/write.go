@@ -61,14 +61,15 @@ func writeName(b *bytes.Buffer, n *Name) error {
 }
 
 func writeIPCP(b *bytes.Buffer, i *IPCP) error {
-	if err := utf8Only(fmt.Sprintf("IPCP %q", i.Name), append([]string{i.Name, i.Draft.Layer}, i.Register...)); err != nil {
+	if err := utf8Only(fmt.Sprintf("IPCP %q", i.Name), append([]string{i.Name, i.Draft.Layer, i.Enrol}, i.Register...)); err != nil {
 		return err
 	}
 	bodies := []any{struct {
 		Bootstrap string   `toml:"bootstrap,omitempty"`
+		Enrol     string   `toml:"enrol,omitempty"`
 		Hash      string   `toml:"hash,omitempty"`
 		Reg       []string `toml:"reg,omitempty"`
-	}{i.Draft.Layer, i.Draft.Hash, i.Register}}
+	}{i.Draft.Layer, i.Enrol, i.Draft.Hash, i.Register}}
 	for _, o := range i.Type.Options {
 		if s := ipcp.Settings(i.Draft.Settings).Text(o.Name); s != "" {
 			bodies = append(bodies, map[string]any{key(o): tomlValue(o, s)})

@@ -25,6 +25,18 @@ var errNothing = errors.New("nothing came")
 // Run runs the suite on the layer type typ inside an ipcp.Process, and tests
 // how its Run ends.
 func Run(t *testing.T, typ ipcp.Type) {
+	if err := typ.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	inner, told := typ.New, false
+	typ.New = func(env ipcp.Env) ipcp.Ops {
+		ops := inner(env)
+		if err := typ.Delivers(ops); err != nil && !told {
+			told = true
+			t.Error(err)
+		}
+		return ops
+	}
 	RunControl(t, func(t *testing.T, host ipcp.Host) ipcp.Control {
 		p, cancel, wait := startProcess(typ, host, logs.Discard())
 		t.Cleanup(func() {
