@@ -227,20 +227,6 @@ type Host interface {
 	// packets itself. It comes before FlowAllocReply or the done of
 	// FlowAllocResp; the layer must Close what it got.
 	Attach(id core.FlowID, got func(Flow, error))
-}
-
-// Flow is the layer's end of the memory of a flow it provides. One goroutine
-// may read while another writes.
-type Flow interface {
-	// ReadPacket reads one packet that the process wrote; io.EOF after its
-	// last one, core.ErrFlowDown where it died. p holds core.MaxPacket.
-	ReadPacket(p []byte) (int, error)
-	// WritePacket writes one packet for the process to read.
-	WritePacket(p []byte) error
-	// CloseWrite says that no more packets come: the process reads io.EOF.
-	CloseWrite() error
-	// Abort closes as a death does: the process gets core.ErrFlowDown.
-	Abort() error
-	// Close closes both directions.
-	Close() error
+	// NewSet returns an empty Set for the flows that Attach gives.
+	NewSet() (Set, error)
 }

@@ -160,6 +160,8 @@ func (h host) FlowDealloc(id core.FlowID, done func(error)) {
 
 func (h host) Splice(a, b core.FlowID) error { return h.n.m.Splice(h.i, a, b) }
 
+func (h host) NewSet() (ipcp.Set, error) { return nil, core.ErrNotSupported }
+
 func (h host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 	got(nil, core.ErrNotSupported)
 }

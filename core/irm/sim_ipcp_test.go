@@ -187,6 +187,9 @@ func (h simHost) Splice(a, b core.FlowID) error {
 	return nil
 }
 
+// NewSet implements ipcp.Host: no layer of the simulation carries packets.
+func (h simHost) NewSet() (ipcp.Set, error) { return nil, core.ErrNotSupported }
+
 // Attach implements ipcp.Host.
 func (h simHost) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 	h.k.link.tell(func() {
@@ -200,8 +203,10 @@ func (h simHost) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 	})
 }
 
-// simFlow is a layer's end of the memory of a flow that carries nothing.
+// simFlow is a layer's end of the memory of a flow that carries nothing. It has
+// the methods that the layers of the simulation call.
 type simFlow struct {
+	ipcp.Flow
 	once   sync.Once
 	closed chan struct{}
 }
@@ -211,9 +216,6 @@ func (f *simFlow) ReadPacket([]byte) (int, error) {
 	<-f.closed
 	return 0, core.ErrClosed
 }
-
-// WritePacket implements ipcp.Flow.
-func (f *simFlow) WritePacket([]byte) error { return nil }
 
 // CloseWrite implements ipcp.Flow.
 func (f *simFlow) CloseWrite() error { return nil }

@@ -77,3 +77,24 @@ func (h *Host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 		got(end, nil)
 	})
 }
+
+// NewSet implements ipcp.Host.
+func (h *Host) NewSet() (ipcp.Set, error) {
+	s, err := flow.NewSet()
+	if err != nil {
+		return nil, err
+	}
+	return flowSet{s}, nil
+}
+
+// flowSet is ipcp.Set of the flows that Attach gives, which are flow.Ends.
+type flowSet struct{ *flow.Set }
+
+// Add implements ipcp.Set.
+func (s flowSet) Add(f ipcp.Flow, v any) error { return s.Set.Add(f.(*flow.End), v) }
+
+// Remove implements ipcp.Set.
+func (s flowSet) Remove(f ipcp.Flow) { s.Set.Remove(f.(*flow.End)) }
+
+// Room implements ipcp.Set.
+func (s flowSet) Room(f ipcp.Flow, n int) { s.Set.Room(f.(*flow.End), n) }

@@ -2,6 +2,7 @@ package ipcptest
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +40,9 @@ type memoryEnd struct {
 	over chan struct{} // closed by Close or Abort
 
 	out              [][]byte // packets on the way to the peer
+	hidden           [][]byte // Put and not shown
+	lent             int      // packets of the peer's out that Look lent
+	set              *set     // that it is in
 	eof, down        bool     // no more come, or worse
 	closed           bool
 	reading, writing int // calls under way
@@ -56,6 +60,16 @@ func newMemory(t *testing.T, linger linger) *memory {
 	return m
 }
 
+// wakeLocked wakes all who wait for a change of m.
+func (m *memory) wakeLocked() {
+	m.changed.Broadcast()
+	for _, e := range m.ends {
+		if e.set != nil {
+			e.set.poke()
+		}
+	}
+}
+
 func (m *memory) process() *memoryEnd { return m.ends[0] }
 func (m *memory) layer() *memoryEnd   { return m.ends[1] }
 
@@ -70,7 +84,7 @@ func (e *memoryEnd) waitLocked(ok func() bool) error {
 			e.m.mu.Lock()
 			late = true
 			e.m.mu.Unlock()
-			e.m.changed.Broadcast()
+			e.m.wakeLocked()
 		})
 		defer timer.Stop()
 	}
@@ -117,7 +131,7 @@ func (e *memoryEnd) ReadPacket(p []byte) (int, error) {
 	case len(in.out) > 0:
 		n := copy(p, in.out[0])
 		in.out = in.out[1:]
-		e.m.changed.Broadcast()
+		e.m.wakeLocked()
 		return n, nil
 	case in.eof:
 		return 0, io.EOF
@@ -144,8 +158,82 @@ func (e *memoryEnd) WritePacket(p []byte) error {
 		return core.ErrFlowDown
 	}
 	e.out = append(e.out, append([]byte(nil), p...))
-	e.m.changed.Broadcast()
+	e.m.wakeLocked()
 	return nil
+}
+
+// Look implements ipcp.Flow.
+func (e *memoryEnd) Look(p [][]byte) (int, error) {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	in := e.peer
+	switch {
+	case e.closed:
+		return 0, core.ErrClosed
+	case e.lent > 0:
+		e.m.t.Errorf("Look while %d packets are lent", e.lent)
+	case len(in.out) > 0:
+		e.lent = copy(p, in.out)
+		return e.lent, nil
+	case in.eof:
+		return 0, io.EOF
+	case in.down:
+		return 0, core.ErrFlowDown
+	}
+	return 0, nil
+}
+
+// Drop implements ipcp.Flow.
+func (e *memoryEnd) Drop(n int) {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	if n > e.lent {
+		e.m.t.Errorf("Drop of %d packets, %d are lent", n, e.lent)
+		n = e.lent
+	}
+	e.lent = 0
+	e.peer.out = e.peer.out[n:]
+	e.m.wakeLocked()
+}
+
+// Put implements ipcp.Flow.
+func (e *memoryEnd) Put(head, body []byte) (bool, error) {
+	p := slices.Concat(head, body)
+	if len(p) == 0 || len(p) > core.MaxPacket {
+		e.m.t.Errorf("Put of %d bytes", len(p))
+	}
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	switch {
+	case e.closed, e.eof:
+		return false, core.ErrClosed
+	case e.peer.closed:
+		return false, core.ErrFlowDown
+	case len(e.out)+len(e.hidden) >= room:
+		return false, nil
+	}
+	e.hidden = append(e.hidden, p)
+	return true, nil
+}
+
+// Show implements ipcp.Flow.
+func (e *memoryEnd) Show() {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	e.out = append(e.out, e.hidden...)
+	e.hidden = nil
+	e.m.wakeLocked()
+}
+
+// Unread implements ipcp.Flow.
+func (e *memoryEnd) Unread() int {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	n := 0
+	for _, p := range e.out {
+		n += len(p)
+	}
+	return n
 }
 
 // CloseWrite implements ipcp.Flow.
@@ -156,7 +244,7 @@ func (e *memoryEnd) CloseWrite() error {
 		return core.ErrClosed
 	}
 	e.eof = true
-	e.m.changed.Broadcast()
+	e.m.wakeLocked()
 	return nil
 }
 
@@ -172,7 +260,7 @@ func (e *memoryEnd) close(how *bool) error {
 	if first {
 		e.closed, *how = true, true
 		close(e.over)
-		e.m.changed.Broadcast()
+		e.m.wakeLocked()
 	}
 	e.m.mu.Unlock()
 	if first && e == e.m.layer() {

@@ -93,6 +93,8 @@ func (h *host) Splice(a, b core.FlowID) error { return nil }
 
 func (h *host) Attach(_ core.FlowID, got func(ipcp.Flow, error)) { got(nil, core.ErrNotSupported) }
 
+func (h *host) NewSet() (ipcp.Set, error) { return nil, core.ErrNotSupported }
+
 func ignore(error) {}
 
 // alloc makes a flow that waits for its server, whose id is the next.
