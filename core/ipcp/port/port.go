@@ -1,7 +1,6 @@
 // Package port says what a layer type sees of the machine's network: sockets
-// that carry datagrams or Ethernet frames in batches, and a resolver. It opens
-// none: package o7s/ipc/port does, and package porttest gives tests a wire of
-// their own.
+// that carry datagrams in batches, and a resolver. It opens none: package
+// o7s/ipc/port does, and package porttest gives tests a network of their own.
 package port
 
 import (
@@ -13,9 +12,6 @@ import (
 type Opener interface {
 	// UDP opens a socket that is bound to local.
 	UDP(local netip.AddrPort) (UDP, error)
-	// Ether opens a socket on the network device dev that takes the frames
-	// of proto alone.
-	Ether(dev string, proto Proto) (Ether, error)
 	// Resolver looks up host names as the machine does.
 	Resolver() Resolver
 }
@@ -50,43 +46,6 @@ type UDP interface {
 	Lost() uint64
 	// Close closes the socket. A Send or Recv that waits returns
 	// core.ErrClosed.
-	Close() error
-}
-
-// MAC is the address of a network device on Ethernet.
-type MAC [6]byte
-
-// Proto says which frames an Ethernet socket takes: an EtherType from 0x0600
-// on, or LLC.
-type Proto uint16
-
-// LLC stands for frames with an IEEE 802.2 header in place of an EtherType.
-const LLC Proto = 4
-
-// Frame is one Ethernet frame, without the 14 bytes of its header. A Send
-// writes Head and Body one after the other; a Recv leaves Head empty.
-type Frame struct {
-	Peer MAC // the other station
-	Head []byte
-	Body []byte
-}
-
-// Ether is a socket on a network device that all flows of a layer share. One
-// goroutine may send while another receives. Send, Recv and Close are as those
-// of UDP.
-type Ether interface {
-	Send(f []Frame) (n int, err error)
-	Recv(f []Frame) (n int, err error)
-	// MAC returns the device's own address.
-	MAC() MAC
-	// MTU returns the largest payload of a frame on the device, in bytes. It
-	// may change.
-	MTU() int
-	// Links tells when the device can carry frames (true) and when it can
-	// not (false). The first value says how it is now.
-	Links() <-chan bool
-	// Lost is as in UDP.
-	Lost() uint64
 	Close() error
 }
 
