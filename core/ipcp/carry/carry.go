@@ -1,0 +1,275 @@
+// Package carry is what all layers across machines share: requests that wait for
+// an answer, endpoint ids, the order of the calls about one flow, the way of
+// packets between the memory of flows and the wire, keepalives and the time-out
+// of silent peers, and flows within one system. A layer type adds the form of its
+// messages, a directory and a wire: see Out.
+//
+// Two goroutines serve all flows: one takes what processes wrote to the wire, the
+// other, the type's own reader, calls Requested, Replied, Deliver and Left.
+//
+// Locks: Flows.mu guards the tables and the state of each flow. It is never held
+// across a call of Out, of the Host, of a Flow or of a done. The way of a packet
+// takes no lock of this package.
+package carry
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"o7s/core"
+	"o7s/core/clock"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/local"
+	"o7s/core/logs"
+)
+
+// Out is what a layer type does on its wire. P is where the other end of a flow
+// is: an address. Endpoint ids are as the type has them on the wire; eid is of
+// this end, remote of the other. Several goroutines call the methods at once.
+// They keep no argument after they return.
+type Out[P comparable] interface {
+	// Find returns where dst is, as far as the directory knows now. It does
+	// not wait. The error is core.ErrName where nothing is known.
+	Find(dst core.Hash) (P, error)
+	// Request asks to for a flow to dst.
+	Request(to P, eid uint64, dst core.Hash, qos core.QoS, data []byte) error
+	// Reply answers a request of to. code is 0 where the flow is accepted;
+	// else eid has no meaning.
+	Reply(to P, remote, eid uint64, code core.Errno, data []byte)
+	// Bye says that the flow has ended. It is for o7s systems alone.
+	Bye(to P, remote uint64)
+	// Carry sends packets, each of 1 to Path.Max bytes, and returns how many
+	// it took. Fewer than all says that the wire is full: the rest comes again
+	// after Resume. The packets are in shared memory and may change meanwhile.
+	Carry(to P, remote, eid uint64, packets [][]byte) (taken int)
+	// Alive sends a packet of no bytes.
+	Alive(to P, remote, eid uint64)
+}
+
+// Config describes a layer type to New.
+type Config[P comparable] struct {
+	IDs IDs
+	// Path returns what is known of the way to p.
+	Path func(p P) ipcp.Path
+	// Text returns p as people read it.
+	Text func(p P) string
+	// Ours reports whether the data of a request or a reply shows that an o7s
+	// system sent it.
+	Ours func(data []byte) bool
+	// Silent says that a request for a hash that is not registered here gets
+	// no answer: another station may have it.
+	Silent bool
+	// ReplyAfter is the least time between a request of a system that is not
+	// ours and the answer.
+	ReplyAfter time.Duration
+}
+
+// The bounds on what comes from outside.
+const (
+	// maxPending bounds the requests that no process has answered yet. The
+	// oldest is refused first.
+	maxPending = 1024
+	// answerTime is how long a process may take to answer a request. The C
+	// prototype waits 20 s for it.
+	answerTime = 18 * time.Second
+	// repeatTime is how long a reply is kept, to be repeated when the request
+	// comes again.
+	repeatTime = 20 * time.Second
+	// drainTime is how long what a process wrote before it closed the flow may
+	// take to leave.
+	drainTime = time.Second
+)
+
+// Flows is the flows of one IPCP. It implements the flow calls of ipcp.Ops, and
+// the directory of the names that are registered here. It is safe for concurrent
+// use.
+type Flows[P comparable] struct {
+	host  ipcp.Host
+	clock clock.Clock
+	log   *logs.Logger
+	cfg   Config[P]
+	out   Out[P]
+	loop  ipcp.Ops // the flows within this system
+
+	set   ipcp.Set
+	wg    sync.WaitGroup // of pump
+	slots slots[P]
+
+	// The reader's alone.
+	tick  int64      // the time of this batch; 0: not known yet
+	dirty []*flow[P] // that Flush has to show
+
+	mu      sync.Mutex // guards the fields below and the flows' own
+	own     map[core.Hash]bool
+	byID    map[core.FlowID]*flow[P]
+	asked   map[request[P]]*flow[P] // that came from outside
+	pending []*flow[P]              // of these, in the order in which they came; some are answered
+	waiting int                     // of pending, those that are not
+	sweeper clock.Timer
+	stopped bool
+
+	count Counters
+}
+
+// request names a request that came from outside.
+type request[P comparable] struct {
+	from   P
+	remote uint64
+}
+
+// Counters count what passed and what was dropped. All are packets but
+// Requests.
+type Counters struct {
+	Sent, Received atomic.Uint64
+	Full           atomic.Uint64 // the process did not read
+	Stray          atomic.Uint64 // for no flow, or not from its other end
+	TooLarge       atomic.Uint64 // for the path
+	Requests       atomic.Uint64 // refused for want of room
+}
+
+// state is where a flow is in its life.
+//
+//	asking -------\                      /--> draining --\
+//	               > attaching --> up --+                 > over
+//	announcing -> arrived --/            \--> ended -----/
+//
+// From each of them a flow may be over at once.
+type state uint8
+
+const (
+	asking     state = iota // the other end has not answered
+	announcing              // the host has not given an id yet
+	arrived                 // no process has answered yet
+	attaching               // accepted; the memory is on its way
+	up
+	draining // the process has left; what it wrote is still carried
+	ended    // the other end has gone; the process still holds its end
+	over
+)
+
+// flow is one end of a flow.
+type flow[P comparable] struct {
+	eid  uint64
+	peer P
+	qos  core.QoS
+
+	mem    ipcp.Flow // set before up
+	remote uint64    // set before up
+	live   atomic.Bool
+	sent   atomic.Int64 // ns of the clock, when something was last sent
+	heard  atomic.Int64 // and received
+
+	isDirty bool // the reader's
+
+	resumes atomic.Uint64 // calls of Resume
+
+	// Guarded by Flows.mu.
+	state  state
+	id     core.FlowID
+	hasID  bool
+	dst    core.Hash
+	server bool // the request came from outside
+	ours   bool // the other system is an o7s one
+	since  time.Time
+	oapID  string      // of the request that came
+	reply  []byte      // that accepted it
+	silent bool        // the process writes no more
+	parked bool        // waits for Resume
+	tell   bool        // Bye is due
+	leave  func(error) // the done of FlowDealloc
+}
+
+// New returns the flows of an IPCP that is in no layer yet.
+func New[P comparable](env ipcp.Env, cfg Config[P], out Out[P]) *Flows[P] {
+	return &Flows[P]{
+		host: env.Host, clock: env.Clock, log: env.Log, cfg: cfg, out: out,
+		loop:  local.Type.New(env),
+		slots: newSlots[P](cfg.IDs),
+		own:   make(map[core.Hash]bool),
+		byID:  make(map[core.FlowID]*flow[P]),
+		asked: make(map[request[P]]*flow[P]),
+	}
+}
+
+// Start begins to carry. It comes before all other calls, once the type's wire is
+// there.
+func (f *Flows[P]) Start() error {
+	set, err := f.host.NewSet()
+	if err != nil {
+		return err
+	}
+	f.set = set
+	f.wg.Go(f.pump)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sweeper = f.clock.AfterFunc(sweepMax, f.sweep)
+	return nil
+}
+
+// Stop ends all flows, as the death of the IPCP does, and waits until nothing is
+// carried any more. The wire must still be there: other o7s systems are told.
+func (f *Flows[P]) Stop() {
+	f.mu.Lock()
+	if f.stopped || f.set == nil {
+		f.mu.Unlock()
+		return
+	}
+	f.stopped = true
+	f.sweeper.Stop()
+	all := f.slots.all()
+	f.mu.Unlock()
+	for _, fl := range all {
+		f.mu.Lock()
+		carried := fl.state == up || fl.state == draining || fl.state == ended
+		tell := fl.ours && (fl.state == up || fl.state == draining)
+		fl.state = over
+		fl.live.Store(false)
+		f.mu.Unlock()
+		if tell {
+			f.out.Bye(fl.peer, fl.remote)
+		}
+		if carried {
+			fl.mem.Abort()
+		}
+	}
+	f.set.Close()
+	f.wg.Wait()
+}
+
+// Register makes h a name of this system. Unregister takes it back. Both are
+// idempotent.
+func (f *Flows[P]) Register(ctx context.Context, h core.Hash) error {
+	f.mu.Lock()
+	f.own[h] = true
+	f.mu.Unlock()
+	return f.loop.Register(ctx, h)
+}
+
+// Unregister implements the other direction of Register.
+func (f *Flows[P]) Unregister(ctx context.Context, h core.Hash) error {
+	f.mu.Lock()
+	delete(f.own, h)
+	f.mu.Unlock()
+	return f.loop.Unregister(ctx, h)
+}
+
+// Registered reports whether h is a name of this system.
+func (f *Flows[P]) Registered(h core.Hash) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.own[h]
+}
+
+// Names returns how many names are registered here.
+func (f *Flows[P]) Names() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.own)
+}
+
+// Count returns the counters.
+func (f *Flows[P]) Count() *Counters { return &f.count }
+
+func (f *Flows[P]) now() int64 { return f.clock.Now().UnixNano() }
