@@ -1,0 +1,81 @@
+// Package wiretest reads the captures in testdata/wire, for tests of what is on
+// the wire. They are packets of the C prototype between two hosts, 10.7.0.1 and
+// 10.7.0.2, whose MAC addresses end with 0a and 0b.
+package wiretest
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Frames returns the Ethernet frames of a capture, which is a file of
+// testdata/wire; root is the way there from the test's folder.
+func Frames(t testing.TB, root, file string) [][]byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, "testdata", "wire", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head, record = 24, 16
+	if len(b) < head || binary.LittleEndian.Uint32(b) != 0xa1b2c3d4 {
+		t.Fatalf("%s is no capture", file)
+	}
+	var frames [][]byte
+	for b = b[head:]; len(b) >= record; {
+		n := int(binary.LittleEndian.Uint32(b[8:]))
+		b = b[record:]
+		if n > len(b) {
+			t.Fatalf("%s is cut off", file)
+		}
+		frames = append(frames, b[:n])
+		b = b[n:]
+	}
+	return frames
+}
+
+// Datagram is the payload of a UDP datagram.
+type Datagram struct {
+	From, To netip.AddrPort
+	Payload  []byte
+}
+
+// Datagrams returns the UDP datagrams of a capture, over IPv4 and IPv6. Other
+// frames are left out.
+func Datagrams(t testing.TB, root, file string) []Datagram {
+	t.Helper()
+	var all []Datagram
+	for _, f := range Frames(t, root, file) {
+		if len(f) < 14 {
+			continue
+		}
+		var from, to netip.Addr
+		var udp []byte
+		switch ip := f[14:]; binary.BigEndian.Uint16(f[12:]) {
+		case 0x0800:
+			if len(ip) < 20 || ip[9] != 17 {
+				continue
+			}
+			from, _ = netip.AddrFromSlice(ip[12:16])
+			to, _ = netip.AddrFromSlice(ip[16:20])
+			udp = ip[int(ip[0]&15)*4:]
+		case 0x86dd:
+			if len(ip) < 40 || ip[6] != 17 {
+				continue
+			}
+			from, _ = netip.AddrFromSlice(ip[8:24])
+			to, _ = netip.AddrFromSlice(ip[24:40])
+			udp = ip[40:]
+		default:
+			continue
+		}
+		all = append(all, Datagram{
+			netip.AddrPortFrom(from, binary.BigEndian.Uint16(udp)),
+			netip.AddrPortFrom(to, binary.BigEndian.Uint16(udp[2:])),
+			udp[8:binary.BigEndian.Uint16(udp[4:])],
+		})
+	}
+	return all
+}
