@@ -24,6 +24,9 @@ const (
 	ErrFlowPeer     Errno = 1006 // the other end does not answer any more
 	ErrName         Errno = 1007 // no such name
 
+	ErrCrypt Errno = 1008 // the ends do not agree on how to protect the flow
+	ErrAuth  Errno = 1009 // the other end is not who it should be
+
 	ErrUsage        Errno = 1100 // a value that is never valid
 	ErrPermission   Errno = 1101 // the caller's uid may not do this
 	ErrExists       Errno = 1102 // it exists already, and differs
@@ -49,6 +52,8 @@ var errText = map[Errno]string{
 	ErrFlowDown:     "flow is down",
 	ErrFlowPeer:     "the other end does not answer",
 	ErrName:         "unknown name",
+	ErrCrypt:        "the ends do not agree on encryption",
+	ErrAuth:         "authentication failed",
 	ErrUsage:        "invalid value",
 	ErrPermission:   "permission denied",
 	ErrExists:       "exists already",
