@@ -44,6 +44,9 @@ type end struct {
 	taken    chan struct{} // closed when the layer knows the server's id
 	answered *answer       // to the server's FlowAllocResp, if the host accepts
 
+	request ipcp.Arrival    // that made the server's end
+	ended   chan core.Errno // what FlowEnd said; one
+
 	// Guarded by h.mu.
 	state    state
 	known    bool       // the layer knows the server's id
@@ -57,7 +60,7 @@ func (h *host) newEndLocked(dst core.Hash, qos core.QoS) *end {
 	e := &end{
 		h: h, id: core.FlowID(h.ids.Take()), dst: dst, qos: qos, state: arrived,
 		codes: make(chan core.Errno, 1), ready: make(chan struct{}), gone: make(chan struct{}),
-		taken: make(chan struct{}),
+		taken: make(chan struct{}), ended: make(chan core.Errno, 1),
 	}
 	h.ends[e.id] = e
 	h.made = append(h.made, e)
@@ -71,7 +74,11 @@ func (h *host) alloc(dst core.Hash, qos core.QoS) *end {
 	e.state = pending
 	h.mu.Unlock()
 	e.asked = h.answer(fmt.Sprintf("FlowAlloc of flow %d", e.id))
-	h.ctl.FlowAlloc(ipcp.AllocRequest{Flow: e.id, Dst: dst, QoS: qos}, func(err error) {
+	req := ipcp.AllocRequest{Flow: e.id, Dst: dst, QoS: qos}
+	if h.far != nil {
+		req.Data = h.far.ask(h, e)
+	}
+	h.ctl.FlowAlloc(req, func(err error) {
 		h.mu.Lock()
 		if err != nil && e.state == pending {
 			h.overLocked(e)
@@ -98,7 +105,11 @@ func (e *end) reply() (core.Errno, error) {
 // and the end is over.
 func (e *end) respond(code core.Errno) *answer {
 	a := e.h.answer(fmt.Sprintf("FlowAllocResp of flow %d", e.id))
-	e.h.ctl.FlowAllocResp(ipcp.AllocResponse{Flow: e.id, Code: code}, func(err error) {
+	resp := ipcp.AllocResponse{Flow: e.id, Code: code}
+	if e.h.far != nil && code == 0 {
+		resp.Data = e.h.far.answer(e)
+	}
+	e.h.ctl.FlowAllocResp(resp, func(err error) {
 		e.h.mu.Lock()
 		switch {
 		case e.state != arrived: // left or withdrawn meanwhile, or answered before
@@ -173,6 +184,15 @@ func (e *end) settled() error {
 		return errNothing
 	}
 	return nil
+}
+
+// endedLocked notes what FlowEnd said.
+func (e *end) endedLocked(code core.Errno) {
+	select {
+	case e.ended <- code:
+	default:
+		e.h.t.Errorf("FlowEnd of flow %d comes twice", e.id)
+	}
 }
 
 func (e *end) joined() bool { return e.peer != nil || e.process != nil }

@@ -42,6 +42,8 @@ type host struct {
 	cut    func()                  // called as each call comes, and before its answer
 	freed  func()                  // called when an id is free, before the answer
 
+	far *farSystem // nil: both ends of all flows are on this system
+
 	held  []func()
 	again func(t *testing.T) *host // makes another, with an IPCP of its own
 }
@@ -137,6 +139,7 @@ func (h *host) FlowReqArr(r ipcp.Arrival, got func(core.FlowID, error)) {
 	if err == nil {
 		e = h.newEndLocked(dst, qos)
 		e.server = true
+		e.request = r
 	}
 	accept := h.accept
 	give := func() {
@@ -179,7 +182,7 @@ func (h *host) arrivalsOf(dst core.Hash) chan *end {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.arrivals[dst] == nil {
-		h.arrivals[dst] = make(chan *end, 1024)
+		h.arrivals[dst] = make(chan *end, 1<<13)
 	}
 	return h.arrivals[dst]
 }
@@ -199,6 +202,9 @@ func (h *host) arrival(dst core.Hash) (*end, error) {
 // FlowAllocReply implements ipcp.Host.
 func (h *host) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
 	h.occasion(&h.cut)
+	if h.far != nil {
+		h.far.replied(h, r)
+	}
 	err := h.replied(r.Flow, r.Code)
 	h.occasion(&h.cut)
 	h.post(func() { done(err) })
@@ -236,6 +242,16 @@ func (h *host) replied(id core.FlowID, code core.Errno) error {
 
 // FlowEnd implements ipcp.Host.
 func (h *host) FlowEnd(id core.FlowID, code core.Errno) {
+	if h.far != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if e := h.ends[id]; e != nil && e.state == allocated {
+			e.endedLocked(code)
+		} else if e == nil || e.state != left {
+			h.t.Errorf("FlowEnd of flow %d, which no process holds", id)
+		}
+		return
+	}
 	h.t.Errorf("FlowEnd of flow %d with %v: both ends are on this system", id, code)
 }
 
@@ -314,6 +330,9 @@ func (h *host) attach(id core.FlowID) (*memoryEnd, error) {
 		return nil, fmt.Errorf("attach to %d: %w", id, err)
 	}
 	m := newMemory(h.t, h.linger)
+	if h.far != nil {
+		m.room = farRoom
+	}
 	h.memories = append(h.memories, m)
 	e.process = m.process()
 	return m.layer(), nil

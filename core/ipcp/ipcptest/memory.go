@@ -11,8 +11,12 @@ import (
 	"o7s/core/ipcp"
 )
 
-// room is how many packets a direction of a memory holds.
-const room = 8
+// room is how many packets a direction of a memory holds, and farRoom the same
+// for flows across systems, where what finds no room is lost.
+const (
+	room    = 8
+	farRoom = 256
+)
 
 // linger is how long things take that are over at once otherwise.
 type linger struct {
@@ -27,6 +31,7 @@ type memory struct {
 	ends [2]*memoryEnd // the process's, the layer's
 
 	linger linger
+	room   int
 
 	mu      sync.Mutex // guards all fields of the ends too
 	changed sync.Cond
@@ -51,7 +56,7 @@ type memoryEnd struct {
 var _ ipcp.Flow = (*memoryEnd)(nil)
 
 func newMemory(t *testing.T, linger linger) *memory {
-	m := &memory{t: t, linger: linger}
+	m := &memory{t: t, linger: linger, room: room}
 	m.changed.L = &m.mu
 	for i := range m.ends {
 		m.ends[i] = &memoryEnd{m: m, over: make(chan struct{})}
@@ -147,7 +152,7 @@ func (e *memoryEnd) WritePacket(p []byte) error {
 	e.m.mu.Lock()
 	defer e.m.mu.Unlock()
 	defer e.enterLocked(&e.writing, "WritePacket")()
-	err := e.waitLocked(func() bool { return e.closed || e.eof || e.peer.closed || len(e.out) < room })
+	err := e.waitLocked(func() bool { return e.closed || e.eof || e.peer.closed || len(e.out) < e.m.room })
 	switch {
 	case err != nil:
 		return err
@@ -209,7 +214,7 @@ func (e *memoryEnd) Put(head, body []byte) (bool, error) {
 		return false, core.ErrClosed
 	case e.peer.closed:
 		return false, core.ErrFlowDown
-	case len(e.out)+len(e.hidden) >= room:
+	case len(e.out)+len(e.hidden) >= e.m.room:
 		return false, nil
 	}
 	e.hidden = append(e.hidden, p)
@@ -273,7 +278,7 @@ func (e *memoryEnd) close(how *bool) error {
 func (e *memoryEnd) full() error {
 	e.m.mu.Lock()
 	defer e.m.mu.Unlock()
-	return e.m.process().waitLocked(func() bool { return len(e.out) == room })
+	return e.m.process().waitLocked(func() bool { return len(e.out) == e.m.room })
 }
 
 // busy reports whether a call of this end is under way.

@@ -91,8 +91,8 @@ func (s *set) Next() (any, bool) {
 		e := m.end
 		e.m.mu.Lock()
 		closed := e.closed
-		room := m.room && (e.peer.closed || len(e.out)+len(e.hidden) <= room/2)
-		news := room || len(e.peer.out) > 0 || e.peer.eof || e.peer.down
+		hasRoom := m.room && (e.peer.closed || len(e.out)+len(e.hidden) <= e.m.room/2)
+		news := hasRoom || len(e.peer.out) > 0 || e.peer.eof || e.peer.down
 		if closed {
 			e.set = nil
 		}
@@ -103,7 +103,7 @@ func (s *set) Next() (any, bool) {
 			continue
 		}
 		if news {
-			if room {
+			if hasRoom {
 				m.room = false
 			}
 			s.members = append(append(s.members[:i:i], s.members[i+1:]...), m)
