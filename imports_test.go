@@ -1,10 +1,12 @@
 package main
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +24,7 @@ var (
 		"github.com/vmihailenco/":         {"ipc/rpc", "one package knows how a message looks"},
 		"github.com/BurntSushi/toml":      {"applets/internal/config", "one package knows the config file"},
 		"golang.org/x/crypto/sha3":        {"core/hash", "one package hashes names"},
+		"golang.org/x/net/dns/":           {"core/ipcp/udp", "one layer type speaks to DNS servers"},
 		"golang.org/x/sys":                {"ipc applets", "core makes no system call"},
 		"github.com/rogpeppe/go-internal": {"", "scenarios are tests"},
 	}
@@ -78,8 +81,8 @@ func forbidden(dir, imported string) string {
 		if level(own) < level(dir) {
 			return "main -> applets -> ipc -> core, never back"
 		}
-		if strings.HasPrefix(dir, "core") && strings.Contains(dir, "ipcptest") != strings.Contains(own, "ipcptest") && strings.Contains(own, "ipcptest") {
-			return "a suite for tests"
+		if forTests(own) && !forTests(dir) {
+			return "a package for tests"
 		}
 		return ""
 	}
@@ -103,6 +106,67 @@ func forbidden(dir, imported string) string {
 		return "no package of others without a home in this list"
 	}
 	return ""
+}
+
+// forTests reports whether a package is for tests alone.
+func forTests(dir string) bool {
+	for _, name := range []string{"ipcptest", "porttest", "wiretest"} {
+		if slices.Contains(strings.Split(dir, "/"), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestCoreOpensNoSocket holds what imports can't show: core may name the
+// addresses of package net, and no function of it that opens a socket.
+func TestCoreOpensNoSocket(t *testing.T) {
+	fset := token.NewFileSet()
+	files := 0
+	err := filepath.WalkDir("core", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		files++
+		f, err := parser.ParseFile(fset, path, nil, 0)
+		if err != nil {
+			return err
+		}
+		for _, call := range opensSocket(f) {
+			t.Errorf("%s: core opens no socket: %s", fset.Position(call.Pos()), call.Sel.Name)
+		}
+		return nil
+	})
+	if err != nil || files < 20 {
+		t.Errorf("%v; saw %d files", err, files)
+	}
+}
+
+// opensSocket returns the uses of package net that open sockets or look up names.
+func opensSocket(f *ast.File) (found []*ast.SelectorExpr) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "net" {
+				for _, prefix := range []string{"Dial", "Listen", "Lookup", "Resolve", "FileConn", "FileListener", "FilePacketConn", "DefaultResolver", "Interface"} {
+					if strings.HasPrefix(s.Sel.Name, prefix) {
+						found = append(found, s)
+					}
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+func TestOpensSocket(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x\nimport \"net\"\nvar a, b, c = net.Dial, net.ListenUDP, net.ErrClosed\n", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(opensSocket(f)); n != 2 {
+		t.Errorf("found %d, want 2", n)
+	}
 }
 
 // level returns the place of a folder in layers.
@@ -133,6 +197,9 @@ func TestForbidden(t *testing.T) {
 		{"ipc", "github.com/urfave/cli/v2", false},
 		{"core/irm", "golang.org/x/crypto/sha3", false},
 		{"core/hash", "golang.org/x/crypto/sha3", true},
+		{"core/ipcp/udp", "golang.org/x/net/dns/dnsmessage", true},
+		{"core/ipcp/udp", "o7s/core/ipcp/port/porttest", false},
+		{"core/ipcp/ipcptest", "o7s/core/ipcp/port/porttest", true},
 		{"applets", "github.com/rogpeppe/go-internal/testscript", false},
 		{"applets", "example.org/x", false},
 	}

@@ -1,0 +1,199 @@
+package udp
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+)
+
+const (
+	// entryTime is how long an answer counts.
+	entryTime = 30 * time.Second
+	// maxEntries bounds the answers that are kept, and the look-ups under way.
+	maxEntries = 4096
+	maxLookUps = 256
+	// lookUpTime bounds one look-up.
+	lookUpTime = 5 * time.Second
+	// maxHosts is how much of a hosts file is read, in bytes.
+	maxHosts = 4 << 20
+)
+
+// directory knows at which address a name is. It asks a hosts file, then a DNS
+// server or the system's resolver, for a host name that is the hash in
+// hexadecimal.
+type directory struct {
+	env    ipcp.Env
+	family *family
+	own    netip.AddrPort
+	dns    netip.Addr // not valid: the system's resolver
+	hosts  string     // "": none
+
+	ctx  context.Context // ends with the directory
+	stop context.CancelFunc
+	wg   sync.WaitGroup // of look-ups
+
+	mu      sync.Mutex // guards the fields below
+	entries map[core.Hash]entry
+	lookUps map[core.Hash]*lookUp
+	closed  bool
+}
+
+type entry struct {
+	addr  netip.Addr
+	until time.Time
+}
+
+// lookUp is a search that one or more callers wait for.
+type lookUp struct {
+	over chan struct{} // closed when it has ended
+	err  error         // valid then
+}
+
+func newDirectory(env ipcp.Env, f *family, own netip.AddrPort, dns netip.Addr, hosts string) *directory {
+	d := &directory{
+		env: env, family: f, own: own, dns: dns, hosts: hosts,
+		entries: make(map[core.Hash]entry), lookUps: make(map[core.Hash]*lookUp),
+	}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	return d
+}
+
+func (d *directory) close() {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.stop()
+	d.wg.Wait()
+}
+
+// known returns the address of h, if an answer that counts is there.
+func (d *directory) known(h core.Hash) (netip.Addr, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := d.entries[h]
+	return e.addr, ok && d.env.Clock.Now().Before(e.until)
+}
+
+// query waits until the address of h is known. The error is core.ErrName where
+// whoever was asked knows none, core.ErrTimeout where nobody answered. A look-up
+// goes on when ctx ends, for the next query.
+func (d *directory) query(ctx context.Context, h core.Hash) error {
+	if _, ok := d.known(h); ok {
+		return nil
+	}
+	d.mu.Lock()
+	l := d.lookUps[h]
+	if l == nil {
+		if d.closed || len(d.lookUps) >= maxLookUps {
+			d.mu.Unlock()
+			return fmt.Errorf("%w: %d look-ups are under way", core.ErrLimit, maxLookUps)
+		}
+		l = &lookUp{over: make(chan struct{})}
+		d.lookUps[h] = l
+		d.wg.Go(func() { d.lookUp(h, l) })
+	}
+	d.mu.Unlock()
+	select {
+	case <-l.over:
+		return l.err
+	case <-ctx.Done():
+		return core.ContextError(ctx.Err())
+	}
+}
+
+func (d *directory) lookUp(h core.Hash, l *lookUp) {
+	ctx, cancel := context.WithTimeout(d.ctx, lookUpTime)
+	defer cancel()
+	addr, err := d.search(ctx, h)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		if len(d.entries) >= maxEntries {
+			d.dropLocked()
+		}
+		d.entries[h] = entry{addr, d.env.Clock.Now().Add(entryTime)}
+	}
+	l.err = err
+	delete(d.lookUps, h)
+	close(l.over)
+}
+
+// dropLocked removes the answers that count no more, or all.
+func (d *directory) dropLocked() {
+	now := d.env.Clock.Now()
+	for h, e := range d.entries {
+		if !now.Before(e.until) {
+			delete(d.entries, h)
+		}
+	}
+	if len(d.entries) >= maxEntries {
+		clear(d.entries)
+	}
+}
+
+// search asks for the address of h.
+func (d *directory) search(ctx context.Context, h core.Hash) (netip.Addr, error) {
+	host := h.Full()
+	if d.hosts != "" {
+		addr, err := d.inHosts(host)
+		if err != nil {
+			d.env.Log.Warnf("Failed to read the hosts file: %v.", err)
+		}
+		if addr.IsValid() {
+			return addr, nil
+		}
+	}
+	var found []netip.Addr
+	var err error
+	if d.dns.IsValid() {
+		found, err = d.ask(ctx, host)
+	} else {
+		found, err = d.env.Ports.Resolver().Lookup(ctx, host, d.family.v6())
+	}
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range found {
+		if a.Is6() == d.family.v6() && !a.IsUnspecified() && !a.IsMulticast() {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%w: %s has no address of the family of %s", core.ErrName, host, d.family.name)
+}
+
+// inHosts returns the address of host in the hosts file, if it is there: lines
+// of an address and the host names that it has, as in /etc/hosts.
+func (d *directory) inHosts(host string) (netip.Addr, error) {
+	f, err := os.Open(d.hosts)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(io.LimitReader(f, maxHosts))
+	for lines.Scan() {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		addr, err := netip.ParseAddr(words[0])
+		if err != nil || addr.Is6() != d.family.v6() {
+			continue
+		}
+		for _, name := range words[1:] {
+			if strings.EqualFold(name, host) {
+				return addr, nil
+			}
+		}
+	}
+	return netip.Addr{}, lines.Err()
+}
