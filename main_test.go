@@ -13,8 +13,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"o7s/applets"
-	"o7s/core/ipcp/ipcptest/lossy"
-	"o7s/core/ipcp/ipcptest/relay"
 )
 
 var (
@@ -22,11 +20,12 @@ var (
 	update = flag.Bool("update", false, "rewrite the golden files that scripts compare with, never the tutorial's")
 )
 
-// TestMain makes this test binary the multitool, with two layer types more: the
+// TestMain makes this test binary the multitool, with three layer types more: the
 // relay, which carries each packet through its own process, and the lossy one,
-// on which not all arrives, nor in order.
+// on which not all arrives, nor in order, and the made-up one, whose options and
+// abilities nothing else knows.
 func TestMain(m *testing.M) {
-	t := table(append(types, relay.Type, lossy.Type))
+	t := table(testTypes)
 	commands := map[string]func(){"o7s": func() { os.Exit(applets.Main(os.Args, t)) }}
 	for _, a := range t {
 		commands[a.Name] = commands["o7s"]
