@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -139,23 +140,32 @@ func attached(t *testing.T, reply func(*rpc.Call[Memory])) (ipcp.Flow, error) {
 // nothing is a Control that is not called.
 type nothing struct{ ipcp.Control }
 
-func TestAttach(t *testing.T) {
+// attachedFlow returns the two ends of a flow: the process's, and the one that
+// its layer gets from Attach.
+func attachedFlow(t *testing.T) (process *flow.End, layer ipcp.Flow) {
+	t.Helper()
 	kit, err := flow.NewKit(flow.MinRing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, err := kit.Open(0)
+	process, err = kit.Open(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ours.Close()
-	theirs, err := attached(t, func(call *rpc.Call[Memory]) {
+	t.Cleanup(func() { process.Close() })
+	layer, err = attached(t, func(call *rpc.Call[Memory]) {
 		_ = call.Reply(&Memory{Side: 1, Ring: kit.Ring}, kit.Mem, kit.Bell[1])
 		kit.Close() // an open copy of the bell would hide the other end's death
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { layer.Close() })
+	return process, layer
+}
+
+func TestAttach(t *testing.T) {
+	ours, theirs := attachedFlow(t)
 	if err := theirs.WritePacket([]byte("from the layer")); err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +180,81 @@ func TestAttach(t *testing.T) {
 		t.Errorf("read after Abort: %v", err)
 	}
 }
+
+// A layer serves attached flows by a Set: it learns of packets, room and ends.
+func TestSetOfAttachedFlows(t *testing.T) {
+	process, layer := attachedFlow(t)
+	set, err := NewHost().NewSet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	if err := set.Add(layer, 7); err != nil {
+		t.Fatal(err)
+	}
+	wait := func(what string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if v, err := set.Wait(ctx); v != 7 || err != nil {
+			t.Fatalf("%s: Wait returned %v, %v", what, v, err)
+		}
+	}
+	if v, ok := set.Next(); ok {
+		t.Fatalf("%v has news before there is any", v)
+	}
+
+	if err := process.WritePacket([]byte("to the layer")); err != nil {
+		t.Fatal(err)
+	}
+	wait("a packet")
+	lent := make([][]byte, 4)
+	if n, err := layer.Look(lent); n != 1 || err != nil || string(lent[0]) != "to the layer" {
+		t.Fatalf("Look: %d, %v, %q", n, err, lent[0])
+	}
+	layer.Drop(1)
+
+	body := make([]byte, 1000)
+	for ok := true; ok; {
+		if ok, err = layer.Put([]byte("head"), body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layer.Show()
+	full := layer.Unread()
+	set.Room(layer, len(body))
+	if v, ok := set.Next(); ok {
+		t.Fatalf("%v has news while its memory is full", v)
+	}
+	p := make([]byte, core.MaxPacket)
+	for n := 1; n > 0; {
+		if n, err = process.TryReadPacket(p); err != nil || n > 0 && (n != 1004 || string(p[:4]) != "head") {
+			t.Fatalf("the process read %d bytes %q, %v", n, p[:4], err)
+		}
+	}
+	wait("room")
+	if left := layer.Unread(); full == 0 || left != 0 {
+		t.Errorf("%d bytes unread when full, %d when empty", full, left)
+	}
+
+	if err := process.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wait("the end")
+	if n, err := layer.Look(lent); n != 0 || err != io.EOF {
+		t.Errorf("Look after the end: %d, %v", n, err)
+	}
+	set.Remove(layer)
+	if v, ok := set.Next(); ok {
+		t.Errorf("%v has news after Remove", v)
+	}
+	if err := set.Add(otherFlow{}, 8); !errors.Is(err, core.ErrUsage) {
+		t.Errorf("Add of a flow that is not of this host: %v", err)
+	}
+}
+
+// otherFlow is a Flow that no Host gave.
+type otherFlow struct{ ipcp.Flow }
 
 // Descriptors that are not what they should be are refused, and closed.
 func TestAttachRefuses(t *testing.T) {

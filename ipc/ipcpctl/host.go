@@ -1,6 +1,8 @@
 package ipcpctl
 
 import (
+	"fmt"
+
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/ipc/flow"
@@ -88,13 +90,28 @@ func (h *Host) NewSet() (ipcp.Set, error) {
 }
 
 // flowSet is ipcp.Set of the flows that Attach gives, which are flow.Ends.
+// Another kind of flow is no member: Add refuses it.
 type flowSet struct{ *flow.Set }
 
 // Add implements ipcp.Set.
-func (s flowSet) Add(f ipcp.Flow, v any) error { return s.Set.Add(f.(*flow.End), v) }
+func (s flowSet) Add(f ipcp.Flow, v any) error {
+	e, ok := f.(*flow.End)
+	if !ok {
+		return fmt.Errorf("%w: add a %T, which Attach did not give, to a set of flows", core.ErrUsage, f)
+	}
+	return s.Set.Add(e, v)
+}
 
 // Remove implements ipcp.Set.
-func (s flowSet) Remove(f ipcp.Flow) { s.Set.Remove(f.(*flow.End)) }
+func (s flowSet) Remove(f ipcp.Flow) {
+	if e, ok := f.(*flow.End); ok {
+		s.Set.Remove(e)
+	}
+}
 
 // Room implements ipcp.Set.
-func (s flowSet) Room(f ipcp.Flow, n int) { s.Set.Room(f.(*flow.End), n) }
+func (s flowSet) Room(f ipcp.Flow, n int) {
+	if e, ok := f.(*flow.End); ok {
+		s.Set.Room(e, n)
+	}
+}

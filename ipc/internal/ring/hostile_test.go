@@ -52,6 +52,10 @@ func TestConsumerRefusesEveryViolation(t *testing.T) {
 				if n, wake := c.GetFast(make([]byte, 2*core.MaxPacket)); n != 0 || wake || c.pos != at {
 					t.Fatalf("GetFast: %d, %v, went on by %d", n, wake, c.pos-at)
 				}
+				var p [4][]byte
+				if n, err := c.Look(p[:]); n != 0 || !errors.Is(err, core.ErrCorrupt) || c.pos != at {
+					t.Fatalf("Look: %d, %v, went on by %d", n, err, c.pos-at)
+				}
 				if n, err := c.Next(); n != 0 || !errors.Is(err, core.ErrCorrupt) {
 					t.Fatalf("Next: %d, %v", n, err)
 				}
@@ -228,6 +232,7 @@ func check(t testing.TB, err error) bool {
 func FuzzHostilePeer(f *testing.F) {
 	f.Add([]byte{0, 0, 10, 0, 3, 0, 10, 0})
 	f.Add([]byte{0, 0, 10, 0, 20, 0, 0, 1, 3, 0, 10, 0})
+	f.Add([]byte{0, 0, 10, 0, 0, 0, 20, 0, 20, 2, 0, 1, 4, 0, 7, 0, 4, 0, 7, 0})
 	f.Fuzz(func(t *testing.T, prog []byte) {
 		p, c, _ := link(t, MinSize)
 		s := scribbler{p, c}
