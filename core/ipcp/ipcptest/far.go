@@ -95,6 +95,7 @@ var hostile = porttest.Wire{Loss: 0.1, Duplicate: 0.1, Disorder: 0.2, Delay: 20 
 // RunFar runs the suite on the far layer type typ: two systems, each with a fake
 // IRMd, on a wire that is perfect or hostile, in virtual time.
 func RunFar(t *testing.T, typ ipcp.Type, w World) {
+	typ = declared(t, typ)
 	for _, tt := range farTests {
 		for name, wire := range map[string]porttest.Wire{"perfect wire": {}, "hostile wire": hostile} {
 			if wire.Loss > 0 && tt.perfect {

@@ -6,6 +6,7 @@ package ipcptest
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,18 +26,7 @@ var errNothing = errors.New("nothing came")
 // Run runs the suite on the layer type typ inside an ipcp.Process, and tests
 // how its Run ends.
 func Run(t *testing.T, typ ipcp.Type) {
-	if err := typ.Verify(); err != nil {
-		t.Fatal(err)
-	}
-	inner, told := typ.New, false
-	typ.New = func(env ipcp.Env) ipcp.Ops {
-		ops := inner(env)
-		if err := typ.Delivers(ops); err != nil && !told {
-			told = true
-			t.Error(err)
-		}
-		return ops
-	}
+	typ = declared(t, typ)
 	RunControl(t, func(t *testing.T, host ipcp.Host) ipcp.Control {
 		p, cancel, wait := startProcess(typ, host, logs.Discard())
 		t.Cleanup(func() {
@@ -50,6 +40,26 @@ func Run(t *testing.T, typ ipcp.Type) {
 	for _, tt := range runTests {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, typ) })
 	}
+}
+
+// declared returns typ. The test fails where what it declares is wrong, or is not
+// what its Ops can do.
+func declared(t *testing.T, typ ipcp.Type) ipcp.Type {
+	if err := typ.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	inner := typ.New
+	var once sync.Once
+	typ.New = func(env ipcp.Env) ipcp.Ops {
+		ops := inner(env)
+		once.Do(func() {
+			if err := typ.Delivers(ops); err != nil {
+				t.Error(err)
+			}
+		})
+		return ops
+	}
+	return typ
 }
 
 // RunControl runs the suite on what start returns: an IPCP in no layer yet, a
