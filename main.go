@@ -18,12 +18,15 @@ import (
 	"o7s/applets/tutorial"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
+	"o7s/core/ipcp/udp"
 )
 
 // types is every layer type in this executable: one line each, and no other
 // list.
 var types = []ipcp.Type{
 	local.Type,
+	udp.V4,
+	udp.V6,
 }
 
 // table returns the applets for the layer types.

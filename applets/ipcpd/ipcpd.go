@@ -13,6 +13,7 @@ import (
 	"o7s/core/clock"
 	"o7s/core/ipcp"
 	"o7s/ipc/ipcpctl"
+	"o7s/ipc/port"
 	"o7s/ipc/rpc"
 )
 
@@ -47,7 +48,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 					ctx, cancel := context.WithCancel(c.Context)
 					defer cancel()
 					host := ipcpctl.NewHost()
-					p := ipcp.NewProcess(typ, ipcp.Env{Name: c.String("name"), Host: host, Clock: clock.Real, Log: log})
+					p := ipcp.NewProcess(typ, ipcp.Env{Name: c.String("name"), Host: host, Ports: port.Machine, Clock: clock.Real, Log: log})
 					mux := rpc.NewMux()
 					ipcpctl.HandleControl(mux, p)
 					ipcpctl.HandleLogLevel(mux, level)

@@ -2,10 +2,12 @@ package irm
 
 import (
 	"fmt"
+	"time"
 
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/logs"
+	"o7s/core/oap"
 	"o7s/core/registry"
 )
 
@@ -24,6 +26,16 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.Flo
 		return
 	}
 	m.log.Infof("Flow request arrived for %s.", name)
+	var answer []byte
+	var session oap.Session
+	if i.Type.Far {
+		var err error
+		if answer, session, err = oap.Answer(r.Data, time.Now()); err != nil {
+			m.log.Errorf("Refused a flow to %s for %s: %v.", name, r.From, err)
+			got(0, err)
+			return
+		}
+	}
 	m.mu.Lock()
 	if err := m.mayServeLocked(name); err != nil {
 		m.mu.Unlock()
@@ -31,6 +43,7 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.Flo
 		return
 	}
 	f := m.reg.NewFlow(nil, i, name, qos)
+	f.From, f.Path, f.Ours, f.Answer = r.From, r.Path, session.Ours && r.From != "", answer
 	m.mu.Unlock()
 
 	// The IPCP knows the id before anything else about it can follow: only
@@ -69,7 +82,9 @@ func (m *Manager) match(name string) {
 			return
 		}
 		// The IPCP is told that a process accepts f, which then gets it.
-		f.Provider.Control.FlowAllocResp(ipcp.AllocResponse{Flow: f.ID}, func(err error) { m.responded(f, err) })
+		resp := ipcp.AllocResponse{Flow: f.ID, Data: f.Answer}
+		f.Answer = nil
+		f.Provider.Control.FlowAllocResp(resp, func(err error) { m.responded(f, err) })
 	}
 }
 

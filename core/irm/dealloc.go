@@ -77,7 +77,7 @@ func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) 
 		return
 	}
 	m.log.Debugf("Partial deallocation of flow_id %d by process %d.", f.ID, pid)
-	f.Provider.Control.FlowDealloc(ipcp.DeallocRequest{Flow: f.ID}, func(error) {
+	f.Provider.Control.FlowDealloc(ipcp.DeallocRequest{Flow: f.ID, Tell: f.Ours}, func(error) {
 		// An IPCP that knows nothing of f has let go of it all the same.
 		m.mu.Lock()
 		m.reg.Unpin(f)

@@ -2,6 +2,7 @@ package irm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/logs"
+	"o7s/core/oap"
 	"o7s/core/registry"
 )
 
@@ -30,6 +32,9 @@ type allocation struct {
 
 	// Guarded by m.mu.
 	timer   *time.Timer
+	asked   *oap.Asked  // of a far layer: the handshake with the other IRMd
+	again   *time.Timer // when the request is sent again
+	tries   int
 	flow    *registry.Flow // nil until an IPCP is asked
 	done    func(*registry.Flow, registry.End, error)
 	replied bool // the IPCP has brought the other end's yes
@@ -116,10 +121,20 @@ func (a *allocation) start(i *registry.IPCP) {
 	a.flow = f
 	m.allocs[f] = a
 	m.asking[f] = []func(){}
-	dst := i.Sum(a.name)
+	req := ipcp.AllocRequest{Flow: f.ID, Dst: i.Sum(a.name), QoS: a.qos}
+	if i.Type.Far {
+		var err error
+		if a.asked, req.Data, err = oap.Ask(time.Now(), rand.Reader); err != nil {
+			m.mu.Unlock()
+			m.asked(f)
+			m.refused(f, err)
+			return
+		}
+		a.again = time.AfterFunc(askAgain[0], func() { a.askAgain(req) })
+	}
 	m.mu.Unlock()
 	defer m.asked(f)
-	i.Control.FlowAlloc(ipcp.AllocRequest{Flow: f.ID, Dst: dst, QoS: a.qos}, func(err error) {
+	i.Control.FlowAlloc(req, func(err error) {
 		if errors.Is(err, core.ErrIPCP) {
 			err = fmt.Errorf("%w: the IPCP %q has just ended", core.ErrIPCP, i.Name)
 		}
@@ -127,6 +142,27 @@ func (a *allocation) start(i *registry.IPCP) {
 			m.refused(f, err)
 		}
 	})
+}
+
+// askAgain is when a request to another system that nothing has answered is sent
+// again, after the time before.
+var askAgain = []time.Duration{time.Second, 2 * time.Second, 6 * time.Second}
+
+// askAgain sends the request of a once more, with a new time in it.
+func (a *allocation) askAgain(req ipcp.AllocRequest) {
+	m := a.m
+	m.mu.Lock()
+	if a.done == nil || a.replied || a.flow.State() != registry.AllocPending || m.stopping {
+		m.mu.Unlock()
+		return
+	}
+	control := a.flow.Provider.Control
+	req.Again, req.Data = true, a.asked.Again(time.Now())
+	if a.tries++; a.tries < len(askAgain) {
+		a.again.Reset(askAgain[a.tries])
+	}
+	m.mu.Unlock()
+	control.FlowAlloc(req, func(error) {})
 }
 
 // asked does what has waited until the IPCP of f was told of it: a process that
@@ -150,8 +186,10 @@ func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 	if a.flow != nil {
 		delete(a.m.allocs, a.flow)
 	}
-	if a.timer != nil {
-		a.timer.Stop()
+	for _, t := range []*time.Timer{a.timer, a.again} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	if done != nil && a.m.stopping {
 		return func(*registry.Flow, registry.End, error) {}
@@ -212,6 +250,16 @@ func (m *Manager) FlowAllocReply(i *registry.IPCP, r ipcp.AllocReply) error {
 	if a == nil || a.replied {
 		m.mu.Unlock()
 		return fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, id)
+	}
+	if code == 0 && a.asked != nil && f.Peer == nil { // else both ends are on this system
+		session, err := a.asked.Finish(r.Data)
+		if err != nil {
+			m.mu.Unlock()
+			m.log.Errorf("Flow on flow_id %d to %s is not what was asked for: %v.", id, a.name, err)
+			a.giveUp(fmt.Errorf("allocate a flow to %q at %s: %w", a.name, r.From, err))
+			return nil
+		}
+		f.Ours, f.From, f.Path = session.Ours, r.From, r.Path
 	}
 	if code == 0 {
 		if err := f.SetState(registry.Allocated); err != nil {

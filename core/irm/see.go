@@ -170,6 +170,8 @@ func flowRow(f *registry.Flow) view.Flow {
 	}
 	if f.Peer != nil {
 		row.Peer = int(f.Peer.ID)
+	} else {
+		row.From, row.MPL, row.Max, row.Best = f.From, f.Path.MPL.Milliseconds(), f.Path.Max, f.Path.Best
 	}
 	if f.User != nil {
 		row.PID, row.Program = f.User.PID, f.User.Program

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/ipcp"
 )
 
 // FlowState is where one end of a flow is in its life. A process and an IPCP
@@ -55,6 +56,15 @@ type Flow struct {
 	// End is the process's end of the memory where the layer has attached
 	// itself, until the process gets it.
 	End End
+	// From, Path and Ours are of a flow whose other end is on another system:
+	// where that is, for people, what the way there carries, and whether it is
+	// an o7s system.
+	From string
+	Path ipcp.Path
+	Ours bool
+	// Answer is what this system's IRMd says to the one that asked, until it
+	// has been said.
+	Answer []byte
 	// Since is when the flow was asked for.
 	Since time.Time
 	// Asked is set at the end of the process that asked for the flow.

@@ -158,6 +158,10 @@ type Flow struct {
 	IPCP    string      `json:"ipcp"`
 	Layer   string      `json:"layer"`
 	QoS     string      `json:"qos"`
+	From    string      `json:"from"`        // where the other end is, on another system; else empty
+	MPL     int64       `json:"mpl_ms"`      // how long a packet may be under way; 0 on one system
+	Max     int         `json:"max_packet"`  // bytes; 0 on one system: 65535
+	Best    int         `json:"best_packet"` // bytes, without fragments below; 0 on one system
 	Since   string      `json:"since"`
 	Counted bool        `json:"counted"` // the four counts below are known
 	Sent    uint64      `json:"sent_ring_bytes"`

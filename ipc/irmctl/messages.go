@@ -133,6 +133,10 @@ type (
 		Side int
 		Ring int
 		QoS  core.QoS
+
+		// Path is what the way to the other end carries, where that is on
+		// another system; else zero.
+		Path ipcp.Path
 	}
 
 	// ListenReq accepts for Name, or for the names bound to the process
