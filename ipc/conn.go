@@ -50,7 +50,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // Write sends p as one packet if it has at most MaxPacket bytes, as several
-// otherwise; an empty p sends nothing. It waits while the ring is full, until
+// otherwise; an empty p sends nothing. On a flow to another system it sends
+// packets that no network on the way has to cut, so several too: WritePacket
+// keeps p whole. It waits while the ring is full, until
 // the write deadline, and returns how many bytes were sent in whole packets.
 // After the peer has closed or died the error wraps core.ErrFlowDown.
 func (c *Conn) Write(p []byte) (int, error) {
@@ -72,7 +74,7 @@ func (c *Conn) ReadPacket(p []byte) (int, error) {
 	return n, err
 }
 
-// WritePacket sends p as one packet. More than MaxPacket bytes are refused
+// WritePacket sends p as one packet. More than c.MaxPacket() bytes are refused
 // with core.ErrUsage. In all else it is Write.
 func (c *Conn) WritePacket(p []byte) error {
 	if err := c.end.WritePacket(p); err != nil {
@@ -138,6 +140,11 @@ func (c *Conn) forget() {
 	c.session.drop(c)
 	c.session.n.releaseFD(c.fd)
 }
+
+// MaxPacket returns the most bytes of a packet on this flow: the constant
+// MaxPacket where both ends are on one system, less where a layer carries the
+// packets to another one.
+func (c *Conn) MaxPacket() int { return c.end.MaxPacket() }
 
 // FD returns the flow descriptor: this process's number for its end, from 64,
 // lowest free first. It is no file descriptor of the system's.

@@ -114,6 +114,9 @@ func (s *session) open(f *irmctl.Flow, fds []int, local, remote string) (*Conn, 
 		s.dealloc(f.ID)
 		return nil, fmt.Errorf("flow %d: %w", f.ID, err)
 	}
+	if f.Path.Max > 0 {
+		end.Bound(f.Path.Max, f.Path.Best)
+	}
 	c := &Conn{end: end, session: s, id: f.ID, qos: f.QoS, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
 	if number := Addr(fmt.Sprintf("flow %d", f.ID)); local == "" {
 		c.local = number

@@ -34,7 +34,7 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 	if cfg.listen {
 		return n.serve(ctx, cfg, out, errs)
 	}
-	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos)
+	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos, cfg.size)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 
 // ask sends the message and prints what comes back.
 func (n network) ask(ctx context.Context, out *measure.Lines) error {
-	f, err := measure.Network(n).Reach(ctx, serverName, core.QoSRaw)
+	f, err := measure.Network(n).Reach(ctx, serverName, core.QoSRaw, maxMessage)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (c *client) connect(ctx context.Context, n network) (streams []*stream, err
 	p := c.cfg.plan
 	p.Test, p.Streams = rand.Text(), c.cfg.parallel
 	for range c.cfg.parallel {
-		f, err := measure.Network(n).Reach(ctx, c.cfg.name, c.cfg.qos)
+		f, err := measure.Network(n).Reach(ctx, c.cfg.name, c.cfg.qos, p.Size)
 		if err != nil {
 			return streams, err
 		}

@@ -59,7 +59,7 @@ func (n network) ping(ctx context.Context, env *applets.Env, cfg *config) error 
 		ctx, cancel = context.WithTimeout(ctx, cfg.deadline)
 		defer cancel()
 	}
-	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos)
+	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos, cfg.size)
 	if err != nil {
 		return err
 	}

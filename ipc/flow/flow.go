@@ -205,6 +205,9 @@ type writer struct {
 	ring ring.Producer
 	need int // bytes of packet that pollWrite waits for
 
+	largest, cut int   // see Bound
+	tooLarge     error // for a packet of more than largest
+
 	doubted atomic.Bool // the end is among the doubts
 
 	seen   uint64 // position at the last Reclaim
@@ -260,9 +263,22 @@ func openEnd(side int, mem, bell, size int) (*End, error) {
 		return nil, err
 	}
 	e.r.poll, e.w.poll = e.pollRead, e.pollWrite
+	e.w.largest, e.w.cut, e.w.tooLarge = core.MaxPacket, core.MaxPacket, errPacketSize
 	e.w.ring.SetWho(process)
 	return e, nil
 }
+
+// Bound says what the way to the other end carries, where that is less than a
+// ring does: largest is the most bytes of a packet, and Write sends packets of at
+// most cut bytes. It is called before the end is used.
+func (e *End) Bound(largest, cut int) {
+	e.w.largest = min(max(largest, 1), core.MaxPacket)
+	e.w.cut = min(max(cut, 1), e.w.largest)
+	e.w.tooLarge = fmt.Errorf("%w: a packet on this flow has 1 to %d bytes", core.ErrUsage, e.w.largest)
+}
+
+// MaxPacket returns the most bytes of a packet that may be written.
+func (e *End) MaxPacket() int { return e.w.largest }
 
 // Counters are the packets and bytes of payload that passed one end: written
 // to the flow, and read from it whole.

@@ -16,8 +16,8 @@ import (
 // hold old bytes, and must not be used after Commit. A Close waits with the
 // unmapping until Commit.
 func (e *End) Reserve(n int) ([]byte, error) {
-	if n < 1 || n > core.MaxPacket {
-		return nil, errPacketSize
+	if n < 1 || n > e.w.largest {
+		return nil, e.w.tooLarge
 	}
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()

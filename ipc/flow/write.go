@@ -6,13 +6,13 @@ import (
 	"o7s/core"
 )
 
-// Write sends p as one packet if it has at most core.MaxPacket bytes, as
-// several otherwise; an empty p sends nothing. It waits for room until the
+// Write sends p as one packet if it has at most core.MaxPacket bytes, or what
+// Bound said, as several otherwise; an empty p sends nothing. It waits for room until the
 // write deadline. It returns how many bytes were sent, in whole packets, and an
 // error if they are fewer than len(p). Packets of other goroutines are not
 // mixed into those of one Write.
 func (e *End) Write(p []byte) (int, error) {
-	if uint(len(p)-1) >= core.MaxPacket {
+	if uint(len(p)-1) >= uint(e.w.cut) {
 		return e.writeMany(p)
 	}
 	if err := e.put(p); err != nil {
@@ -26,7 +26,7 @@ func (e *End) writeMany(p []byte) (n int, err error) {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
 	for n < len(p) {
-		b := p[n:min(n+core.MaxPacket, len(p))]
+		b := p[n:min(n+e.w.cut, len(p))]
 		if err := e.putHeld(b); err != nil {
 			return n, err
 		}
@@ -36,14 +36,14 @@ func (e *End) writeMany(p []byte) (n int, err error) {
 }
 
 // WritePacket sends p as one packet; an empty p sends nothing. It waits for
-// room until the write deadline. More than core.MaxPacket bytes are refused
+// room until the write deadline. More than MaxPacket bytes are refused
 // with an error that wraps core.ErrUsage.
 func (e *End) WritePacket(p []byte) error {
-	if uint(len(p)-1) >= core.MaxPacket {
+	if uint(len(p)-1) >= uint(e.w.largest) {
 		if len(p) == 0 {
 			return nil
 		}
-		return errPacketSize
+		return e.w.tooLarge
 	}
 	return e.put(p)
 }
@@ -56,8 +56,8 @@ func (e *End) TryWritePacket(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	if len(p) > core.MaxPacket {
-		return errPacketSize
+	if len(p) > e.w.largest {
+		return e.w.tooLarge
 	}
 	if !e.w.enter() {
 		return ErrFull
@@ -93,8 +93,8 @@ func (e *End) WriteBatch(packets [][]byte) (int, error) {
 		switch {
 		case len(p) == 0:
 			continue
-		case len(p) > core.MaxPacket:
-			err = errPacketSize
+		case len(p) > e.w.largest:
+			err = e.w.tooLarge
 		default:
 			if e.w.usual() && !e.w.ring.Gone() {
 				ok, bad := e.w.ring.Put(p)

@@ -17,6 +17,7 @@ import (
 // Flow is what a tool needs of an ipc.Conn.
 type Flow interface {
 	FD() int
+	MaxPacket() int
 	ReadPacket(p []byte) (int, error)
 	TryReadPacket(p []byte) (int, error) // 0, nil: nothing now
 	WritePacket(p []byte) error
@@ -53,11 +54,15 @@ type Network struct {
 // IPC returns the Network that is package ipc.
 func IPC() Network { return Network{dial, listen, newSet} }
 
-// Reach is n.Dial with an error for people.
-func (n Network) Reach(ctx context.Context, name string, qos core.QoS) (Flow, error) {
+// Reach is n.Dial, for packets of size bytes, with an error for people.
+func (n Network) Reach(ctx context.Context, name string, qos core.QoS, size int) (Flow, error) {
 	f, err := n.Dial(ctx, name, qos)
 	if err != nil {
 		return nil, fmt.Errorf("allocate a flow to %s: %w", name, Cause(err))
+	}
+	if most := f.MaxPacket(); size > most {
+		f.Close()
+		return nil, fmt.Errorf("%w: packets of %d bytes to %s: the way there carries at most %d, so give a smaller --size", core.ErrUsage, size, name, most)
 	}
 	return f, nil
 }

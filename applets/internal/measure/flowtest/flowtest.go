@@ -24,6 +24,7 @@ import (
 type Flow struct {
 	fd      int
 	OnWrite func(p []byte) error // owns p; nil: p is lost
+	Largest int                  // bytes of a packet; 0: core.MaxPacket
 	OnClose func()               // called by Close, which waits for it; nil: nothing
 
 	mu       sync.Mutex // guards the fields below
@@ -72,6 +73,14 @@ func (f *Flow) SetFull(full bool) {
 
 // FD implements measure.Flow.
 func (f *Flow) FD() int { return f.fd }
+
+// MaxPacket implements measure.Flow.
+func (f *Flow) MaxPacket() int {
+	if f.Largest > 0 {
+		return f.Largest
+	}
+	return core.MaxPacket
+}
 
 // ReadPacket implements measure.Flow.
 func (f *Flow) ReadPacket(p []byte) (int, error) {
