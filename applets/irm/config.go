@@ -42,17 +42,16 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 			continue
 		}
 		name := &config.Name{Name: n.Name, Policy: n.Policy}
-		for _, q := range p.Programs {
+		for _, q := range p.by().programs[n.Name] {
 			switch {
-			case q.Name != n.Name:
 			case q.UID != p.System.UID || q.IPCP != "":
 				fmt.Fprintf(s, "# Not written: %s%s of uid %d, bound to %s.\n", logs.Escape(q.Path), logs.Escape(q.IPCP), q.UID, logs.Escape(n.Name))
 			default:
 				name.Programs = append(name.Programs, config.Program{Path: q.Path, Auto: q.Auto, Args: q.Args})
 			}
 		}
-		for _, b := range p.Bindings {
-			if b.Name == n.Name && b.By == "process" {
+		for _, b := range p.by().bound[n.Name] {
+			if b.By == "process" {
 				fmt.Fprintf(s, "# Not written: process %d, bound to %s.\n", b.PID, logs.Escape(n.Name))
 			}
 		}
@@ -76,10 +75,8 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 			}
 			c.Draft = ipcp.Draft{Layer: i.Layer, Hash: i.Hash, Settings: t.Given(settings)}
 		}
-		for _, r := range p.Registrations {
-			if r.IPCP == i.Name {
-				c.Register = append(c.Register, r.Name)
-			}
+		for _, r := range p.by().knownBy[i.Name] {
+			c.Register = append(c.Register, r.Name)
 		}
 		items = append(items, config.Item{IPCP: c})
 	}

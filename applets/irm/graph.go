@@ -115,10 +115,8 @@ func newDrawing(p *picture) *drawing {
 		}
 		add(0, &box{id: id, kind: "flow", lines: []string{text, "to " + f.Name, f.QoS + ", " + f.State}})
 		link(id, fmt.Sprint("process ", f.PID), f.Role)
-		for _, e := range p.Flows {
-			if int(e.ID) == f.Peer {
-				link(id, fmt.Sprint("process ", e.PID), e.Role)
-			}
+		if e, ok := p.by().flows[f.Peer]; ok {
+			link(id, fmt.Sprint("process ", e.PID), e.Role)
 		}
 	}
 	for _, b := range p.Bindings {

@@ -73,7 +73,7 @@ func TestAsks(t *testing.T) {
 		{"ipcp create name type type name", `create ipcp "type" "name"`},
 		{"ipcp create name --help type -h", `create ipcp "--help" "-h"`},
 		{"unbind process 42", `unbind 42 ""`},
-		{"name create x lb spill", `create name "x" "spillover"`},
+		{"name create x lb spill", `create name "x" "spill"`},
 		{"name create x lb spillover", `create name "x" "spillover"`},
 		{"name create x lb round-robin", `create name "x" "round-robin"`},
 		{"name create help", `create name "help" ""`},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"o7s/core"
+	"o7s/core/registry"
 	"o7s/core/view"
 	"o7s/ipc/irmctl"
 )
@@ -34,14 +35,7 @@ spillover, one of them serves until it is busy.
 	limit:   slow,
 	tried:   func(in input) string { return fmt.Sprintf("create name %q", in.operand) },
 	run: func(ctx context.Context, d irmd, in input, _ *screen) error {
-		policy := ""
-		if lb := in.one("lb"); lb != "" {
-			var err error
-			if policy, err = parsePolicy(lb); err != nil {
-				return err
-			}
-		}
-		return d.CreateName(ctx, in.operand, policy)
+		return d.CreateName(ctx, in.operand, in.one("lb"))
 	},
 }
 
@@ -158,18 +152,9 @@ func filterPattern(filter string) string {
 	return filter + "*"
 }
 
-// parsePolicy returns what the IRMd calls the load-balancing policy s.
-func parsePolicy(s string) (string, error) {
-	switch s {
-	case "round-robin", "spillover":
-		return s, nil
-	case "spill":
-		return "spillover", nil
-	}
-	return "", fmt.Errorf("%w: a policy is round-robin or spillover", core.ErrUsage)
-}
-
 func checkPolicy(s string) error {
-	_, err := parsePolicy(s)
-	return err
+	if _, err := registry.ParsePolicy(s); err != nil {
+		return fmt.Errorf("%w: a policy is round-robin or spillover", core.ErrUsage)
+	}
+	return nil
 }

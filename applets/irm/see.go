@@ -35,6 +35,49 @@ type picture struct {
 	Programs      []view.Program      `json:"programs"`
 	Processes     []view.Process      `json:"processes"`
 	Flows         []view.Flow         `json:"flows"`
+
+	index *index // see by
+}
+
+// index finds the rows of a picture that belong to one thing, so that showing
+// all of a large system takes no time for each pair of rows.
+type index struct {
+	registered, knownBy map[string][]view.Registration // by name, by IPCP
+	bound               map[string][]view.Binding      // by name
+	programs            map[string][]view.Program      // by name
+	processes           map[int]view.Process           // by pid
+	flows               map[int]view.Flow              // by id
+}
+
+// by returns p's index. What is in p does not change after the first call.
+func (p *picture) by() *index {
+	if p.index != nil {
+		return p.index
+	}
+	x := &index{
+		registered: grouped(p.Registrations, func(r view.Registration) string { return r.Name }),
+		knownBy:    grouped(p.Registrations, func(r view.Registration) string { return r.IPCP }),
+		bound:      grouped(p.Bindings, func(b view.Binding) string { return b.Name }),
+		programs:   grouped(p.Programs, func(q view.Program) string { return q.Name }),
+		processes:  make(map[int]view.Process),
+		flows:      make(map[int]view.Flow),
+	}
+	for _, q := range p.Processes {
+		x.processes[q.PID] = q
+	}
+	for _, f := range p.Flows {
+		x.flows[int(f.ID)] = f
+	}
+	p.index = x
+	return x
+}
+
+func grouped[T any](rows []T, key func(T) string) map[string][]T {
+	groups := make(map[string][]T)
+	for _, r := range rows {
+		groups[key(r)] = append(groups[key(r)], r)
+	}
+	return groups
 }
 
 // look fetches the picture. Its lists are of one moment each, not of one
@@ -70,10 +113,8 @@ func of[T any](rows []T, f func(T) bool) []T {
 }
 
 func (p *picture) process(pid int) string {
-	for _, q := range p.Processes {
-		if q.PID == pid {
-			return logs.Escape(q.Program)
-		}
+	if q, ok := p.by().processes[pid]; ok {
+		return logs.Escape(q.Program)
 	}
 	return "?"
 }

@@ -2,10 +2,12 @@ package irm
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"o7s/core"
 	"o7s/core/view"
 )
 
@@ -191,5 +193,36 @@ func TestNothingForges(t *testing.T) {
 		if strings.ContainsRune(out, '\x1b') || strings.Contains(out, "x\n") {
 			t.Errorf("%q: printed %q", line, out)
 		}
+	}
+}
+
+// TestShowingIsLinear: to show eight times the names takes about eight times as
+// long, not 64 times.
+func TestShowingIsLinear(t *testing.T) {
+	cost := func(n int) time.Duration {
+		f := &fakeIRMd{view: picture{IPCPs: []view.IPCP{{Name: "i", Type: "local", Layer: "l", Hash: "SHA3_256"}}}}
+		for i := range n {
+			name := fmt.Sprintf("n%d", i)
+			f.view.Names = append(f.view.Names, view.Name{Name: name, Exists: true, Policy: "spillover"})
+			f.view.Registrations = append(f.view.Registrations, view.Registration{Name: name, IPCP: "i", Layer: "l", Hash: "0123456789"})
+			f.view.Bindings = append(f.view.Bindings, view.Binding{Name: name, PID: i, By: "process"})
+			f.view.Programs = append(f.view.Programs, view.Program{Name: name, Path: "/p"})
+			f.view.Processes = append(f.view.Processes, view.Process{PID: i})
+			f.view.Flows = append(f.view.Flows, view.Flow{ID: core.FlowID(i), Peer: i - 1, Role: "client"})
+		}
+		least := time.Hour
+		for range 5 {
+			start := time.Now()
+			for _, args := range [][]string{{"status"}, {"config", "export"}, {"graph"}} {
+				if _, err := irm(f, args...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			least = min(least, time.Since(start))
+		}
+		return least
+	}
+	if short, long := cost(500), cost(4000); long > 30*short {
+		t.Errorf("8 times the names took %v, and before %v", long, short)
 	}
 }

@@ -89,28 +89,22 @@ func (s *screen) name(p *picture, n view.Name) {
 		policy = "not created"
 	}
 	s.say("  %s (%s)", n.Name, policy)
-	for _, r := range p.Registrations {
-		if r.Name == n.Name {
-			s.say("    in layer %s by IPCP %s as %s", r.Layer, r.IPCP, r.Hash[:min(8, len(r.Hash))])
-		}
+	for _, r := range p.by().registered[n.Name] {
+		s.say("    in layer %s by IPCP %s as %s", r.Layer, r.IPCP, r.Hash[:min(8, len(r.Hash))])
 	}
 	serving := false
-	for _, b := range p.Bindings {
-		if b.Name == n.Name {
-			state := "accepting"
-			if !b.Accepting {
-				state = "not accepting"
-			}
-			serving = serving || b.Accepting
-			s.say("    process %d %s, %s", b.PID, p.process(b.PID), state)
+	for _, b := range p.by().bound[n.Name] {
+		state := "accepting"
+		if !b.Accepting {
+			state = "not accepting"
 		}
+		serving = serving || b.Accepting
+		s.say("    process %d %s, %s", b.PID, p.process(b.PID), state)
 	}
 	auto := false
-	for _, q := range p.Programs {
-		if q.Name == n.Name {
-			auto = auto || q.Auto && q.Pause == 0
-			s.program(q)
-		}
+	for _, q := range p.by().programs[n.Name] {
+		auto = auto || q.Auto && q.Pause == 0
+		s.program(q)
 	}
 	if n.Waiting > 0 {
 		s.say("    %d flows wait for a process that accepts", n.Waiting)
@@ -150,11 +144,9 @@ func (s *screen) flow(title string, p *picture, f view.Flow) {
 	ids := fmt.Sprint(f.ID)
 	from := fmt.Sprintf("%d %s", f.PID, f.Program)
 	to := noPeer
-	for _, g := range p.Flows {
-		if int(g.ID) == f.Peer {
-			ids += fmt.Sprintf(",%d", g.ID)
-			to = fmt.Sprintf("%d %s", g.PID, g.Program)
-		}
+	if g, ok := p.by().flows[f.Peer]; ok {
+		ids += fmt.Sprintf(",%d", g.ID)
+		to = fmt.Sprintf("%d %s", g.PID, g.Program)
 	}
 	switch {
 	case f.Role == "server" && f.State == "req-arrived":
