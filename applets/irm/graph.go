@@ -173,6 +173,6 @@ func dotID(id string) string {
 }
 
 // dotText returns text as a quoted string of DOT, its line feeds as \n.
-func dotText(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(text) + `"`
-}
+func dotText(text string) string { return `"` + dotEscapes.Replace(text) + `"` }
+
+var dotEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
