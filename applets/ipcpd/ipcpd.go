@@ -1,5 +1,5 @@
-// Package ipcpd is the process around one layer type: it takes the link that
-// irmd started it with and serves the layer until the link ends.
+// Package ipcpd is the process of an IPCP. irmd starts it with a link, and it
+// serves its layer until the link ends.
 package ipcpd
 
 import (
@@ -27,7 +27,8 @@ func Applet(typ ipcp.Type) applets.Applet {
 		Summary: fmt.Sprintf("the process of a %s layer: irmd starts it", typ.Name),
 		Hidden:  true,
 		Run: func(ctx context.Context, env *applets.Env) error {
-			// First of all: what is started before would hold it open.
+			// This comes first: a process that is started before would keep
+			// the link open.
 			conn, noLink := rpc.Inherit(linkFD)
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     fmt.Sprintf("the IPC process of a %s layer; irmd starts it", typ.Name),
@@ -54,7 +55,7 @@ func Applet(typ ipcp.Type) applets.Applet {
 					ipcpctl.HandleLogLevel(mux, level)
 					link, err := rpc.New(conn, rpc.Config{
 						Mux: mux,
-						// Without an irmd there is nobody to serve.
+						// Without an irmd no process can use the layer.
 						OnEnd:  func(*rpc.Link, error) { cancel() },
 						Peer:   &rpc.Peer{PID: os.Getppid(), UID: os.Geteuid(), GID: os.Getegid()},
 						Limits: rpc.Limits{Calls: 1 << 16, Queue: 64 << 20, Stall: ipcpctl.Stall},

@@ -6,8 +6,8 @@ import (
 	"o7s/core/ipcp"
 )
 
-// newRoot returns all of irm, for the layer types that there are. The order of
-// each list decides what a shortened word stands for: see command.
+// newRoot returns the commands of irm for an executable that has the layer types.
+// The order of each list decides what a shortened word means: see command.
 func newRoot(types []ipcp.Type) *command {
 	bootstrap := ipcpBootstrap(types)
 	return &command{

@@ -12,8 +12,8 @@ import (
 	"o7s/core/logs"
 )
 
-// complete prints what may stand in the place of the last of words, which
-// follow the word irm. The words before it may be shortened.
+// complete prints candidates for the last of words. words follow the word irm. All
+// but the last may be shortened.
 func complete(ctx context.Context, w io.Writer, root *command, words []string, dial func(context.Context) (irmd, error)) {
 	typed, before := words[len(words)-1], words[:len(words)-1]
 	c, path := root, ""
@@ -81,8 +81,9 @@ func complete(ctx context.Context, w io.Writer, root *command, words []string, d
 	}
 }
 
-// suggest prints what this executable knows of the values of the keyword k,
-// behind the words of in, and reports whether it is about the layer types.
+// suggest prints candidates for the value of the keyword k that this executable
+// knows without an irmd: those of its layer types. in holds the words before k. It
+// returns false if the irmd is to be asked.
 func (c *command) suggest(w io.Writer, typed string, in input, k keyword) bool {
 	var all []string
 	switch {
@@ -106,8 +107,8 @@ func (c *command) suggest(w io.Writer, typed string, in input, k keyword) bool {
 	return true
 }
 
-// values prints the values that help calls value: those of the running irmd,
-// where it is about what there is.
+// values prints candidates for the values that help calls value. It asks the running
+// irmd for names of things that exist.
 func values(ctx context.Context, w io.Writer, typed, path, value string, dial func(context.Context) (irmd, error)) {
 	fixed := map[string][]string{
 		"POLICY": {"round-robin", "spillover"},

@@ -9,13 +9,13 @@ import (
 	"o7s/core/ipcp"
 )
 
-// command is a word of the command line: a group of commands, or a command
-// that runs.
+// command is a word of the command line: a group of commands, or a command that
+// runs.
 //
-// A command takes its operand first, where it has one, and then its keywords,
-// each followed by a value, in any order. Every word but an operand or a value
-// may be shortened: it means the first entry of its table of which it is a
-// prefix, so the order of each table is part of the user interface.
+// A command takes its operand first, if it has one, and then its keywords in any
+// order, each followed by a value. Every word but an operand or a value may be
+// shortened: it means the first entry of its table that begins with it. So the
+// order of each table is part of the user interface.
 type command struct {
 	name    string
 	summary string // for help: what it does
@@ -156,7 +156,8 @@ func (r *request) down(c *command) {
 	r.path = strings.TrimPrefix(r.path+" "+c.name, " ")
 }
 
-// usage completes err, which says what is wrong with the words after r's.
+// usage returns err with the words of r before it and the command for help after
+// it. err says what is wrong with the words after those of r.
 func (r *request) usage(err error) error {
 	if r.path == "" {
 		return fmt.Errorf("%w: try \"irm --help\"", err)
@@ -164,8 +165,8 @@ func (r *request) usage(err error) error {
 	return fmt.Errorf("%s: %w: try \"irm %s --help\"", r.path, err, r.path)
 }
 
-// option returns what a word asks for that stands in the place of a command,
-// an operand or a keyword.
+// option returns what arg asks for if it is --help, --version or a short form of
+// them. It may stand where a command, an operand or a keyword may.
 func option(arg string) ask {
 	switch arg {
 	case "--help", "-h":

@@ -45,8 +45,8 @@ func (c *command) input(args []string) (input, ask, error) {
 	return in, askRun, nil
 }
 
-// asksHelp reports whether args are the word help, where a command without an
-// operand has no other use for it.
+// asksHelp reports whether args are the word help. A command with an operand takes
+// that word as its operand.
 func (c *command) asksHelp(args []string) bool {
 	return c.operand.value == "" && len(args) == 1 && args[0] == helpWord
 }
@@ -117,7 +117,7 @@ func (c *command) takeOperand(in *input, args []string) ([]string, ask, error) {
 	return args[1:], askRun, nil
 }
 
-// keyword returns the keyword of c that arg stands for, behind the words of in.
+// keyword returns the keyword of c that arg means after the words of in.
 func (c *command) keyword(in input, arg string) (keyword, error) {
 	var names []string
 	for _, k := range c.table(in) {

@@ -58,7 +58,7 @@ var ipcpDestroy = &command{
 	},
 }
 
-// ipcpBootstrap has the options of all types.
+// ipcpBootstrap returns the command with the options of types.
 func ipcpBootstrap(types []ipcp.Type) *command {
 	c := &command{
 		name:    "bootstrap",
@@ -76,8 +76,8 @@ func ipcpBootstrap(types []ipcp.Type) *command {
 			return fmt.Sprintf("bootstrap IPCP %q in layer %q", in.one("name"), in.one("layer"))
 		},
 	}
-	// Of a type that is not given, or that is not known here, the IRMd tells
-	// what is allowed.
+	// If no type is given, or one that this executable does not know, only the
+	// IRMd can check the options.
 	c.check = func(in input) error {
 		t, ok := ipcp.Find(types, in.one("type"))
 		if !ok {
@@ -144,14 +144,15 @@ func printIPCPs(out *screen, list []view.IPCP, all int) {
 	fmt.Fprintln(out)
 }
 
-// wanted reports whether value, of an IPCP, is what in's keyword asks for, if
-// it is given. An IPCP in no layer has no layer to match.
+// wanted reports whether value matches the pattern that in gives for keyword. Without
+// a pattern every value matches. An empty value, as the layer of an IPCP that is in
+// none, matches no pattern.
 func wanted(in input, keyword, value string) bool {
 	pattern := in.one(keyword)
 	return pattern == "" || value != "" && core.Match(pattern, value)
 }
 
-// checkType leaves it to the IRMd which types there are.
+// checkType does not check which types there are: the IRMd does.
 func checkType(s string) error {
 	if s == "" {
 		return fmt.Errorf("%w: a type has at least one character", core.ErrUsage)
@@ -159,7 +160,7 @@ func checkType(s string) error {
 	return nil
 }
 
-// checkHash leaves it to the layer type which of them a layer may use.
+// checkHash does not check which hashes a layer may use: its type does.
 func checkHash(s string) error {
 	if _, err := hash.Parse(s); err != nil {
 		return fmt.Errorf("%w: a hash is SHA3_224, SHA3_256, SHA3_384 or SHA3_512", core.ErrUsage)

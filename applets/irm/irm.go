@@ -1,6 +1,6 @@
-// Package irm is the command line of the IRMd: it reads the user's words,
-// asks the IRMd and prints what it answers. It judges only how a command is
-// written; whether it may and can be done is the IRMd's to say.
+// Package irm is the command line of the IRMd. It reads the user's words, calls the
+// IRMd and prints the answer. It checks only how a command is written. The IRMd
+// decides whether the user may do it, and whether it is possible.
 package irm
 
 import (
@@ -103,9 +103,9 @@ func (r *request) do(ctx context.Context, out *screen, dial func(context.Context
 	return explain(ctx, r.cmd.limit, r.cmd.run(ctx, d, r.in, out))
 }
 
-// explain adds to err what to do about an IRMd that ended before it answered,
-// and about a time that ran out here; of one that ran out elsewhere the IRMd
-// tells.
+// explain returns an error that says what to do, in two cases: the IRMd ended before
+// it answered, or it did not answer within limit. All other errors explain
+// themselves.
 func explain(ctx context.Context, limit time.Duration, err error) error {
 	if errors.Is(err, core.ErrIRMd) && errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: it has ended; start one with \"irmd\"", core.ErrIRMd)

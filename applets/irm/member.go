@@ -11,8 +11,8 @@ import (
 	"o7s/ipc/irmctl"
 )
 
-// memberCommands returns the commands on how IPCPs become members of a layer
-// and are connected in it: those that one of the types has a use for.
+// memberCommands returns the commands that enroll and connect IPCPs: only those that
+// one of the types can do.
 func memberCommands(types []ipcp.Type) []*command {
 	var all []*command
 	if capable(types, ipcp.Enrolls) != "" {
@@ -24,7 +24,7 @@ func memberCommands(types []ipcp.Type) []*command {
 	return all
 }
 
-// capable returns the first of types that can do a, "" where none can.
+// capable returns the name of the first of types that can do a, "" if none can.
 func capable(types []ipcp.Type, a ipcp.Ability) string {
 	for _, t := range types {
 		if t.Does.Can(a) {

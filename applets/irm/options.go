@@ -12,9 +12,9 @@ import (
 	"o7s/core/ipcp"
 )
 
-// table returns the keywords of c that may follow the words of in: its own, and
-// then the options of the layer type that in gives, or of all types where it
-// gives none, by their places.
+// table returns the keywords of c that may follow the words of in: first c's own,
+// then the options of the layer type that in gives, ordered by Place. If in gives no
+// type, these are the options of all types.
 func (c *command) table(in input) []keyword {
 	types := c.types
 	if t, ok := ipcp.Find(types, in.one("type")); ok {
@@ -43,8 +43,8 @@ func (c *command) table(in input) []keyword {
 	return table
 }
 
-// draft returns what in says of a layer: also options that its type does not
-// have, so that they are refused.
+// draft returns what in says about a layer. It includes options that the layer's
+// type does not have, so that the check of the draft refuses them.
 func (c *command) draft(in input) ipcp.Draft {
 	d := ipcp.Draft{Layer: in.one("layer"), Hash: in.one("hash")}
 	for _, k := range c.table(input{})[len(c.keywords):] {
@@ -59,7 +59,7 @@ func (c *command) draft(in input) ipcp.Draft {
 	return d
 }
 
-// describe returns what help says of an option.
+// describe returns the line of help for an option.
 func describe(o ipcp.Option) string {
 	text := o.Help
 	switch o.Kind {
@@ -95,7 +95,7 @@ func (c *command) typeOptions(f func(title string, options []keyword)) {
 	}
 }
 
-// hasOptions reports whether a keyword of c is an option of a type.
+// hasOptions reports whether c has keywords that are options of a type.
 func (c *command) hasOptions() bool { return len(c.table(input{})) > len(c.keywords) }
 
 // helpOptions writes the options of the layer types, a paragraph each.

@@ -39,8 +39,8 @@ type picture struct {
 	index *index // see by
 }
 
-// index finds the rows of a picture that belong to one thing, so that showing
-// all of a large system takes no time for each pair of rows.
+// index finds the rows of a picture that belong to one name, IPCP, process or flow.
+// Without it, showing a system would take time for each pair of rows.
 type index struct {
 	registered, knownBy map[string][]view.Registration // by name, by IPCP
 	bound               map[string][]view.Binding      // by name
@@ -80,8 +80,8 @@ func grouped[T any](rows []T, key func(T) string) map[string][]T {
 	return groups
 }
 
-// look fetches the picture. Its lists are of one moment each, not of one
-// moment all.
+// look fetches the picture. Its lists are fetched one after the other, so they may
+// contradict each other in details.
 func look(ctx context.Context, d irmd) (*picture, error) {
 	var p picture
 	var err error
@@ -101,7 +101,8 @@ func look(ctx context.Context, d irmd) (*picture, error) {
 	return &p, err
 }
 
-// of returns those rows that f wants; never nil, so that JSON has a list.
+// of returns the rows for which f is true. It never returns nil, so that JSON has a
+// list.
 func of[T any](rows []T, f func(T) bool) []T {
 	some := []T{}
 	for _, r := range rows {
@@ -119,8 +120,8 @@ func (p *picture) process(pid int) string {
 	return "?"
 }
 
-// say prints a line whose words come from elsewhere. On a terminal that is
-// narrower it goes on below, further in.
+// say prints a line and escapes its args. On a terminal that is narrower than the
+// line, it continues on the next lines, indented.
 func (s *screen) say(format string, args ...any) {
 	text := escaped(format, args)
 	line := strings.TrimLeft(text, " ")
@@ -128,7 +129,7 @@ func (s *screen) say(format string, args ...any) {
 	s.wrap("", indent, indent+"    ", "", strings.Split(line, " "))
 }
 
-// escaped is Sprintf, with what does not print in args escaped.
+// escaped is Sprintf with args escaped.
 func escaped(format string, args []any) string {
 	for i, a := range args {
 		if t, ok := a.(string); ok {
@@ -138,9 +139,9 @@ func escaped(format string, args []any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// wrap prints words in as many lines as a terminal needs: the first begins with
-// first, the others with rest, and all but the last end in more. A word that is
-// longer than a line is left to the terminal.
+// wrap prints words in as many lines as the width of the terminal needs. The first
+// line begins with first, the others begin with rest. All but the last end in more.
+// A word that is longer than a line is not split.
 func (s *screen) wrap(color, first, rest, more string, words []string) {
 	indent, line := first, words[0]
 	for _, w := range words[1:] {
@@ -163,9 +164,9 @@ func (s *screen) fields(pairs ...string) {
 	}
 }
 
-// hint prints what is missing and, if there is such, the command that helps. On
-// a terminal that is too narrow for both the command begins a line, and goes on
-// in others as a shell reads it.
+// hint prints what is missing and the command that helps, if there is one. On a
+// terminal that is too narrow for both, the command begins a new line. It is split
+// with backslashes, so that a shell reads the lines as one command.
 func (s *screen) hint(indent string, typed []string, format string, args ...any) {
 	text := "! " + escaped(format, args)
 	if len(typed) > 0 {
@@ -181,8 +182,8 @@ func (s *screen) hint(indent string, typed []string, format string, args ...any)
 	}
 }
 
-// typed returns the words of a command, each %s of them as people type what
-// comes from elsewhere.
+// typed returns the words of a command. Each %s is replaced by one of names, quoted
+// for a shell.
 func typed(command string, names ...string) []string {
 	words := strings.Fields(command)
 	for i := range words {
@@ -215,7 +216,7 @@ func amount(n uint64) string {
 	return fmt.Sprintf("%.1f %ciB", f, units[u])
 }
 
-// missing is the error of a show whose operand there is none of.
+// missing returns the error for a thing that does not exist, for show.
 func missing(what, which, list string) error {
 	return fmt.Errorf("%w: %s %q: \"irm %s\" shows what there is", core.ErrNotFound, what, which, list)
 }

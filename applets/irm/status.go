@@ -59,7 +59,7 @@ func (s *screen) status(p *picture) {
 	}
 	s.head("Flows", len(p.Flows))
 	for _, f := range p.Flows {
-		// A client's end tells of its server's too.
+		// The line of a client's end shows the server's end too.
 		if f.Role == "server" && f.Peer >= 0 {
 			continue
 		}
@@ -136,7 +136,7 @@ func (s *screen) program(q view.Program) {
 	}
 }
 
-// noPeer is who has the other end of a flow where this system has none.
+// noPeer stands for the other end of a flow that has none on this system.
 const noPeer = "ended or elsewhere"
 
 // flow prints a flow with both its ends, behind title.

@@ -68,7 +68,7 @@ func (g *drawing) place() (w, h float64) {
 	return w, headH + margin + max(tallest, lineH) + margin
 }
 
-// svg writes g as a picture that needs nothing else.
+// svg writes g as a picture that needs no other file.
 func (g *drawing) svg(s *screen) {
 	w, h := g.place()
 	fmt.Fprintf(s, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\">\n", w, h, w, h)
@@ -106,9 +106,9 @@ func (g *drawing) svg(s *screen) {
 	fmt.Fprint(s, "</svg>\n")
 }
 
-// share returns where e meets its box, from 0 at the top to 1: the edges at a
-// side share it evenly, in the order of their other ends. ends returns the
-// box and the other end of an edge.
+// share returns where e meets its box: from 0 at the top to 1 at the bottom. The
+// edges at one side are spread evenly, in the order of their other ends. ends returns
+// an edge's end at the box, and its other end.
 func (g *drawing) share(e edge, ends func(edge) (*box, *box)) float64 {
 	here, there := ends(e)
 	all, above := 0, 0

@@ -8,8 +8,9 @@ import (
 	"o7s/core/logs"
 )
 
-// table is what a listing prints: columns with a title, right aligned, in a
-// frame. A column is as wide as said, or as its widest cell needs.
+// table is what a listing prints: columns with a title, aligned to the right, in a
+// frame. A column has the width that it is given, or that of its widest cell if that
+// is larger.
 type table []column
 
 type column struct {
@@ -19,8 +20,7 @@ type column struct {
 	cells []string
 }
 
-// add adds a row. Its cells come from elsewhere: what does not print in them
-// is escaped.
+// add adds a row. It escapes the cells.
 func (t table) add(cells ...string) {
 	for i, s := range cells {
 		s = logs.Escape(s)
@@ -56,9 +56,9 @@ func (t table) print(w *screen) {
 // least is the width below which fit narrows no column.
 const least = 6
 
-// fit returns t as narrow as columns of a terminal, where that is not 0: first
-// the room that no cell needs goes, then the columns that can be spared, then
-// the widest column loses the ends of its cells.
+// fit returns t made narrow enough for a terminal with that many columns; 0 means any
+// width. It removes first the space that no cell needs, then the columns that can be
+// spared. Then it shortens the cells of the widest column.
 func (t table) fit(columns int) table {
 	total := 1
 	for _, c := range t {

@@ -64,14 +64,14 @@ var top = &command{
 	},
 }
 
-// rate is a flow with how fast it is, in bytes of its rings a second.
+// rate is a flow with its speed, in bytes of its rings a second.
 type rate struct {
 	view.Flow
 	Sent uint64 `json:"sent_per_second"`
 	Read uint64 `json:"read_per_second"`
 }
 
-// rates compares two looks; the busiest come first.
+// rates returns the speed of each flow between two snapshots, the fastest first.
 func rates(before, now []view.Flow, d time.Duration) []rate {
 	was := make(map[core.FlowID]view.Flow)
 	for _, f := range before {
@@ -90,7 +90,8 @@ func rates(before, now []view.Flow, d time.Duration) []rate {
 	return all
 }
 
-// perSecond is 0 for figures that have been falsified to fall.
+// perSecond returns the speed between two counts. It is 0 if the count fell, which
+// only a process that falsifies the figures of its flow can cause.
 func perSecond(now, was uint64, d time.Duration) uint64 {
 	if now < was {
 		return 0
@@ -98,7 +99,7 @@ func perSecond(now, was uint64, d time.Duration) uint64 {
 	return uint64(float64(now-was) / d.Seconds())
 }
 
-// top prints one look, on a clear screen where it is a terminal.
+// top prints one snapshot. It clears a terminal first.
 func (s *screen) top(r []rate, clear bool) error {
 	var buf bytes.Buffer
 	b := s.to(&buf)

@@ -7,8 +7,8 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// handleAdmin registers the methods of administrators. A handler translates
-// and calls; who may do it is decided in package irm.
+// handleAdmin registers the methods of administrators. A handler translates a
+// message into a call of the Manager, which decides who may make it.
 func (d *daemon) handleAdmin(m *rpc.Mux) {
 	d.handleSee(m)
 	d.handleLog(m)

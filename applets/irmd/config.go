@@ -19,8 +19,8 @@ import (
 // maxConfig bounds a config file, in bytes.
 const maxConfig = 16 << 20
 
-// readConfig reads a config file. What it says can be done, as far as can be
-// known before it is.
+// readConfig reads a config file and checks that an IRM accepts what the file
+// says.
 func readConfig(ctx context.Context, file string, types []ipcp.Type) ([]config.Item, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -57,7 +57,7 @@ func readConfig(ctx context.Context, file string, types []ipcp.Type) ([]config.I
 	return items, tryConfig(ctx, types, file, items)
 }
 
-// tryConfig loads items into an IRM that starts nothing: what it refuses the
+// tryConfig loads items into an IRM that starts nothing. What that IRM refuses, the
 // real one would refuse too.
 func tryConfig(ctx context.Context, types []ipcp.Type, file string, items []config.Item) error {
 	m := irm.New(irm.Config{Log: logs.Discard(), Types: types, Spawner: noProcesses{}, Starter: noProcesses{}, UID: os.Geteuid(), AdminGID: -1})
@@ -72,8 +72,8 @@ func (noProcesses) Spawn(_ context.Context, i *registry.IPCP, _ func(irm.Child, 
 	return noIPCP{typ: i.Type}, nil
 }
 
-// Start implements irm.Starter. An instance is for somebody who asks for a
-// flow.
+// Start implements irm.Starter. It is never called: an IRM starts a program when
+// a process asks for a flow.
 func (noProcesses) Start(*registry.Program, func(error)) (irm.Instance, error) {
 	return nil, core.ErrNotSupported
 }
@@ -94,9 +94,10 @@ func (c noIPCP) Enroll(_ context.Context, e ipcp.Enrollment) (ipcp.Config, error
 }
 func (noIPCP) Register(context.Context, core.Hash) error { return nil }
 
-// load does what a config file says, as irmd's own user: first the names, then
-// the IPCPs, each in the order of the file, since the order of TOML's tables
-// has no meaning. The first error ends it.
+// load does what a config file says, as irmd's own user. The names come first, then
+// the IPCPs, both in the order of the file: the order of tables has no meaning in
+// TOML, and an IPCP may register a name whose table follows. The first error ends
+// it.
 func load(ctx context.Context, m *irm.Manager, file string, items []config.Item) error {
 	groups, err := os.Getgroups()
 	if err != nil {

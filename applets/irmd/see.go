@@ -12,7 +12,7 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// pageBytes bounds a page of a list, so that it fits a message.
+// pageBytes is the largest page of a list, in bytes. It fits a message.
 const pageBytes = rpc.MaxMessage / 2
 
 // handleSee registers the methods that show the system.
@@ -44,7 +44,7 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 	})
 }
 
-// handleRows registers a list of rows, which is asked for in pages.
+// handleRows registers the method that returns a list of rows in pages.
 func handleRows[R view.Row](m *rpc.Mux, method rpc.Method[irmctl.Page, irmctl.Rows[R]], each func(after string, yield func(R) bool)) {
 	rpc.HandleBlocking(m, method, func(_ context.Context, _ *rpc.Link, r *irmctl.Page) (*irmctl.Rows[R], error) {
 		page := pageOf(r.After, each)
@@ -52,11 +52,12 @@ func handleRows[R view.Row](m *rpc.Mux, method rpc.Method[irmctl.Page, irmctl.Ro
 	})
 }
 
-// pageOf returns the rows that follow after, as many as surely fit a message.
+// pageOf returns the rows that follow after: as many as are sure to fit a message.
 func pageOf[R view.Row](after string, each func(after string, yield func(R) bool)) (page irmctl.Rows[R]) {
 	size := 0
 	each(after, func(row R) bool {
-		// With the names of its fields a row is longer than encoded.
+		// Printed with the names of its fields, a row is longer than in a
+		// message.
 		if size += len(fmt.Sprintf("%+v", row)); size > pageBytes && len(page.List) > 0 {
 			page.More = true
 			return false

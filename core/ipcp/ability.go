@@ -44,8 +44,8 @@ type Joiner interface {
 	FlowJoin(req JoinRequest, done func(error))
 }
 
-// Shower is an Ops that has something to tell people of its inside:
-// neighbours, routes, counters. It is asked in every state.
+// Shower is an Ops that shows facts about the IPCP to people: neighbours,
+// routes, counters. Show may be called in every state.
 type Shower interface{ Show() []view.Fact }
 
 // Enrollment says how to become a member of a layer.

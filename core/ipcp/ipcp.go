@@ -2,10 +2,9 @@
 // (Type, Ops), what it is given (Host), and the lifecycle, call order and log
 // lines around it (Process). It knows no layer type and no socket.
 //
-// A flow call answers through a function, once, which the caller of the call
-// gives it: an allocation is a chain of calls through several processes, and
-// none of them keeps a goroutine waiting. The administrator's calls are rare
-// and simply block.
+// The caller of a flow call passes a function, and the call answers through it,
+// once. An allocation is a chain of such calls through several processes, and no
+// goroutine waits in any of them. An administrator's calls are rare: they block.
 package ipcp
 
 import (
@@ -23,15 +22,15 @@ import (
 
 // Type is a layer type: local, unicast, udp4.
 type Type struct {
-	// Name is the word of the command line, and after "ipcpd-" the name of
-	// the process and of its log component.
+	// Name is the word for the type on the command line. The process of an
+	// IPCP, and its log component, are called "ipcpd-" and Name.
 	Name string
-	// Rank orders the layers of one system: a name that several know is
-	// reached through the lowest.
+	// Rank orders the layers of one system. A name that several layers know
+	// is reached through the layer of the lowest rank.
 	Rank int
 	// Far says that the other end of a flow may be on another system.
 	Far bool
-	// Does is what its Ops can do beyond the calls that every Ops has.
+	// Does is what layers of the type can do.
 	Does Ability
 	// Hashes are the directory hashes that a layer may use, the default
 	// first; nil is hash.SHA3.
@@ -39,14 +38,15 @@ type Type struct {
 	// Options are what can be chosen when a layer is bootstrapped, beyond
 	// its name and its hash, in the order in which help shows them.
 	Options []Option
-	// Check refuses settings that each are allowed and together are not.
+	// Check returns why settings are refused that are allowed one by one,
+	// but not together. It may be nil.
 	Check func(Settings) error
-	// New makes an IPCP of this type, in no layer yet.
+	// New makes an IPCP of this type. It is in no layer yet.
 	New func(Env) Ops
 }
 
-// Find returns the one of types that word means: the one called so, else the
-// first whose name begins with it.
+// Find returns the type that word means: the type of that name, or else the
+// first type whose name begins with word.
 func Find(types []Type, word string) (Type, bool) {
 	for _, t := range types {
 		if t.Name == word {
@@ -84,8 +84,8 @@ type Draft struct {
 	Settings []Setting
 }
 
-// MaxData is the most bytes of Data in a request or a reply. Both sides of each
-// link check it.
+// MaxData is the largest Data of a request or a reply, in bytes. Both ends of
+// each link check it.
 const MaxData = 2000
 
 // AllocRequest asks the layer for a flow from Flow, this system's end, to the
@@ -99,8 +99,8 @@ type AllocRequest struct {
 	Again bool
 }
 
-// AllocResponse is this system's answer to a request that arrived: Flow is
-// the end that Host.FlowReqArr gave it, Code is 0 where a process accepts.
+// AllocResponse is this system's answer to a request that arrived. Flow is the
+// end that Host.FlowReqArr gave for it. Code is 0 if a process accepts.
 type AllocResponse struct {
 	Flow core.FlowID
 	Code core.Errno
@@ -108,7 +108,7 @@ type AllocResponse struct {
 }
 
 // DeallocRequest says that the process has given up the end Flow. Tell is set
-// where the other system understands the layer's message that a flow has ended.
+// if the other system understands the layer's message for the end of a flow.
 type DeallocRequest struct {
 	Flow core.FlowID
 	Tell bool
@@ -123,7 +123,7 @@ type Arrival struct {
 	From string // where it comes from, for people: an address; "" on this system
 }
 
-// AllocReply is the answer to a FlowAlloc: Code is 0 where the other end has
+// AllocReply is the answer to a FlowAlloc. Code is 0 if the other end has
 // accepted.
 type AllocReply struct {
 	Flow core.FlowID
@@ -143,52 +143,51 @@ type Path struct {
 	Max, Best int
 }
 
-// Control is what the IRMd asks of an IPCP. Process implements it over a
-// layer type's Ops, a link to another process passes it on.
+// Control is what the IRMd asks of an IPCP. Process implements it with a layer
+// type's Ops. A link carries it to another process.
 //
-// The done of a flow call is called exactly once, with nil or the reason of
-// failure, on any goroutine, possibly before the call returns; it must not
-// block. The caller holds no lock that done takes.
+// A flow call calls its done exactly once, with nil or with why it failed. It
+// may do so on any goroutine and before it returns. A done must not block, and
+// the caller must hold no lock that done takes.
 //
-// The error of a call that needs an ability which the type lacks is
-// core.ErrNotSupported.
+// A call that the layer type can't do returns core.ErrNotSupported.
 type Control interface {
 	// Bootstrap makes the IPCP the first member of a layer. It returns the
 	// Config in force, which may differ: some types have one hash only.
 	Bootstrap(ctx context.Context, cfg Config) (Config, error)
 	// Enroll makes the IPCP a member of a layer that exists, through one of
 	// its members. It returns the Config in force, which is the layer's.
-	// After an error the IPCP is in no layer still.
+	// After an error the IPCP is still in no layer.
 	Enroll(ctx context.Context, e Enrollment) (Config, error)
 	// Connect connects one component of this member to another member's;
 	// Disconnect ends that.
 	Connect(ctx context.Context, c Connection) error
 	Disconnect(ctx context.Context, c Connection) error
-	// Register makes the layer's directory know h as reachable here;
-	// Unregister takes it back. Both are idempotent.
+	// Register tells the layer's directory that h is reachable here;
+	// Unregister removes it. Both are idempotent.
 	Register(ctx context.Context, h core.Hash) error
 	Unregister(ctx context.Context, h core.Hash) error
 	// Query returns nil if the layer knows h, else core.ErrName.
 	Query(ctx context.Context, h core.Hash) error
-	// FlowAlloc starts an allocation. It is done when the layer has taken
-	// the request; the answer comes by Host.FlowAllocReply, now or seconds
-	// later.
+	// FlowAlloc starts an allocation. It is done when the layer has accepted
+	// the request. The answer comes through Host.FlowAllocReply, at once or
+	// seconds later.
 	FlowAlloc(req AllocRequest, done func(error))
-	// FlowAllocResp answers a request that arrived. It may come as soon as
-	// Host.FlowReqArr has given its answer.
+	// FlowAllocResp answers a request that arrived. The IRMd may call it as
+	// soon as it has answered Host.FlowReqArr.
 	FlowAllocResp(resp AllocResponse, done func(error))
-	// FlowDealloc says that the process has given up an end. The layer lets
-	// go of it too, says so by Host.FlowDealloc, and is done.
+	// FlowDealloc says that the process has given up an end. The layer
+	// releases the end too, calls Host.FlowDealloc, and then done.
 	FlowDealloc(req DeallocRequest, done func(error))
-	// Show returns what the IPCP tells people of its inside; nothing where
-	// its type is no Shower.
+	// Show returns facts about the IPCP for people: see Shower. It returns
+	// none if the type has none.
 	Show(ctx context.Context) ([]view.Fact, error)
 }
 
-// Ops is what a layer type implements. Process calls it only in the states
-// that allow it: Bootstrap, or Enroll where there is one, once and first. Its
-// calls are those of Control. What only some types can do is in Enroller,
-// Connecter, Joiner and Shower.
+// Ops is what a layer type implements. Its calls are those of Control. Process
+// makes them only in the states that allow them: Bootstrap, or Enroll of an
+// Enroller, succeeds once and comes first. What only some types can do is in
+// Enroller, Connecter, Joiner and Shower.
 type Ops interface {
 	Bootstrap(ctx context.Context, cfg Config) (Config, error)
 	Register(ctx context.Context, h core.Hash) error
@@ -197,35 +196,36 @@ type Ops interface {
 	FlowAlloc(req AllocRequest, done func(error))
 	FlowAllocResp(resp AllocResponse, done func(error))
 	FlowDealloc(req DeallocRequest, done func(error))
-	// Run does the layer's own work until ctx ends, and returns when none
-	// of its goroutines is left.
+	// Run does the layer's own work until ctx ends. It returns when all its
+	// goroutines have ended.
 	Run(ctx context.Context) error
 }
 
-// Host is what a layer type is given: its way to the IRMd and to the memory
-// of the flows it provides. The functions passed to it are called exactly
-// once and must not block; calls and answers keep their order.
+// Host gives a layer type access to the IRMd and to the memory of the flows that
+// the layer provides. Host calls the functions that are passed to it exactly
+// once; they must not block. Calls and answers keep their order.
 type Host interface {
-	// FlowReqArr announces a request for a flow. got gets the id of this
-	// system's new end, or why there is none; a process's answer comes by
-	// FlowAllocResp.
+	// FlowReqArr announces a request for a flow. got receives the id of this
+	// system's new end, or why there is none. A process's answer comes
+	// through FlowAllocResp.
 	FlowReqArr(a Arrival, got func(core.FlowID, error))
 	// FlowAllocReply brings the answer to FlowAlloc.
 	FlowAllocReply(r AllocReply, done func(error))
-	// FlowDealloc says that the layer has let go of the end id, after
-	// FlowDealloc of Control or because the flow ended in the layer.
+	// FlowDealloc says that the layer has released the end id: after
+	// FlowDealloc of Control, or because the flow ended in the layer.
 	FlowDealloc(id core.FlowID, done func(error))
-	// FlowEnd says that the flow of the end id has ended, and why: the
-	// process learns it. The layer keeps the end until FlowDealloc of
+	// FlowEnd says that the flow of the end id has ended, and why. The IRMd
+	// tells the process. The layer keeps the end until FlowDealloc of
 	// Control.
 	FlowEnd(id core.FlowID, code core.Errno)
-	// Splice joins the two ends of a flow on this system: both processes
-	// then share one memory, and the layer sees no packet. It comes before
-	// FlowAllocReply.
+	// Splice joins the two ends of a flow on this system. Both processes
+	// then share one memory, and the layer sees no packet. The layer calls
+	// Splice before FlowAllocReply.
 	Splice(a, b core.FlowID) error
-	// Attach gives the layer its own end of the memory of id, to carry the
-	// packets itself. It comes before FlowAllocReply or the done of
-	// FlowAllocResp; the layer must Close what it got.
+	// Attach gives the layer its own end of the memory of id, so that the
+	// layer carries the packets itself. The layer calls Attach before
+	// FlowAllocReply or before the done of FlowAllocResp. It must Close what
+	// it got.
 	Attach(id core.FlowID, got func(Flow, error))
 	// NewSet returns an empty Set for the flows that Attach gives.
 	NewSet() (Set, error)

@@ -47,8 +47,8 @@ type Process struct {
 
 var _ Control = (*Process)(nil)
 
-// NewProcess returns an IPCP of type typ, in no layer yet. The lines of the
-// layer type bear the component ipcpd-TYPE, those of Process ipcpd/ipcp.
+// NewProcess returns an IPCP of type typ, which is in no layer yet. Log lines of
+// the layer type have the component ipcpd-TYPE, those of Process ipcpd/ipcp.
 func NewProcess(typ Type, env Env) *Process {
 	p := &Process{typ: typ, log: env.Log.With("ipcpd/ipcp")}
 	env.Log = env.Log.With("ipcpd-" + typ.Name)
@@ -175,7 +175,7 @@ func (p *Process) Disconnect(ctx context.Context, c Connection) error {
 	return err
 }
 
-// connecter returns what c may be asked of now.
+// connecter returns the Ops as a Connecter, or why c can't be asked of it now.
 func (p *Process) connecter(c Connection) (Connecter, error) {
 	ops, ok := p.ops.(Connecter)
 	if !ok {
@@ -291,8 +291,8 @@ func checkData(data []byte) error {
 	return nil
 }
 
-// code returns the number that a log line ends with: 0, or the sentinel's,
-// negative.
+// code returns the number that a log line ends with: 0, or the negative number
+// of the sentinel.
 func code(err error) int {
 	if err == nil {
 		return 0

@@ -56,7 +56,7 @@ func (m *Manager) EachIPCP(after string, yield func(view.IPCP) bool) {
 	}
 }
 
-// IPCPFacts returns what the IPCP called name tells of its inside.
+// IPCPFacts returns the facts that the IPCP called name shows to people.
 func (m *Manager) IPCPFacts(ctx context.Context, name string) ([]view.Fact, error) {
 	m.mu.Lock()
 	var ctl ipcp.Control

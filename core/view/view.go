@@ -3,8 +3,8 @@
 // nothing. The keys of the JSON form are part of the user interface: docs/json.md
 // explains them, and a key that is there stays.
 //
-// Rows are flat and refer to each other by name, pid and id, so that each list
-// travels in pages of any size; who wants a tree joins them.
+// Rows are flat and refer to each other by name, pid and id, so that a list can be
+// sent in pages of any size. A tree is made by joining rows.
 package view
 
 import (
@@ -49,8 +49,8 @@ type IPCP struct {
 // In JSON they are an object.
 type Options []Option
 
-// Option is a setting with its value. Bare is set where that is a number, true
-// or false; a number may be hexadecimal: 0xA000.
+// Option is a setting with its value. Bare is set if the value is a number, true
+// or false. A number may be hexadecimal: 0xA000.
 type Option struct {
 	Name, Value string
 	Bare        bool
@@ -83,8 +83,8 @@ func (o Options) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Fact is something that an IPCP shows of its inside, for people: a neighbour,
-// a route, a counter. Several facts may have one name.
+// Fact is something that an IPCP shows to people: a neighbour, a route, a counter.
+// Several facts may have one name.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -170,8 +170,8 @@ type Flow struct {
 	Waiting uint64      `json:"read_waiting_ring_bytes"`
 }
 
-// Event is a change of the system. What it is about is in the fields that are
-// not empty.
+// Event is a change of the system. The fields that are not empty say what the
+// event is about.
 type Event struct {
 	Time    string       `json:"time"`
 	Event   string       `json:"event"` // flow.allocated
@@ -184,8 +184,8 @@ type Event struct {
 	State   string       `json:"state,omitempty"`
 }
 
-// Row is what lists of rows are sorted by and continued after: a page begins
-// with the first row whose Key is greater than the last one's before it.
+// Row has a Key, by which lists are sorted. A page begins with the first row whose
+// Key is greater than the Key of the last row of the page before.
 type Row interface{ Key() string }
 
 // Key implements Row.

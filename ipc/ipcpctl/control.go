@@ -91,20 +91,21 @@ func outcome(done func(error)) func(*rpc.Reply[rpc.Empty], error) {
 	return func(_ *rpc.Reply[rpc.Empty], err error) { done(err) }
 }
 
-// answer returns the function that ends call with what became of it.
+// answer returns the done that answers call.
 func answer(call *rpc.Call[rpc.Empty]) func(error) {
 	return func(err error) {
 		if err != nil {
 			call.Fail(err)
 		} else {
-			// Whoever does not get the answer sees the link end.
+			// If the answer does not arrive, the link has ended, which the
+			// caller sees.
 			_ = call.Reply(nil)
 		}
 	}
 }
 
-// HandleControl registers the methods of ipcp.Control, done by c, with m: the
-// IPCP's side.
+// HandleControl registers handlers for the methods of ipcp.Control with m, the
+// Mux of the IPCP's end. They call c.
 func HandleControl(m *rpc.Mux, c ipcp.Control) {
 	rpc.HandleBlocking(m, Bootstrap, func(ctx context.Context, _ *rpc.Link, r *ipcp.Config) (*ipcp.Config, error) {
 		cfg, err := c.Bootstrap(ctx, *r)

@@ -12,8 +12,9 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// Stall is how long either end of the link may read nothing while something
-// waits for it. That of an IPCP that is held up ends many flows.
+// Stall is how long either end of the link may read nothing while a message waits
+// for it; then the link ends. It is long, because the end of an IPCP's link ends
+// many flows.
 const Stall = 10 * time.Second
 
 // What the IRMd asks of an IPCP: the methods of ipcp.Control.
@@ -53,7 +54,7 @@ type (
 	// HashReq names what a layer's directory knows.
 	HashReq struct{ Hash core.Hash }
 
-	// Facts is what an IPCP tells people of its inside.
+	// Facts are what ipcp.Control.Show returns.
 	Facts struct{ List []view.Fact }
 
 	// FlowReq names an end of a flow.

@@ -50,8 +50,8 @@ var (
 	Accept   = rpc.Method[AcceptReq, rpc.Empty]{Name: "flow.accept"}
 	Unlisten = rpc.Method[Listener, rpc.Empty]{Name: "flow.unlisten"}
 
-	// Dealloc gives up this process's end of a flow. As a call it is answered
-	// when the IPCP has let go of it too.
+	// Dealloc gives up this process's end of a flow. The answer to the call
+	// comes when the IPCP has released the end too.
 	Dealloc = rpc.Method[FlowRef, rpc.Empty]{Name: "flow.dealloc"}
 )
 
@@ -66,10 +66,10 @@ var (
 )
 
 type (
-	// PID is the answer to what makes or finds a process.
+	// PID is the answer to a call that starts or finds a process.
 	PID struct{ PID int }
 
-	// IPCPReq names an IPCP; Type matters to create alone.
+	// IPCPReq names an IPCP. Only create looks at Type.
 	IPCPReq struct{ Name, Type string }
 
 	// BootstrapReq makes the IPCP called Name the first member of a layer. An
@@ -80,15 +80,15 @@ type (
 	}
 
 	// EnrollReq makes the IPCP called Name a member of a layer that exists. An
-	// IPCP that does not exist is created, of Type, or where that is "" of
-	// the first type whose layers take in members.
+	// IPCP that does not exist is created. It is of Type or, if that is "",
+	// of the first type that can enroll.
 	EnrollReq struct {
 		Name, Type string
 		Enrollment ipcp.Enrollment
 	}
 
 	// ConnectReq connects the IPCP called Name to another member of its
-	// layer, or ends that. Without a Component all are meant.
+	// layer, or disconnects it. Without a Component it is about all of them.
 	ConnectReq struct {
 		Name       string
 		Connection ipcp.Connection

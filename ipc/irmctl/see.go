@@ -18,18 +18,18 @@ var (
 	ShowProcesses     = rpc.Method[Page, Rows[view.Process]]{Name: "show.processes"}
 	ShowFlows         = rpc.Method[Page, Rows[view.Flow]]{Name: "show.flows"}
 
-	// Watch brings events until its caller cancels it. The first one is
-	// Watching: what happens after that is told.
+	// Watch sends events until its caller cancels it. The first event is
+	// Watching; every change after that is an event.
 	Watch = rpc.Method[rpc.Empty, rpc.Empty]{Name: "watch"}
 
-	// Event is told by the IRMd, unasked but for Watch.
+	// Event is what the IRMd sends to a watcher.
 	Event = rpc.Method[view.Event, rpc.Empty]{Name: "event"}
 )
 
 // Watching is the first event that a watcher gets.
 const Watching = "watch.started"
 
-// Facts is what an IPCP tells people of its inside.
+// Facts are what an IPCP shows to people: ipcp.Shower.
 type Facts struct{ List []view.Fact }
 
 // Rows is a page of a list of rows, in the order of their keys.
@@ -62,7 +62,7 @@ func (c *Client) System(ctx context.Context) (view.System, error) {
 // IPCPs returns the IPCPs, by name.
 func (c *Client) IPCPs(ctx context.Context) ([]view.IPCP, error) { return all(ctx, c, ShowIPCPs) }
 
-// IPCPFacts returns what the IPCP called name tells of its inside.
+// IPCPFacts returns the facts that the IPCP called name shows.
 func (c *Client) IPCPFacts(ctx context.Context, name string) ([]view.Fact, error) {
 	r, err := do(ctx, c, ShowIPCP, IPCPReq{Name: name})
 	return r.List, err

@@ -1,6 +1,5 @@
-// Package config reads and writes irmd's config file: names with their
-// programs, and IPCPs with their layers. It starts nothing: irmd does, with
-// what Parse returns.
+// Package config reads and writes irmd's config file: names with their programs,
+// and IPCPs with their layers. It starts nothing. irmd starts what Parse returns.
 //
 //	[name.oping-server]
 //	lb = "round-robin"
@@ -36,8 +35,8 @@ type Item struct {
 	line func() int
 }
 
-// Line returns in which line of the file the item's table begins. The library
-// reads the whole text to find it: that is for errors.
+// Line returns the line of the file in which the item's table begins. It is for
+// errors alone: the TOML library reads the whole text to find a line.
 func (it Item) Line() int { return it.line() }
 
 // Name is [name.X]: it is created, and the programs are bound to it.
@@ -47,8 +46,8 @@ type Name struct {
 	Programs []Program
 }
 
-// Program is one of prog, with its args; one that has some starts by itself
-// when nobody accepts.
+// Program is an entry of prog with its args. Auto is set if there is an entry of
+// args for it: then irmd starts the program when no process accepts.
 type Program struct {
 	Path string
 	Auto bool
@@ -83,9 +82,9 @@ func ipcpKeys(t ipcp.Type) []string {
 // key returns the key of an option that Write writes.
 func key(o ipcp.Option) string { return cmp.Or(o.TOML, o.Name) }
 
-// Parse reads the text of a config file, whose tables are names and IPCPs of
-// the types; the items are in the order of the file. An error begins with
-// file:line and says what is known instead.
+// Parse reads the text of a config file, with tables for names and for IPCPs of
+// the types. The items are in the order of the file. An error begins with
+// file:line and says what is allowed.
 func Parse(file, text string, types []ipcp.Type) ([]Item, error) {
 	var top map[string]toml.Primitive
 	md, err := toml.Decode(text, &top)

@@ -14,8 +14,8 @@ import (
 	"o7s/core/registry"
 )
 
-// check is a value of the file and what is to be done with it: an error that
-// it returns gets the place of the value.
+// check is called with a value of the file. The library adds the place of the
+// value to the error that it returns.
 type check func(v any) error
 
 // UnmarshalTOML implements toml.Unmarshaler.

@@ -12,9 +12,9 @@ import (
 	"o7s/core/ipcp"
 )
 
-// Write writes items as Parse reads them. Programs that start by themselves
-// come first in prog, since args are theirs. An error says which text of items
-// has no place in TOML, which is UTF-8; nothing is written then.
+// Write writes items as Parse reads them. Programs with Auto come first in prog,
+// because the entries of args belong to the first entries of prog. An error names
+// a text that is no UTF-8, which TOML can't hold. Nothing is written then.
 func Write(w io.Writer, items []Item) error {
 	var b bytes.Buffer
 	for n, it := range items {
@@ -78,8 +78,8 @@ func writeIPCP(b *bytes.Buffer, i *IPCP) error {
 	return table(b, i.Type.Name, i.Name, bodies...)
 }
 
-// tomlValue returns the value of an option as TOML has it. A hexadecimal number
-// stays one, which only a text does.
+// tomlValue returns the value of an option for the TOML encoder. The encoder would
+// write a hexadecimal number in decimal, so such a number is a text.
 func tomlValue(o ipcp.Option, s string) any {
 	switch {
 	case o.Kind == ipcp.Flag:
@@ -104,8 +104,8 @@ func table(b *bytes.Buffer, kind, name string, bodies ...any) error {
 	return nil
 }
 
-// utf8Only returns an error that names the first of texts, which belong to
-// what, that is no UTF-8.
+// utf8Only returns an error that names the first of texts that is no UTF-8. The
+// texts belong to what.
 func utf8Only(what string, texts []string) error {
 	for _, t := range texts {
 		if !utf8.ValidString(t) {
