@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"o7s/core"
@@ -73,40 +74,139 @@ func (a *allocation) cancel() {
 	a.giveUp(fmt.Errorf("%w: the flow to %q is not wanted any more", core.ErrCanceled, a.name))
 }
 
-// queryTimeout bounds the search for a name in one layer.
-const queryTimeout = 2 * time.Second
+const (
+	// queryTimeout bounds the search for a name in one layer.
+	queryTimeout = 2 * time.Second
+	// rankPatience is how long a layer of lower rank may still take after the
+	// first one that knows the name.
+	rankPatience = 300 * time.Millisecond
+)
 
-// search asks the layers in turn. One that this system has registered the
-// name with needs no asking.
+// search finds the layer of the lowest rank that knows the name. Layers within
+// this system answer at once and are asked in turn, then all others together.
 func (a *allocation) search(up []*registry.IPCP) {
+	var far []*registry.IPCP
+	said := make(map[*registry.IPCP]error) // what the layers said that do not know it
 	for _, i := range up {
-		a.m.mu.Lock()
-		known, alive := i.Knows(a.name), a.done != nil
-		a.m.mu.Unlock()
-		if !alive {
+		if i.Type.Far {
+			far = append(far, i)
+			continue
+		}
+		if !a.wanted() {
 			return
 		}
-		if !known {
-			ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
-			known = i.Control.Query(ctx, i.Hash.Sum(a.name)) == nil
-			cancel()
-		}
-		if known {
+		if said[i] = a.query(i); said[i] == nil {
 			a.start(i)
 			return
 		}
 	}
+	if i := a.searchFar(far, said); i != nil {
+		a.start(i)
+		return
+	}
+	if a.wanted() {
+		a.fail(a.unknown(up, said))
+	}
+}
+
+// wanted reports whether the process still waits for the flow.
+func (a *allocation) wanted() bool {
+	a.m.mu.Lock()
+	defer a.m.mu.Unlock()
+	return a.done != nil
+}
+
+// query asks the layer of i for the name. One that this system has registered
+// the name with needs no asking.
+func (a *allocation) query(i *registry.IPCP) error {
+	a.m.mu.Lock()
+	known := i.Knows(a.name)
+	a.m.mu.Unlock()
+	if known {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
+	defer cancel()
+	return i.Control.Query(ctx, i.Hash.Sum(a.name))
+}
+
+// searchFar asks all of far, which are in the order of their ranks, at once. It
+// takes the first that knows the name once those before it have said no, or have
+// had rankPatience. What the others said is added to said.
+func (a *allocation) searchFar(far []*registry.IPCP, said map[*registry.IPCP]error) *registry.IPCP {
+	type answer struct {
+		n   int
+		err error
+	}
+	answers := make(chan answer, len(far))
+	for n, i := range far {
+		a.m.wg.Go(func() { answers <- answer{n, a.query(i)} })
+	}
+	silent := make(map[int]bool)
+	for n := range far {
+		silent[n] = true
+	}
+	best := len(far)
+	var patience <-chan time.Time
+	for len(silent) > 0 {
+		select {
+		case w := <-answers:
+			delete(silent, w.n)
+			if w.err != nil {
+				said[far[w.n]] = w.err
+				break
+			}
+			best = min(best, w.n)
+			if patience == nil {
+				patience = time.After(rankPatience)
+			}
+		case <-patience:
+			return far[best]
+		}
+		before := 0 // layers before the best one that may still know it
+		for n := range silent {
+			if n < best {
+				before++
+			}
+		}
+		if before == 0 && best < len(far) {
+			return far[best]
+		}
+	}
+	return nil
+}
+
+// unknown returns the error of a name that no layer of up knows: with what each
+// said, where there are several or one did not answer.
+func (a *allocation) unknown(up []*registry.IPCP, said map[*registry.IPCP]error) error {
 	a.m.mu.Lock()
 	created := a.m.reg.Name(a.name) != nil
 	a.m.mu.Unlock()
+	var no, failed []string
+	for _, i := range up {
+		switch err := said[i]; {
+		case errors.Is(err, core.ErrName):
+			no = append(no, i.Layer)
+		case errors.Is(err, core.ErrTimeout):
+			failed = append(failed, fmt.Sprintf("%s did not answer (%v)", i.Layer, err))
+		default:
+			failed = append(failed, fmt.Sprintf("%s could not tell (%v)", i.Layer, err))
+		}
+	}
+	detail := ""
+	if len(up) > 1 || len(failed) > 0 {
+		if len(no) > 0 {
+			failed = append([]string{strings.Join(no, " and ") + " said no"}, failed...)
+		}
+		detail = ": " + strings.Join(failed, ", ")
+	}
 	switch {
 	case len(up) == 0:
-		a.fail(fmt.Errorf("%w: there is no layer yet; make one: irm ipcp bootstrap type local name IPCP layer LAYER", core.ErrIPCP))
+		return fmt.Errorf("%w: there is no layer yet; make one: irm ipcp bootstrap type local name IPCP layer LAYER", core.ErrIPCP)
 	case !created:
-		a.fail(fmt.Errorf("%w: no layer here knows %q; register it: irm name register %s layer LAYER", core.ErrName, a.name, logs.Word(a.name)))
-	default:
-		a.fail(fmt.Errorf("%w: %q is registered in none; register it: irm name register %s layer LAYER", core.ErrIPCP, a.name, logs.Word(a.name)))
+		return fmt.Errorf("%w: no layer here knows %q%s; register it: irm name register %s layer LAYER", core.ErrName, a.name, detail, logs.Word(a.name))
 	}
+	return fmt.Errorf("%w: %q is registered in none%s; register it: irm name register %s layer LAYER", core.ErrIPCP, a.name, detail, logs.Word(a.name))
 }
 
 // start asks the IPCP i for the flow.

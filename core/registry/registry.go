@@ -134,7 +134,7 @@ func (r *Registry) IPCPs() []*IPCP {
 func (r *Registry) Layers() []*IPCP {
 	up := make([]*IPCP, 0, len(r.ipcps))
 	for _, i := range r.ipcps {
-		if i.Operational() {
+		if i.Operational() && i.Type.Does.Can(ipcp.Provides) {
 			up = append(up, i)
 		}
 	}

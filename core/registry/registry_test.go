@@ -41,7 +41,7 @@ func TestFlowSetState(t *testing.T) {
 func fill(t *testing.T, names ...string) (*Registry, *IPCP, []*Process) {
 	t.Helper()
 	r := New()
-	i, err := r.AddIPCP("local-ipcp", ipcp.Type{Name: "local"})
+	i, err := r.AddIPCP("local-ipcp", ipcp.Type{Name: "local", Does: ipcp.Provides})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestLayersByRank(t *testing.T) {
 		name string
 		rank int
 	}{{"c", 1}, {"b", 1}, {"a", 2}, {"z", 0}, {"boot", 0}} {
-		i, err := r.AddIPCP(x.name, ipcp.Type{Rank: x.rank})
+		i, err := r.AddIPCP(x.name, ipcp.Type{Rank: x.rank, Does: ipcp.Provides})
 		if err != nil {
 			t.Fatal(err)
 		}
