@@ -26,6 +26,7 @@ var (
 		"golang.org/x/crypto/sha3":        {"core/hash", "one package hashes names"},
 		"golang.org/x/net/dns/":           {"core/ipcp/udp", "one layer type speaks to DNS servers"},
 		"golang.org/x/sys":                {"ipc applets", "core makes no system call"},
+		"golang.org/x/term":               {"applets", "a terminal is an applet's business"},
 		"github.com/rogpeppe/go-internal": {"", "scenarios are tests"},
 	}
 

@@ -24,7 +24,7 @@ import (
 //
 //	start NAME COMMAND...      start a process; $NAME_PID is its pid
 //	ready NAME TEXT [COUNT]    wait until its output has TEXT, COUNT times
-//	signal NAME SIGNAL         INT, TERM, KILL, STOP, CONT or QUIT
+//	signal NAME SIGNAL         INT, HUP, TERM, KILL, STOP, CONT or QUIT
 //	ended NAME STATUS          wait until it has ended: a number, or a signal's name
 //	within DURATION NAME       the same, whatever its status, in that time; in ten
 //	                           times that without -long: others use the machine
@@ -285,13 +285,13 @@ func (p *proc) running() bool {
 }
 
 var signals = map[string]syscall.Signal{
-	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
+	"INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
 	"QUIT": syscall.SIGQUIT,
 }
 
 func signal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 || signals[args[1]] == 0 {
-		ts.Fatalf("usage: signal NAME INT|TERM|KILL|STOP|CONT|QUIT")
+		ts.Fatalf("usage: signal NAME INT|HUP|TERM|KILL|STOP|CONT|QUIT")
 	}
 	p := named(ts, args[0])
 	p.killed = p.killed || args[1] == "KILL"

@@ -45,6 +45,11 @@ type Applet struct {
 }
 
 // Env is what an applet has of the world outside.
+//
+// All applets print by Stdout and Stderr alone, whole lines in one Write. In a
+// process of its own an applet may ignore their errors: an error of Stdout ends
+// the applet's ctx, Main tells it, and the status is 1. See Serve for those
+// that go on.
 type Env struct {
 	Name           string   // the applet's name
 	Args           []string // the arguments after it
@@ -52,6 +57,7 @@ type Env struct {
 	Stdout, Stderr io.Writer
 
 	describe func(*cli.App) // set where CLI is to tell what there is, and to run nothing
+	streams  *streams       // nil in tests: what Stdout and Stderr are is not known
 }
 
 // The exit statuses of every applet.
@@ -59,6 +65,8 @@ const (
 	StatusDone   = 0
 	StatusFailed = 1
 	StatusUsage  = 2
+	// statusPipe is what a shell shows of a process that SIGPIPE has killed.
+	statusPipe = 128 + int(syscall.SIGPIPE)
 )
 
 // statusError is an error with an exit status of its own.
@@ -85,8 +93,14 @@ func Exit(status int) error { return statusError{status, nil} }
 var sameSignal = time.Second
 
 // Until returns a context that ends with ctx or at the first of signals. A later
-// one does what it does to any process, should the first not do.
+// signal does what it does to any process, should the first not be enough. A
+// SIGHUP or SIGINT that was ignored when the process started, as by nohup or by a
+// script's "&", stays ignored. Of other signals Go does not tell.
 func Until(ctx context.Context, signals ...os.Signal) (context.Context, context.CancelFunc) {
+	// To package signal, no signals are all signals.
+	if signals = slices.DeleteFunc(signals, signal.Ignored); len(signals) == 0 {
+		return context.WithCancel(ctx)
+	}
 	ctx, stop := signal.NotifyContext(ctx, signals...)
 	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
 	return ctx, stop
@@ -102,7 +116,7 @@ func Main(args []string, table []Applet) int {
 		}
 		byName[a.Name] = a
 	}
-	env := &Env{Name: filepath.Base(args[0]), Args: args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	env := &Env{Name: filepath.Base(args[0]), Args: args[1:], Stdin: os.Stdin}
 	a, ok := byName[env.Name]
 	if !ok {
 		if a, ok = byName[first(env.Args)]; ok {
@@ -115,7 +129,10 @@ func Main(args []string, table []Applet) int {
 	}
 	ctx, stop := Until(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	return status(env, a.Run(ctx, env))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	env.open(ctx, cancel)
+	return env.end(ctx, a.Run(ctx, env))
 }
 
 // status prints err for the user and returns the exit status.

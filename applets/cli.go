@@ -1,16 +1,17 @@
 package applets
 
 import (
+	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"log/syslog"
 	"os"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
+	"o7s/applets/internal/output"
 	"o7s/core/logs"
 )
 
@@ -65,7 +66,7 @@ func LogArgs(c *cli.Context, level *slog.LevelVar) []string {
 
 // OpenLog returns the log that the flags of c ask for, and its level, which may
 // be changed at any time. Without --stdout it is syslog, or stderr on a system
-// that has none.
+// that has none. It makes the applet a service: see Env.Serve.
 func OpenLog(c *cli.Context, env *Env) (*logs.Logger, *slog.LevelVar, error) {
 	level := new(slog.LevelVar)
 	if c.Bool("stdout") {
@@ -86,47 +87,54 @@ func OpenLog(c *cli.Context, env *Env) (*logs.Logger, *slog.LevelVar, error) {
 	default:
 		return nil, nil, Usagef("unknown log format %q: it is text or json", c.String("log-format"))
 	}
+	env.Serve(func(n uint64) []byte {
+		var b bytes.Buffer
+		logs.New(logs.Options{Writer: &b, JSON: o.JSON}).With(env.Name).Warnf(missing, n)
+		return b.Bytes()
+	})
 	if c.Bool("stdout") {
 		o.Writer = env.Stdout
-	} else if w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, env.Name); err == nil {
-		return logs.NewHandler(syslogHandler{level: level, w: w}), level, nil
+	} else if w := env.syslog(); w != nil {
+		return logs.NewHandler(syslogHandler{level: level, w: w, tag: env.Name}), level, nil
 	}
 	o.Color = !o.JSON && Terminal(o.Writer) && os.Getenv("NO_COLOR") == ""
-	if f, ok := o.Writer.(*os.File); ok {
-		o.Writer = &noWait{f: f}
-	}
 	return logs.New(o), level, nil
 }
 
 // Terminal reports whether w is a terminal.
-func Terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+func Terminal(w io.Writer) (yes bool) {
+	onFile(w, func(fd int) { yes = term.IsTerminal(fd) })
+	return yes
 }
 
 // Size returns how many columns and rows the terminal w has now; 0 where it does
 // not tell, or is none.
 func Size(w io.Writer) (columns, rows int) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0, 0
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, 0
-	}
-	return int(size.Col), int(size.Row)
+	onFile(w, func(fd int) {
+		if c, r, err := term.GetSize(fd); err == nil {
+			columns, rows = c, r
+		}
+	})
+	return columns, rows
 }
 
-// syslogHandler sends sentences to syslog, which adds the pid and the time.
+// onFile calls f with the descriptor of w, if w has one.
+func onFile(w io.Writer, f func(fd int)) {
+	c, ok := w.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
+	}
+}
+
+// syslogHandler sends sentences to syslog.
 type syslogHandler struct {
-	slog.Handler // nil: what it has and this has not, nobody calls
+	slog.Handler // nil: the methods that are missing here are never called
 	level        slog.Leveler
-	w            *syslog.Writer
+	w            io.Writer
+	tag          string
 	component    string
 }
 
@@ -143,17 +151,7 @@ func (h syslogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return h
 }
 
-func (h syslogHandler) WithGroup(string) slog.Handler { return h }
-
 func (h syslogHandler) Handle(_ context.Context, r slog.Record) error {
-	line := fmt.Sprintf("%s: %s", h.component, logs.Escape(r.Message))
-	switch logs.Level(r.Level) {
-	case "DB":
-		return h.w.Debug(line)
-	case "II":
-		return h.w.Info(line)
-	case "WW":
-		return h.w.Warning(line)
-	}
-	return h.w.Err(line)
+	_, err := h.w.Write(output.SyslogLine(r.Level, h.tag, h.component+": "+logs.Escape(r.Message)))
+	return err
 }

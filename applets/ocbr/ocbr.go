@@ -32,6 +32,7 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 	out.Above(status)
 	errs.Above(status)
 	if cfg.listen {
+		env.Serve(nil)
 		return n.serve(ctx, cfg, out, errs)
 	}
 	f, err := measure.Network(n).Reach(ctx, cfg.name, cfg.qos, cfg.size)

@@ -66,6 +66,7 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 		},
 		Action: func(c *cli.Context) error {
 			if c.Bool("listen") {
+				env.Serve(nil)
 				return n.serve(ctx, out, measure.NewLines(env.Stderr, env.Name+": "))
 			}
 			return n.ask(ctx, out)

@@ -35,6 +35,7 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 	out.lines.Above(status)
 	out.errs.Above(status)
 	if cfg.listen {
+		env.Serve(out.missing())
 		return n.serve(ctx, cfg, out)
 	}
 	c := &client{cfg: cfg, out: out}

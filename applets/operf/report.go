@@ -32,6 +32,17 @@ func (o *output) event(event string, data any) {
 	}
 }
 
+// missing returns what tells of n lines that were not written, as JSON where
+// all lines are; nil for the words of other tools.
+func (o *output) missing() func(n uint64) []byte {
+	if !o.json && !o.stream {
+		return nil
+	}
+	return func(n uint64) []byte {
+		return fmt.Appendf(nil, `{"event":"missing","data":{"lines":%d}}`+"\n", n)
+	}
+}
+
 // about is what a test is, at its start.
 type about struct {
 	Tool      string  `json:"tool"`

@@ -47,6 +47,7 @@ func (n network) serve(ctx context.Context, env *applets.Env, cfg *config) error
 	if l == nil {
 		return err
 	}
+	env.Serve(nil)
 	s := newServer(cfg, set)
 	s.out = measure.NewLines(env.Stdout, "")
 	s.errs = measure.NewLines(env.Stderr, env.Name+": ")

@@ -7,10 +7,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -62,12 +60,6 @@ func run(ctx context.Context, env *applets.Env, fast bool) (err error) {
 	// this one lasts as long as they do.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-
-	// A reader that goes, as in "o7s tutorial | head", is an error to end
-	// on in order, and no reason to die at once.
-	pipe := make(chan os.Signal, 1)
-	signal.Notify(pipe, syscall.SIGPIPE)
-	defer signal.Stop(pipe)
 
 	steps, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -1,4 +1,4 @@
-package applets
+package output
 
 import (
 	"bytes"
@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestNoWaitWritesWholeLines has a reader that comes when the pipe is full, and
+// TestFileWritesWholeLines has a reader that comes when the pipe is full, and
 // has been for a while.
-func TestNoWaitWritesWholeLines(t *testing.T) {
+func TestFileWritesWholeLines(t *testing.T) {
 	r, f, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -26,12 +26,14 @@ func TestNoWaitWritesWholeLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &noWait{f: os.NewFile(uintptr(fd), "pipe")}
+	f = os.NewFile(uintptr(fd), "pipe")
+	w := New(NewFile(f), Options{})
 	line := append(bytes.Repeat([]byte("x"), 999), '\n')
 	const lines = 300 // several times what a pipe holds
 	full := make(chan error, 1)
 	go func() {
-		defer w.f.Close()
+		defer f.Close()
+		defer w.Flush(nil)
 		for range lines {
 			if n, err := w.Write(line); n != len(line) || err != nil {
 				full <- err
@@ -52,7 +54,7 @@ func TestNoWaitWritesWholeLines(t *testing.T) {
 	if !bytes.Equal(got, bytes.Repeat(line, lines)) {
 		t.Errorf("%d bytes arrived, or not these", len(got))
 	}
-	if w.never.Load() {
+	if w.to.(*File).never.Load() {
 		t.Error("a pipe is one that says whether it would wait")
 	}
 }
@@ -67,7 +69,7 @@ func room(t *testing.T, fd int) bool {
 	return n > 0
 }
 
-func TestNoWaitOfOtherFiles(t *testing.T) {
+func TestFileOnADisk(t *testing.T) {
 	// In a file each line goes behind the last, also behind another's.
 	path := filepath.Join(t.TempDir(), "log")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -80,7 +82,7 @@ func TestNoWaitOfOtherFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	w := &noWait{f: f}
+	w := New(NewFile(f), Options{})
 	var want strings.Builder
 	for _, to := range []io.Writer{w, other, w, w, other, w} {
 		if n, err := io.WriteString(to, "a line\n"); n != 7 || err != nil {
@@ -101,11 +103,11 @@ func TestNoWaitOfOtherFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	if _, err := (&noWait{f: p}).Write([]byte("x")); !errors.Is(err, unix.EPIPE) {
+	if _, err := New(NewFile(p), Options{}).Write([]byte("x")); !errors.Is(err, unix.EPIPE) {
 		t.Error(err)
 	}
 	p.Close()
-	if _, err := (&noWait{f: p}).Write([]byte("x")); !errors.Is(err, os.ErrClosed) {
+	if _, err := New(NewFile(p), Options{}).Write([]byte("x")); !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
 	}
 }
