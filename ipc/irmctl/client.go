@@ -73,6 +73,9 @@ func ConnectTo(ctx context.Context, dir string, cfg rpc.Config) (*rpc.Link, erro
 	}
 	if uid := l.Peer().UID; uid != 0 && uid != os.Geteuid() {
 		l.Close()
+		if uid == rpc.NoID {
+			return nil, fmt.Errorf("%w: the one on %s runs as a user that has no uid in this user namespace", core.ErrPermission, filepath.Join(dir, Socket))
+		}
 		return nil, fmt.Errorf("%w: the one on %s runs as uid %d, which is neither root nor you", core.ErrPermission, filepath.Join(dir, Socket), uid)
 	}
 	return l, nil

@@ -64,6 +64,10 @@ type Config struct {
 	// Where the kernel can refuse them (Linux 6.16) he gets EPERM.
 	NoFiles bool
 
+	// Watch, if not nil, ends the link when the process that made the
+	// connection ends, though another one may hold its socket.
+	Watch *PeerWatch
+
 	// Limits bound what the other end can make this one hold.
 	Limits Limits
 
@@ -206,13 +210,27 @@ func (l *Link) start() error {
 			l.protocolError(err)
 		}
 	}
+	if l.cfg.Watch != nil {
+		l.cfg.Watch.add(l)
+	}
 	go l.run() // Done tells
 	return nil
 }
 
-// Peer returns who is at the other end, by the kernel's word at the time of
-// its connect.
+// Peer returns the process that made the connection.
 func (l *Link) Peer() Peer { return l.peer }
+
+// PeerClosed reports whether the other end has closed, or this one. What the
+// other end sent before may still be to be read.
+func (l *Link) PeerClosed() bool {
+	closed := true
+	l.raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		_, err := poll(fds)
+		closed = err != nil || fds[0].Revents&unix.POLLHUP != 0
+	})
+	return closed
+}
 
 // Instance returns what the other end's hello says; 0 before that has come.
 // In handlers and callbacks of answered calls it has.
@@ -328,6 +346,9 @@ func (l *Link) run() {
 		closeAll(p.files)
 	}
 	l.conn.Close()
+	if l.cfg.Watch != nil {
+		l.cfg.Watch.remove(l)
+	}
 	if l.cfg.OnEnd != nil {
 		l.cfg.OnEnd(l, l.Err())
 	}

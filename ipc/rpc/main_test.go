@@ -17,11 +17,15 @@ import (
 // childRole says in a child's environment which function of children it runs.
 const childRole = "O7S_RPC_TEST_CHILD"
 
+// childDir names in a child's environment the directory that it works in.
+const childDir = "O7S_RPC_TEST_DIR"
+
 // children are what the test binary does when it runs as another process.
 // Descriptor 3 is the child's end of a Pair, where it has one.
 var children = map[string]func() error{
 	"no descriptors": childNoDescriptors,
 	"serve":          childServe,
+	"connect":        childConnect,
 	"inherit":        childInherit,
 	"toomanyrefs":    childTooManyRefs,
 }

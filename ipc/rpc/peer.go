@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -12,16 +16,51 @@ import (
 	"o7s/core"
 )
 
-// Peer is who is at the other end of a link. It is the kernel's word, of the
-// time of connect: also after an exec, and after the socket was passed on.
+// Peer is the process that made a connection, by the kernel's word. It stays
+// that process after an exec, and after the socket was passed to another one.
 type Peer struct {
-	PID, UID, GID int
-	Groups        []int // supplementary; nil where the kernel has no SO_PEERGROUPS
+	// PID is the process's number here; 0 where it is in a PID namespace that
+	// this process does not see. The number is the process's only while Alive
+	// reports true: later another process may have it.
+	PID int
 
-	// PIDFD refers to the process itself, whatever becomes of its number; 0
-	// where the kernel has no SO_PEERPIDFD. It is the link's, and closed with
-	// it: whoever needs it longer duplicates it before OnEnd returns.
+	// UID and GID are NoID where the process has none in this user namespace.
+	UID, GID int
+
+	// Groups are the supplementary groups; nil where the kernel has no
+	// SO_PEERGROUPS.
+	Groups []int
+
+	// PIDFD refers to the process itself. It is 0 where the process had ended
+	// when the link was made, or the kernel has no pidfds (before Linux 5.3).
+	// It is the link's, and is closed with it: an owner that needs it longer
+	// duplicates it before OnEnd returns.
 	PIDFD int
+}
+
+// NoID is the uid or gid of a peer that has none here. The kernel shows every
+// such peer as the overflow uid (65534), so it names nobody.
+const NoID = -1
+
+// Alive reports whether the process still lives. It reports false where the
+// kernel cannot tell.
+func (p Peer) Alive() bool {
+	if p.PIDFD <= 0 {
+		return false
+	}
+	fds := []unix.PollFd{{Fd: int32(p.PIDFD), Events: unix.POLLIN}}
+	n, err := poll(fds)
+	return err == nil && n == 0 // readable: it has ended
+}
+
+// poll is the system call without a wait, until it is not interrupted.
+func poll(fds []unix.PollFd) (int, error) {
+	for {
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 func peerOf(raw syscall.RawConn) (p Peer, err error) {
@@ -31,17 +70,64 @@ func peerOf(raw syscall.RawConn) (p Peer, err error) {
 			err = os.NewSyscallError("getsockopt SO_PEERCRED", err)
 			return
 		}
-		p.PID, p.UID, p.GID = int(cred.Pid), int(cred.Uid), int(cred.Gid)
+		p.PID, p.UID, p.GID = int(cred.Pid), knownID(int(cred.Uid), "uid"), knownID(int(cred.Gid), "gid")
 		if p.Groups, err = peerGroups(int(fd)); err != nil {
 			err = os.NewSyscallError("getsockopt SO_PEERGROUPS", err)
 			return
 		}
-		// Not every kernel has it, and a peer that is gone may have none.
-		if pidfd, perr := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); perr == nil && pidfd > 0 {
-			p.PIDFD = pidfd
-		}
+		p.Groups = slices.DeleteFunc(p.Groups, func(gid int) bool { return knownID(gid, "gid") == NoID })
+		p.PIDFD = peerPIDFD(int(fd), p.PID)
 	})
 	return p, errors.Join(cerr, err)
+}
+
+// peerPIDFD returns a pidfd of the process that made the connection, or 0.
+func peerPIDFD(fd, pid int) int {
+	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.ENOPROTOOPT) && pid > 0 {
+		// Before Linux 6.5 this is the process that has the number now. Where
+		// the one that connected has ended meanwhile, it may be another.
+		pidfd, err = unix.PidfdOpen(pid, 0)
+	}
+	if err != nil || pidfd <= 0 {
+		return 0
+	}
+	return pidfd
+}
+
+// knownID returns id, of the kind uid or gid, or NoID where the kernel may have
+// put its overflow id in place of an id that this user namespace does not have.
+func knownID(id int, kind string) int {
+	if id == overflowIDs()[kind] {
+		return NoID
+	}
+	return id
+}
+
+// overflowIDs are the uid and the gid that mean none. There are none in a user
+// namespace that has all ids, as the first one of the system.
+var overflowIDs = sync.OnceValue(func() map[string]int {
+	ids := make(map[string]int)
+	for _, kind := range []string{"uid", "gid"} {
+		ids[kind] = overflowID("/proc/self/"+kind+"_map", "/proc/sys/kernel/overflow"+kind)
+	}
+	return ids
+})
+
+func overflowID(mapFile, idFile string) int {
+	const usual = 65534
+	if m, err := os.ReadFile(mapFile); err == nil && slices.Equal(strings.Fields(string(m)), []string{"0", "0", "4294967295"}) {
+		return NoID
+	}
+	b, err := os.ReadFile(idFile)
+	if err != nil {
+		return usual
+	}
+	id, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return usual
+	}
+	return id
 }
 
 func peerGroups(fd int) ([]int, error) {
