@@ -33,7 +33,14 @@ func (n *Node) Listen(ctx context.Context, name string, opts ...Option) (*Listen
 
 // Close ends the connection to the IRMd and returns when it has ended.
 func (n *Node) Close() {
-	if s := n.n.live(); s != nil {
+	n.n.mu.Lock()
+	a, s := n.n.attempt, n.n.liveLocked()
+	n.n.mu.Unlock()
+	if a != nil {
+		<-a.done
+		s = a.s
+	}
+	if s != nil {
 		s.link.Close()
 		<-s.link.Done()
 	}

@@ -16,11 +16,11 @@ import (
 
 // node is this process as the IRMd knows it: at most one session at a time.
 type node struct {
-	connect    func(context.Context, rpc.Config) (*rpc.Link, error)
-	connecting chan struct{} // holds a token while nobody connects
+	connect func(context.Context, rpc.Config) (*rpc.Link, error)
 
 	mu        sync.Mutex // guards the fields below
 	current   *session
+	attempt   *attempt // to make a session; nil: none is under way
 	listeners map[uint32]*Listener
 	lastID    uint32     // of a listener
 	fds       core.IDSet // from core.FirstFD
@@ -32,9 +32,7 @@ type node struct {
 var process = newNode(irmctl.Connect)
 
 func newNode(connect func(context.Context, rpc.Config) (*rpc.Link, error)) *node {
-	n := &node{connect: connect, connecting: make(chan struct{}, 1), listeners: make(map[uint32]*Listener)}
-	n.connecting <- struct{}{}
-	return n
+	return &node{connect: connect, listeners: make(map[uint32]*Listener)}
 }
 
 // session is one connection to one IRMd. A flow belongs to the session it was
@@ -79,20 +77,62 @@ func (g gate) leave(n int) {
 	}
 }
 
+// attempt is one attempt to make a session. It belongs to no call: a call that
+// is canceled stops waiting, and the attempt goes on. So the next call finds
+// its session, and the IRMd never sees half of an announcement.
+type attempt struct {
+	done chan struct{} // closed when the fields below are set
+	s    *session
+	err  error
+}
+
+// attemptTime bounds an attempt against an IRMd that does not answer.
+const attemptTime = core.AllocTimeout
+
 // session returns the session, a new one if there is none that lives.
 func (n *node) session(ctx context.Context) (*session, error) {
-	if s := n.live(); s != nil {
-		return s, nil
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, core.ContextError(err)
+		}
+		n.mu.Lock()
+		if s := n.liveLocked(); s != nil {
+			n.mu.Unlock()
+			return s, nil
+		}
+		a, own := n.attempt, false
+		if a == nil {
+			a, own = &attempt{done: make(chan struct{})}, true
+			n.attempt = a
+			go n.try(a)
+		}
+		n.mu.Unlock()
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, core.ContextError(ctx.Err())
+		}
+		// An attempt that began before this call may have failed before an
+		// IRMd was there: then this call makes one of its own.
+		if a.err == nil || own {
+			return a.s, a.err
+		}
 	}
-	select {
-	case <-n.connecting:
-		defer func() { n.connecting <- struct{}{} }()
-	case <-ctx.Done():
-		return nil, core.ContextError(ctx.Err())
-	}
-	if s := n.live(); s != nil { // another goroutine was faster
-		return s, nil
-	}
+}
+
+// try makes the attempt a.
+func (n *node) try(a *attempt) {
+	ctx, cancel := context.WithTimeout(context.Background(), attemptTime)
+	defer cancel()
+	a.s, a.err = n.announce(ctx)
+	n.mu.Lock()
+	n.current, n.attempt = a.s, nil
+	n.mu.Unlock()
+	close(a.done)
+}
+
+// announce connects to the IRMd and makes this process known to it.
+func (n *node) announce(ctx context.Context) (*session, error) {
 	s := &session{
 		n: n, conns: make(map[core.FlowID]*Conn),
 		allocs: make(gate, gateRoom), unheard: make(gate, hearRoom),
@@ -110,16 +150,11 @@ func (n *node) session(ctx context.Context) (*session, error) {
 		link.Close()
 		return nil, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.current = s
 	return s, nil
 }
 
-// live returns the session if there is one and its IRMd has not gone.
-func (n *node) live() *session {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// liveLocked returns the session if there is one and its IRMd has not gone.
+func (n *node) liveLocked() *session {
 	if n.current != nil && n.current.link.Err() != nil {
 		n.current = nil
 	}
