@@ -10,6 +10,8 @@ import (
 
 	"o7s/core"
 	"o7s/ipc"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
 )
 
 // The contexts of these tests end within this time: long enough to reach each
@@ -68,5 +70,61 @@ func TestCanceledFirstCalls(t *testing.T) {
 		if err != nil {
 			t.Fatalf("round %d: after the canceled calls: %v", i, err)
 		}
+	}
+}
+
+// announce announces this process to the IRMd once more.
+func (w *world) announce(t *testing.T, l *rpc.Link) error {
+	program := irmctl.ThisProgram()
+	_, err := rpc.Do(wait(t), l, irmctl.Announce, &program, nil)
+	return err
+}
+
+// A process that closes a connection whose announcement is under way, and makes
+// another, is what the other one says: the IRMd may handle the two in any order.
+func TestAnnouncementOfClosedConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "local")
+	program := irmctl.ThisProgram()
+	for i := range rounds() {
+		var old []*rpc.Link
+		for range 1 + i%4 {
+			l, err := irmctl.ConnectTo(wait(t), w.dir, rpc.Config{})
+			must(t, err)
+			rpc.Go(l, irmctl.Announce, &program, func(*rpc.Reply[rpc.Empty], error) {})
+			l.Close()
+			old = append(old, l)
+		}
+		l, err := irmctl.ConnectTo(wait(t), w.dir, rpc.Config{})
+		must(t, err)
+		if err = w.announce(t, l); err == nil {
+			_, err = rpc.Do(wait(t), l, irmctl.Listen, &irmctl.ListenReq{ID: 1, Name: "one", Credit: 1}, nil)
+		}
+		for _, l := range append(old, l) {
+			l.Close()
+			<-l.Done()
+		}
+		if err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+	}
+}
+
+// An announced process that lives is not replaced: a second announcement of the
+// same process is refused, and the first one goes on.
+func TestSecondAnnouncement(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "local")
+	w.register(t, "first")
+	l := w.listen(t, "first")
+	for range 3 {
+		second, err := irmctl.ConnectTo(wait(t), w.dir, rpc.Config{})
+		must(t, err)
+		fails(t, "a second announcement", w.announce(t, second), core.ErrExists, "process", "another connection")
+		second.Close()
+		<-second.Done()
+		c := w.dial(t, "first")
+		must(t, accept(t, l).Close())
+		must(t, c.Close())
 	}
 }

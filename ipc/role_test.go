@@ -36,6 +36,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-connect":     connectRole,
 	"test-thief":       thiefRole,
 	"test-flows":       flowsRole,
+	"test-idle":        idleRole,
 	"test-idle-server": idleServerRole,
 	"test-idle-client": idleClientRole,
 	"test-work":        workRole,

@@ -34,6 +34,9 @@ func (d *daemon) handleAdmin(m *rpc.Mux) {
 		return nil, d.m.DestroyIPCP(caller(l), r.Name)
 	})
 	rpc.HandleBlocking(m, irmctl.BindProcess, func(_ context.Context, l *rpc.Link, r *irmctl.BindReq) (*rpc.Empty, error) {
+		if err := d.users.named(r.PID); err != nil {
+			return nil, err
+		}
 		return nil, d.m.BindProcess(caller(l), r.PID, r.Name)
 	})
 	rpc.HandleBlocking(m, irmctl.UnbindProcess, func(_ context.Context, l *rpc.Link, r *irmctl.BindReq) (*rpc.Empty, error) {

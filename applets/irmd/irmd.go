@@ -23,6 +23,7 @@ import (
 
 	"o7s/applets"
 	"o7s/applets/internal/config"
+	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/irm"
 	"o7s/core/logs"
@@ -103,6 +104,7 @@ type daemon struct {
 	level *slog.LevelVar
 	dir   string // the runtime directory
 	m     *irm.Manager
+	users users
 
 	mu    sync.Mutex // guards the fields below
 	links map[*rpc.Link]bool
@@ -133,7 +135,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	defer unlock()
 
-	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus()}
+	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus(), users: users{byPID: make(map[int]*process)}}
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: new(memory),
@@ -179,8 +181,14 @@ func (d *daemon) serve(ln *net.UnixListener) error {
 	if _, err := rand.Read(seed[:]); err != nil {
 		return err
 	}
+	watch, err := rpc.WatchPeers()
+	if err != nil {
+		return err
+	}
+	defer watch.Close()
 	cfg := rpc.Config{
 		Mux:      d.userMux(),
+		Watch:    watch,
 		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
 		Admit:    d.admit,
 		NoFiles:  true,
@@ -218,6 +226,9 @@ func (d *daemon) adopt(conn *net.UnixConn, cfg rpc.Config) {
 // admit counts a connection; d.mu is held.
 func (d *daemon) admit(p rpc.Peer) error {
 	err := d.count.add(p)
+	if p.UID == rpc.NoID {
+		err = fmt.Errorf("%w: your user has no uid in the user namespace of the IRMd", core.ErrPermission)
+	}
 	if err != nil {
 		d.log.Debugf("Refused a connection: %v.", err)
 	}

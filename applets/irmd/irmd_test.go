@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vmihailenco/msgpack/v5"
+	"golang.org/x/sys/unix"
 
 	"o7s/core/view"
 	"o7s/ipc/irmctl"
@@ -76,6 +77,17 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
+// peer is a process that lives, as a link's peer.
+func peer(t *testing.T, pid int) rpc.Peer {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return rpc.Peer{PID: pid, PIDFD: fd}
+}
+
 func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -85,7 +97,7 @@ func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 	if err := os.Symlink(self, link); err != nil {
 		t.Fatal(err)
 	}
-	me := rpc.Peer{PID: os.Getpid()}
+	me := peer(t, os.Getpid())
 	tests := []struct {
 		name string
 		peer rpc.Peer
@@ -138,9 +150,9 @@ func TestProgramOutlivesItsFile(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	peer := rpc.Peer{PID: cmd.Process.Pid}
+	p := peer(t, cmd.Process.Pid)
 	check := func(when, says, want string) {
-		if got, _ := program(peer, &irmctl.AnnounceReq{Path: says}); got != want {
+		if got, _ := program(p, &irmctl.AnnounceReq{Path: says}); got != want {
 			t.Errorf("%s, %s: it is %s, want %s", when, says, got, want)
 		}
 	}

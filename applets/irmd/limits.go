@@ -36,7 +36,8 @@ func newCensus() census {
 func (c *census) add(p rpc.Peer) error {
 	c.pids[p.PID]++
 	c.uids[p.UID]++
-	if c.pids[p.PID] > processLinks {
+	// Processes that are not seen here share the pid 0, and their user's bound.
+	if p.PID != 0 && c.pids[p.PID] > processLinks {
 		return fmt.Errorf("%w: process %d has %d connections to the IRMd already", core.ErrLimit, p.PID, processLinks)
 	}
 	if c.uids[p.UID] > c.perUID {

@@ -11,14 +11,14 @@ import (
 func TestEachGetsItsShareOfConnections(t *testing.T) {
 	c := newCensus()
 	c.perUID = 2 * processLinks
-	for pid := range 2 {
+	for _, pid := range []int{1, 4} {
 		for range processLinks {
 			if err := c.add(rpc.Peer{PID: pid, UID: 7}); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	for what, p := range map[string]rpc.Peer{"process": {PID: 0, UID: 8}, "user": {PID: 2, UID: 7}} {
+	for what, p := range map[string]rpc.Peer{"process": {PID: 1, UID: 8}, "user": {PID: 2, UID: 7}} {
 		if err := c.add(p); !errors.Is(err, core.ErrLimit) {
 			t.Errorf("one too many of a %s: error %v", what, err)
 		}
@@ -28,11 +28,11 @@ func TestEachGetsItsShareOfConnections(t *testing.T) {
 		t.Errorf("another process of another user: %v", err)
 	}
 	c.remove(rpc.Peer{PID: 3, UID: 8})
-	c.remove(rpc.Peer{PID: 0, UID: 7})
-	if err := c.add(rpc.Peer{PID: 0, UID: 7}); err != nil {
+	c.remove(rpc.Peer{PID: 1, UID: 7})
+	if err := c.add(rpc.Peer{PID: 1, UID: 7}); err != nil {
 		t.Errorf("where one has gone: %v", err)
 	}
-	for pid := range 2 {
+	for _, pid := range []int{1, 4} {
 		for range processLinks {
 			c.remove(rpc.Peer{PID: pid, UID: 7})
 		}

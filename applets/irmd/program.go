@@ -27,7 +27,7 @@ func program(p rpc.Peer, r *irmctl.AnnounceReq) (path, label string) {
 	// kernel knows which it had.
 	target, replaced := strings.CutSuffix(target, " (deleted)")
 	honest := unix.Stat(exe, &runs) == nil && unix.Stat(r.Path, &says) == nil &&
-		(runs.Dev == says.Dev && runs.Ino == says.Ino || replaced && resolved(r.Path) == target) && alive(p)
+		(runs.Dev == says.Dev && runs.Ino == says.Ino || replaced && resolved(r.Path) == target) && p.Alive()
 	path = canonical(r.Path)
 	switch {
 	case honest && r.Applet != "" && !strings.Contains(r.Applet, "/"):
@@ -56,10 +56,4 @@ func canonical(path string) string {
 		return filepath.Join(dir, filepath.Base(path))
 	}
 	return path
-}
-
-// alive reports whether the process is still the one that connected, and not
-// another that has its number since.
-func alive(p rpc.Peer) bool {
-	return p.PIDFD == 0 || unix.PidfdSendSignal(p.PIDFD, 0, nil, 0) == nil
 }

@@ -3,6 +3,7 @@ package irmd
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"o7s/core"
 	"o7s/core/irm"
@@ -14,6 +15,7 @@ import (
 // process is one that has announced itself. It is registry.User.
 type process struct {
 	link *rpc.Link
+	pid  int // by which it is shown; negative: see users.announce
 	proc *registry.Process
 }
 
@@ -48,8 +50,68 @@ func (d *daemon) userGone(l *rpc.Link, _ error) {
 	d.count.remove(l.Peer())
 	d.mu.Unlock()
 	if u, ok := l.Data().(*process); ok {
+		d.users.remove(u)
 		d.m.Gone(u.proc)
 	}
+}
+
+// users are the processes that have announced themselves, by pid. Package irm
+// takes a second announcement of a pid for one that replaces the first; what
+// reaches it has been judged here.
+type users struct {
+	mu         sync.Mutex // guards the fields below; held while a process is announced
+	byPID      map[int]*process
+	lastHidden int // the last number that hidden has given
+}
+
+// live reports whether the process still has its connection.
+func (u *process) live() bool { return !u.link.PeerClosed() && u.link.Peer().Alive() }
+
+// announce makes u known by announce, which gets its pid. The process must be
+// alive: else its number may be another's. A process that lives and has
+// announced itself is not replaced. One that closes a connection and makes
+// another, by exec for instance, may be heard here in any order: then the old
+// connection is closed.
+func (us *users) announce(u *process, announce func(pid int)) error {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	pid := u.link.Peer().PID
+	if !u.live() {
+		return fmt.Errorf("%w: process %d, which made the connection, has ended", core.ErrClosed, pid)
+	}
+	if pid == 0 {
+		// A process of a PID namespace that is not seen here.
+		us.lastHidden--
+		pid = us.lastHidden
+	}
+	if old := us.byPID[pid]; old != nil && old.live() {
+		return fmt.Errorf("%w: process %d has announced itself by another connection, which is open", core.ErrExists, pid)
+	}
+	u.pid = pid
+	us.byPID[pid] = u
+	announce(pid)
+	return nil
+}
+
+func (us *users) remove(u *process) {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if us.byPID[u.pid] == u {
+		delete(us.byPID, u.pid)
+	}
+}
+
+// named judges a pid that an administrator has named.
+func (us *users) named(pid int) error {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	if pid < 0 {
+		return fmt.Errorf("%w: process %d is in a PID namespace that the IRMd does not see: such a process is bound by its own listen alone", core.ErrNotSupported, pid)
+	}
+	if u := us.byPID[pid]; u != nil && !u.link.Peer().Alive() {
+		return fmt.Errorf("%w: process %d has ended", core.ErrNotFound, pid)
+	}
+	return nil
 }
 
 // caller returns who is at the other end of l, by the kernel's word.
@@ -71,7 +133,15 @@ func (d *daemon) userMux() *rpc.Mux {
 		}
 		u := &process{link: l}
 		path, label := program(l.Peer(), r)
-		u.proc = d.m.Announce(caller(l), label, path, u)
+		err := d.users.announce(u, func(pid int) {
+			c := caller(l)
+			c.PID = pid
+			u.proc = d.m.Announce(c, label, path, u)
+		})
+		if err != nil {
+			call.Fail(err)
+			return
+		}
 		l.SetData(u)
 		_ = call.Reply(nil)
 	})
