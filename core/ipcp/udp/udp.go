@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"sync"
 
 	"o7s/core"
@@ -17,6 +18,7 @@ import (
 	"o7s/core/ipcp/carry"
 	"o7s/core/ipcp/port"
 	"o7s/core/oap"
+	"o7s/core/view"
 )
 
 // V4 and V6 describe the layers over UDP to irm, irmd and ipcpd.
@@ -150,6 +152,15 @@ func (l *layer) Query(ctx context.Context, h core.Hash) error {
 		return nil
 	}
 	return l.dir.query(ctx, h)
+}
+
+// Show implements ipcp.Shower.
+func (l *layer) Show() []view.Fact {
+	facts := append([]view.Fact{{Name: "socket", Value: l.socket.LocalAddr().String()}}, l.Facts()...)
+	if lost := l.socket.Lost(); lost > 0 {
+		facts = append(facts, view.Fact{Name: "datagrams dropped by the system", Value: strconv.FormatUint(lost, 10)})
+	}
+	return facts
 }
 
 // pathTo returns the way to p.
