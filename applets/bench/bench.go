@@ -31,10 +31,13 @@ func Applet() applets.Applet {
 			}
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     "measure flows beside Unix sockets and a pipe",
-				UsageText: "o7s bench [--rounds N] [--time D]",
+				UsageText: "o7s bench [--rounds N] [--time D] [udp]",
+				ArgsUsage: "[udp]",
 				Description: "It starts an IRMd of its own and two processes for each measurement, and prints\n" +
 					"the median of the rounds. The rounds are interleaved, since machines drift. Run it\n" +
-					"on a machine that does nothing else:\n\n   $ o7s bench",
+					"on a machine that does nothing else:\n\n   $ o7s bench\n\n" +
+					"With udp it measures flows between two systems on this machine, over UDP, beside\n" +
+					"sockets that pass many datagrams at a time, and sockets that pass one.",
 				Flags: []cli.Flag{
 					&cli.IntFlag{Name: "rounds", Value: 5, Usage: "measure each thing `N` times"},
 					&cli.DurationFlag{Name: "time", Value: 200 * time.Millisecond, Usage: "let each measurement take `D`"},
@@ -45,6 +48,12 @@ func Applet() applets.Applet {
 						return applets.Usagef("at least one round of 1 ms")
 					}
 					b.progress = applets.Terminal(env.Stderr)
+					switch what := c.Args().First(); {
+					case c.NArg() > 1 || what != "" && what != "udp":
+						return applets.Usagef("unexpected argument %q: there is udp", c.Args().Get(c.NArg()-1))
+					case what == "udp":
+						return b.runUDP(c.Context)
+					}
 					return b.run(c.Context)
 				},
 			})
@@ -57,7 +66,8 @@ type bench struct {
 	progress  bool
 	rounds    int
 	time      time.Duration
-	node      *node
+	// The active worker is a process of client, the passive one of server.
+	client, server *node
 }
 
 // The rows, in the order of the table.
@@ -94,20 +104,25 @@ func placements() []placement {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	node, err := startNode(ctx)
+	node, err := startNode(ctx, "local")
 	if err != nil {
 		return err
 	}
 	defer node.stop()
-	b.node = node
-	fmt.Fprintf(b.out, "%s, %d CPUs, Linux %s, %s; median of %d rounds of %v, two processes\n",
-		cpuName(), runtime.NumCPU(), release(), runtime.Version(), b.rounds, b.time)
+	b.client, b.server = node, node
+	b.head("two processes")
 	for _, p := range placements() {
 		if err := b.place(ctx, p); err != nil {
 			return err
 		}
 	}
 	return b.allocations(ctx)
+}
+
+// head says what is measured where.
+func (b *bench) head(what string) {
+	fmt.Fprintf(b.out, "%s, %d CPUs, Linux %s, %s; median of %d rounds of %v, %s\n",
+		cpuName(), runtime.NumCPU(), release(), runtime.Version(), b.rounds, b.time, what)
 }
 
 // place measures all kinds at one placement.

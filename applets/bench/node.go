@@ -19,8 +19,7 @@ import (
 	"o7s/ipc/irmctl"
 )
 
-// node is an IRMd of the bench's own, with one local layer, in a directory of
-// its own.
+// node is an IRMd of the bench's own, with one layer, in a directory of its own.
 type node struct {
 	dir  string
 	irmd *exec.Cmd
@@ -32,20 +31,21 @@ const (
 	stopTime  = 5 * time.Second
 )
 
-func startNode(ctx context.Context) (*node, error) {
+// startNode starts a node whose layer is of a type, with settings.
+func startNode(ctx context.Context, typ string, settings ...ipcp.Setting) (*node, error) {
 	dir, err := os.MkdirTemp("", "o7s-bench-")
 	if err != nil {
 		return nil, err
 	}
-	// Also for this process, which asks for the layer.
-	os.Setenv("O7S_RUNTIME_DIR", dir)
+	// For this process, which asks for the layer.
+	os.Setenv(runtimeDir, dir)
 	// Its log goes nowhere: whoever read it would be woken by every line.
-	n := &node{dir: dir, irmd: self(ctx, "irmd", "--stdout", "--log-level", "info")}
+	n := &node{dir: dir, irmd: self(ctx, dir, "irmd", "--stdout", "--log-level", "info")}
 	if err := n.irmd.Start(); err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start an irmd: %w", err)
 	}
-	if err := bootstrap(ctx); err != nil {
+	if err := bootstrap(ctx, typ, settings); err != nil {
 		n.stop()
 		return nil, fmt.Errorf("start an irmd: %w", err)
 	}
@@ -53,7 +53,7 @@ func startNode(ctx context.Context) (*node, error) {
 }
 
 // bootstrap makes the layer as soon as the irmd listens.
-func bootstrap(ctx context.Context) error {
+func bootstrap(ctx context.Context, typ string, settings []ipcp.Setting) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	c, err := irmctl.Dial(ctx)
@@ -65,7 +65,7 @@ func bootstrap(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "bench", Type: "local", Draft: ipcp.Draft{Layer: "bench"}})
+	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "bench", Type: typ, Draft: ipcp.Draft{Layer: "bench", Settings: settings}})
 	return err
 }
 
@@ -82,10 +82,14 @@ func stop(cmd *exec.Cmd) {
 	_ = cmd.Wait()
 }
 
-// self returns this executable as another process. Its group is its own, so
+const runtimeDir = "O7S_RUNTIME_DIR"
+
+// self returns this executable as another process, whose IRMd is that in dir. Its
+// group is its own, so
 // that Ctrl-C reaches the bench alone, which ends it.
-func self(ctx context.Context, args ...string) *exec.Cmd {
+func self(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args[1:]...)
+	cmd.Env = append(os.Environ(), runtimeDir+"="+dir)
 	cmd.Args[0] = args[0]
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTime
@@ -94,13 +98,13 @@ func self(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// worker starts a worker on cpu; its descriptors from 3 on are files.
-func worker(ctx context.Context, s spec, cpu int, files []*os.File) (*exec.Cmd, *bufio.Reader, error) {
+// worker starts a worker of the node on cpu; its descriptors from 3 on are files.
+func (n *node) worker(ctx context.Context, s spec, cpu int, files []*os.File) (*exec.Cmd, *bufio.Reader, error) {
 	arg, err := json.Marshal(s)
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := self(ctx, "bench", workerArg, string(arg))
+	cmd := self(ctx, n.dir, "bench", workerArg, string(arg))
 	cmd.ExtraFiles = files
 	out, err := cmd.StdoutPipe()
 	if err != nil {

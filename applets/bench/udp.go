@@ -1,0 +1,242 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"o7s/core/hash"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/port"
+	machine "o7s/ipc/port"
+)
+
+// The kinds of links over UDP: a flow between two systems, a socket that passes
+// many datagrams at a time, and one that passes one.
+const (
+	farFlow   = "far flow"
+	segmented = "sockets, many at a time"
+	plain     = "sockets, one at a time"
+)
+
+// lossy reports whether packets may be lost.
+func (s *spec) lossy() bool { return s.Kind == farFlow || s.Kind == segmented || s.Kind == plain }
+
+// The two systems.
+const (
+	clientIP = "127.0.0.1"
+	serverIP = "127.0.0.2"
+	udpPort  = 13435 // not the usual one, which an irmd of the user's may have
+)
+
+// maxNames bounds the names of flows in one run.
+const maxNames = 10000
+
+// runUDP measures flows between two systems.
+func (b *bench) runUDP(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "o7s-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	hosts := filepath.Join(dir, "hosts")
+	if err := writeHosts(hosts); err != nil {
+		return err
+	}
+	at := func(ip string) []ipcp.Setting {
+		return []ipcp.Setting{{Name: "ip", Value: ip}, {Name: "port", Value: strconv.Itoa(udpPort)}, {Name: "hosts", Value: hosts}}
+	}
+	if b.client, err = startNode(ctx, "udp4", at(clientIP)...); err != nil {
+		return err
+	}
+	defer b.client.stop()
+	if b.server, err = startNode(ctx, "udp4", at(serverIP)...); err != nil {
+		return err
+	}
+	defer b.server.stop()
+	b.head("two processes, and for a flow two IPCPs")
+	if err := b.waysOverUDP(ctx); err != nil {
+		return err
+	}
+	return b.allocations(ctx)
+}
+
+// writeHosts writes the file in which the names of the bench's flows are found.
+func writeHosts(file string) error {
+	var text strings.Builder
+	for n := range maxNames {
+		fmt.Fprintf(&text, "%s %s\n", serverIP, hash.MD5.Sum(fmt.Sprintf("bench-%d", n+1)).Full())
+	}
+	return os.WriteFile(file, []byte(text.String()), 0o600)
+}
+
+func (b *bench) waysOverUDP(ctx context.Context) error {
+	kinds, sizes := []string{farFlow, segmented, plain}, []int{64, 1400}
+	anywhere := placement{cpus: [2]int{-1, -1}}
+	trips := make(map[string][]result)
+	ways := make(map[string]map[int][]result)
+	for round := range b.rounds {
+		for _, kind := range kinds {
+			b.tell("over UDP, round %d of %d: %s", round+1, b.rounds, kind)
+			if ways[kind] == nil {
+				ways[kind] = make(map[int][]result)
+			}
+			p, err := freePort()
+			if err != nil {
+				return err
+			}
+			if kind != segmented { // a round trip is of one packet
+				r, err := b.pair(ctx, spec{Kind: kind, Mode: "trip", Size: 64, Port: p, Time: b.time}, anywhere)
+				if err != nil {
+					return err
+				}
+				trips[kind] = append(trips[kind], r)
+			}
+			for _, size := range sizes {
+				r, err := b.pair(ctx, spec{Kind: kind, Mode: "way", Size: size, Port: p, Time: b.time}, anywhere)
+				if err != nil {
+					return err
+				}
+				ways[kind][size] = append(ways[kind][size], r)
+			}
+		}
+	}
+	b.tell("")
+	fmt.Fprintf(b.out, "\nOver UDP, from %s to %s\n", clientIP, serverIP)
+	fmt.Fprintf(b.out, "%-24s %19s  %s\n", "", "round trip 64 B", "one way: million packets/s that arrive (lost)")
+	fmt.Fprintf(b.out, "%-24s %9s %9s", "", "p50 us", "p99 us")
+	for _, size := range sizes {
+		fmt.Fprintf(b.out, " %18s", fmt.Sprintf("%d B", size))
+	}
+	fmt.Fprintln(b.out)
+	for _, kind := range kinds {
+		fmt.Fprintf(b.out, "%-24s", kind)
+		if t := trips[kind]; len(t) > 0 {
+			fmt.Fprintf(b.out, " %9.1f %9.1f",
+				median(t, func(r result) float64 { return float64(r.P50) / 1e3 }),
+				median(t, func(r result) float64 { return float64(r.P99) / 1e3 }))
+		} else {
+			fmt.Fprintf(b.out, " %19s", "")
+		}
+		for _, size := range sizes {
+			w := ways[kind][size]
+			fmt.Fprintf(b.out, " %18s", fmt.Sprintf("%.3g (%.0f%%)",
+				median(w, func(r result) float64 { return float64(r.N) / float64(r.Nanos) * 1e3 }),
+				median(w, func(r result) float64 { return 100 * float64(r.Sent-r.N) / float64(max(r.Sent, 1)) })))
+		}
+		fmt.Fprintln(b.out)
+	}
+	return nil
+}
+
+// freePort returns a port that both addresses have free.
+func freePort() (uint16, error) {
+	for {
+		c, err := net.ListenPacket("udp4", serverIP+":0")
+		if err != nil {
+			return 0, err
+		}
+		p := c.LocalAddr().(*net.UDPAddr).Port
+		d, err := net.ListenPacket("udp4", net.JoinHostPort(clientIP, strconv.Itoa(p)))
+		c.Close()
+		if err == nil {
+			d.Close()
+			return uint16(p), nil
+		}
+	}
+}
+
+// quiet is for how long nothing comes when the other socket is done: one that is
+// closed says nothing.
+const quiet = 500 * time.Millisecond
+
+// openUDP returns a worker's end over a socket.
+func openUDP(s spec) (link, error) {
+	own, peer := clientIP, serverIP
+	if s.Role == "passive" {
+		own, peer = peer, own
+	}
+	from := netip.AddrPortFrom(netip.MustParseAddr(own), s.Port)
+	to := netip.AddrPortFrom(netip.MustParseAddr(peer), s.Port)
+	if s.Kind == segmented {
+		u, err := machine.Machine.UDP(from)
+		if err != nil {
+			return nil, err
+		}
+		return newManyUDP(u, to, s.Size), nil
+	}
+	c, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(from), net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return nil, err
+	}
+	return &oneUDP{c, make([]byte, s.Size), make([]byte, s.Size)}, nil
+}
+
+// oneUDP passes one datagram a system call.
+type oneUDP struct {
+	*net.UDPConn
+	out, in []byte
+}
+
+func (l *oneUDP) send(n uint64) (int, error) {
+	stamp(l.out, n)
+	_, err := l.Write(l.out)
+	return 1, err
+}
+
+func (l *oneUDP) recv(got func(uint64)) error {
+	if err := l.SetReadDeadline(time.Now().Add(max(quiet, time.Second))); err != nil {
+		return err
+	}
+	n, err := l.Read(l.in)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return io.EOF
+	}
+	if err == nil && n == len(l.in) {
+		got(stamped(l.in))
+	}
+	return err
+}
+
+// manyUDP passes many datagrams a system call.
+type manyUDP struct {
+	port.UDP
+	out, in []port.Datagram
+	end     *time.Timer
+}
+
+func newManyUDP(u port.UDP, to netip.AddrPort, size int) *manyUDP {
+	l := &manyUDP{UDP: u, out: make([]port.Datagram, 64), in: make([]port.Datagram, 128)}
+	for i := range l.out {
+		l.out[i] = port.Datagram{Peer: to, Body: make([]byte, size)}
+	}
+	l.end = time.AfterFunc(time.Hour, func() { u.Close() })
+	return l
+}
+
+func (l *manyUDP) send(n uint64) (int, error) {
+	for i, d := range l.out {
+		stamp(d.Body, n+uint64(i))
+	}
+	return l.Send(l.out)
+}
+
+func (l *manyUDP) recv(got func(uint64)) error {
+	n, err := l.Recv(l.in)
+	if err != nil {
+		return io.EOF // end has closed it
+	}
+	l.end.Reset(quiet)
+	for _, d := range l.in[:n] {
+		got(stamped(d.Body))
+	}
+	return nil
+}
