@@ -93,6 +93,7 @@ type Flows[P comparable] struct {
 	out   Out[P]
 	loop  ipcp.Ops // the flows within this system
 
+	life  life
 	set   ipcp.Set
 	wg    sync.WaitGroup // of pump
 	slots slots[P]
@@ -186,6 +187,7 @@ func New[P comparable](env ipcp.Env, cfg Config[P], out Out[P]) *Flows[P] {
 	return &Flows[P]{
 		host: env.Host, clock: env.Clock, log: env.Log, cfg: cfg, out: out,
 		loop:  local.Type.New(env),
+		life:  life{up: make(chan struct{})},
 		slots: newSlots[P](cfg.IDs),
 		own:   make(map[core.Hash]bool),
 		byID:  make(map[core.FlowID]*flow[P]),
@@ -193,9 +195,8 @@ func New[P comparable](env ipcp.Env, cfg Config[P], out Out[P]) *Flows[P] {
 	}
 }
 
-// Start begins to carry. It comes before all other calls, once the type's wire is
-// there.
-func (f *Flows[P]) Start() error {
+// start begins to carry.
+func (f *Flows[P]) start() error {
 	set, err := f.host.NewSet()
 	if err != nil {
 		return err
@@ -208,14 +209,10 @@ func (f *Flows[P]) Start() error {
 	return nil
 }
 
-// Stop ends all flows, as the death of the IPCP does, and waits until nothing is
+// stop ends all flows, as the death of the IPCP does, and waits until nothing is
 // carried any more. The wire must still be there: other o7s systems are told.
-func (f *Flows[P]) Stop() {
+func (f *Flows[P]) stop() {
 	f.mu.Lock()
-	if f.stopped || f.set == nil {
-		f.mu.Unlock()
-		return
-	}
 	f.stopped = true
 	f.sweeper.Stop()
 	all := f.slots.all()

@@ -69,7 +69,6 @@ type layer struct {
 	port   uint16
 	dir    *directory
 	socket port.UDP
-	up     chan struct{} // closed when all above is set
 
 	// The pump's alone.
 	batch []port.Datagram
@@ -87,7 +86,7 @@ const mpl = 5e9 // ns
 const replyAfter = 5e6 // ns
 
 func newLayer(f *family, env ipcp.Env) *layer {
-	l := &layer{family: f, env: env, up: make(chan struct{}), path: make(map[netip.Addr]ipcp.Path)}
+	l := &layer{family: f, env: env, path: make(map[netip.Addr]ipcp.Path)}
 	l.Flows = carry.New(env, carry.Config[netip.AddrPort]{
 		IDs: carry.IDs31, Path: l.pathTo, Text: netip.AddrPort.String, Ours: oap.Ours, ReplyAfter: replyAfter,
 	}, l)
@@ -97,36 +96,30 @@ func newLayer(f *family, env ipcp.Env) *layer {
 // Bootstrap implements ipcp.Ops.
 func (l *layer) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error) {
 	own := netip.AddrPortFrom(cfg.Settings.Addr("ip"), uint16(cfg.Settings.Number("port")))
-	socket, err := l.env.Ports.UDP(own)
-	if err != nil {
-		return cfg, fmt.Errorf("bind UDP socket to %v: %w", own, err)
+	err := l.Begin(func() error {
+		socket, err := l.env.Ports.UDP(own)
+		if err != nil {
+			return fmt.Errorf("bind UDP socket to %v: %w", own, err)
+		}
+		l.port, l.socket = own.Port(), socket
+		l.dir = newDirectory(l.env, l.family, own, cfg.Settings.Addr("dns"), cfg.Settings.Text("hosts"))
+		return nil
+	}, l.close)
+	if err == nil {
+		l.env.Log.Infof("Bound UDP socket to %v.", own)
 	}
-	l.port, l.socket = own.Port(), socket
-	l.dir = newDirectory(l.env, l.family, own, cfg.Settings.Addr("dns"), cfg.Settings.Text("hosts"))
-	if err := l.Start(); err != nil {
-		socket.Close()
-		return cfg, err
-	}
-	close(l.up)
-	l.env.Log.Infof("Bound UDP socket to %v.", own)
-	return cfg, nil
+	return cfg, err
 }
 
 // Run implements ipcp.Ops.
 func (l *layer) Run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-l.up:
-	}
-	var wg sync.WaitGroup
-	wg.Go(l.read)
-	<-ctx.Done()
-	l.Stop()
+	l.Serve(ctx, l.read, l.close)
+	return nil
+}
+
+func (l *layer) close() {
 	l.dir.close()
 	l.socket.Close()
-	wg.Wait()
-	return nil
 }
 
 // Register implements ipcp.Ops.

@@ -61,13 +61,9 @@ type layer struct {
 	*carry.Flows[netip.AddrPort]
 	env ipcp.Env
 
-	boot  sync.Mutex // held while the layer starts and while it is decided that it ends
-	ended bool       // guarded by boot
-
-	// Set by Bootstrap, before up is closed.
+	// Set by Bootstrap.
 	options options
 	socket  port.UDP // nil: the layer ends at this system
-	up      chan struct{}
 
 	mu    sync.Mutex // guards the fields below
 	known map[core.Hash]netip.AddrPort
@@ -82,7 +78,7 @@ var (
 )
 
 func newLayer(env ipcp.Env) ipcp.Ops {
-	l := &layer{env: env, up: make(chan struct{}), known: make(map[core.Hash]netip.AddrPort)}
+	l := &layer{env: env, known: make(map[core.Hash]netip.AddrPort)}
 	l.Flows = carry.New(env, carry.Config[netip.AddrPort]{
 		IDs: carry.IDs31, Path: l.path, Text: netip.AddrPort.String, Ours: oap.Ours,
 	}, l)
@@ -91,64 +87,30 @@ func newLayer(env ipcp.Env) ipcp.Ops {
 
 // Bootstrap implements ipcp.Ops.
 func (l *layer) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error) {
-	l.boot.Lock()
-	defer l.boot.Unlock()
-	if l.ended {
-		return cfg, fmt.Errorf("%w: the IPCP ends", core.ErrState)
-	}
-	l.options = parseOptions(cfg.Settings)
-	if l.options.own.Addr().IsValid() {
+	return cfg, l.Begin(func() error {
+		l.options = parseOptions(cfg.Settings)
+		if !l.options.own.Addr().IsValid() {
+			return nil
+		}
 		socket, err := l.env.Ports.UDP(l.options.own)
 		if err != nil {
-			return cfg, fmt.Errorf("bind UDP socket to %v: %w", l.options.own, err)
+			return fmt.Errorf("bind UDP socket to %v: %w", l.options.own, err)
 		}
 		l.socket = socket
-	}
-	if err := l.Start(); err != nil {
-		l.closeSocket()
-		return cfg, err
-	}
-	close(l.up)
-	return cfg, nil
-}
-
-func (l *layer) closeSocket() {
-	if l.socket != nil {
-		l.socket.Close()
-	}
-}
-
-// end makes all Bootstraps to come fail, and reports whether one was done.
-func (l *layer) end() bool {
-	l.boot.Lock()
-	defer l.boot.Unlock()
-	l.ended = true
-	select {
-	case <-l.up:
-		return true
-	default:
-		return false
-	}
+		return nil
+	}, l.close)
 }
 
 // Run implements ipcp.Ops.
 func (l *layer) Run(ctx context.Context) error {
-	var reader sync.WaitGroup
-	select {
-	case <-ctx.Done():
-	case <-l.up:
-		if l.socket != nil {
-			reader.Go(l.read)
-		}
-		<-ctx.Done()
-	}
-	if !l.end() {
-		return nil
-	}
-	l.Stop()
-	l.closeSocket()
-	reader.Wait()
+	l.Serve(ctx, l.read, l.close)
 	return nil
+}
+
+func (l *layer) close() {
+	if l.socket != nil {
+		l.socket.Close()
+	}
 }
 
 // Query implements ipcp.Ops.
@@ -298,6 +260,9 @@ func head(remote uint64) []byte { return binary.BigEndian.AppendUint32(nil, uint
 
 // read takes datagrams until the socket is closed.
 func (l *layer) read() {
+	if l.socket == nil {
+		return
+	}
 	d := make([]port.Datagram, 64)
 	for {
 		n, err := l.socket.Recv(d)
