@@ -341,7 +341,7 @@ func TestPoser(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	w.roleAs(t, "test-poser", "listens", asNobody(), dir)
 	_, err = ipc.NewNode(dir).Dial(wait(t), "name")
-	fails(t, "dial", err, core.ErrPermission, "runs as uid 65534, which is neither root nor you")
+	fails(t, "dial", err, core.ErrPermission, "belongs to uid 65534, which is neither root nor you")
 }
 
 // poserRole listens where an IRMd would.

@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -125,7 +124,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	systemd := newNotifier(log)
 	dir := irmctl.RuntimeDir()
-	unlock, err := lock(dir)
+	home, err := takeHome(dir)
 	if running, ok := errors.AsType[alreadyRunning](err); ok {
 		fmt.Fprintln(env.Stderr, running.Error())
 		return applets.Exit(applets.StatusFailed)
@@ -133,7 +132,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer home.release()
 
 	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus(), users: users{byPID: make(map[int]*process)}}
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
@@ -143,50 +142,63 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})
 	spawn.m = d.m
-	ln, err := listen(dir)
+	links, err := d.linkConfig()
 	if err != nil {
-		return fmt.Errorf("listen in %s: %w", dir, err)
+		return err
+	}
+	defer links.Watch.Close()
+	if err := home.listen(); err != nil {
+		return err
 	}
 	log.Infof("Ouroboros IPC Resource Manager daemon started...")
-	done := make(chan error, 1)
-	go func() { done <- d.serve(ln) }()
+	var serving sync.WaitGroup
+	serve := func(ln *net.UnixListener) { serving.Go(func() { d.serve(ln, links) }) }
+	serve(home.ln)
+	ctx, stop := context.WithCancel(c.Context)
+	defer stop()
+	var lost error // that another irmd has the runtime directory
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
+		if lost = home.keep(ctx, log, serve); lost != nil {
+			stop()
+		}
+	})
 	err = load(c.Context, d.m, c.String("config"), items)
 	if err == nil {
 		systemd.tell("READY=1")
-		select {
-		case <-c.Context.Done():
-		case err = <-done:
-			done <- err
-		}
+		<-ctx.Done()
 	} else {
 		log.Errorf("Failed to load the config: %v.", err)
 	}
+	stop()
+	keeping.Wait()
+	if lost != nil {
+		log.Errorf("Another IRMd (%s) has the runtime directory %s now.", string(lost.(alreadyRunning)), dir)
+		err = applets.Exit(applets.StatusFailed)
+	}
 	systemd.tell("STOPPING=1")
 	log.Infof("IRMd shutting down...")
-	ln.Close()
-	<-done
-	os.Remove(filepath.Join(dir, irmctl.Socket)) // still ours: the lock is held
+	home.close()
+	serving.Wait()
 	d.m.Stop()
 	d.disconnect()
 	log.Infof("Bye.")
 	return err
 }
 
-// serve takes connections until the listener is closed, and returns when all
-// that it takes for them has ended.
-func (d *daemon) serve(ln *net.UnixListener) error {
+// linkConfig returns what all connections of processes share.
+func (d *daemon) linkConfig() (rpc.Config, error) {
 	// Which irmd this is: after a restart, a flow of the one before is never
 	// taken for one of this one's.
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
-		return err
+		return rpc.Config{}, err
 	}
 	watch, err := rpc.WatchPeers()
 	if err != nil {
-		return err
+		return rpc.Config{}, err
 	}
-	defer watch.Close()
-	cfg := rpc.Config{
+	return rpc.Config{
 		Mux:      d.userMux(),
 		Watch:    watch,
 		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
@@ -194,11 +206,15 @@ func (d *daemon) serve(ln *net.UnixListener) error {
 		NoFiles:  true,
 		OnEnd:    d.userGone,
 		Limits:   rpc.Limits{Calls: irmctl.MaxCalls},
-	}
+	}, nil
+}
+
+// serve takes connections until the listener is closed.
+func (d *daemon) serve(ln *net.UnixListener, cfg rpc.Config) {
 	for {
 		conn, err := ln.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
-			return nil
+			return
 		}
 		if err != nil {
 			// Out of descriptors: the processes that have theirs go on, and

@@ -20,19 +20,19 @@ import (
 
 func TestLockIsHeldOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	unlock, err := lock(dir)
+	h, err := takeHome(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = lock(dir)
+	_, err = takeHome(dir)
 	if want := fmt.Sprintf("IRMd already running (%d), exiting.", os.Getpid()); err == nil || err.Error() != want {
 		t.Errorf("second lock: %v, want %q", err, want)
 	}
-	unlock()
-	if unlock, err = lock(dir); err != nil {
-		t.Fatalf("lock after unlock: %v", err)
+	h.release()
+	if h, err = takeHome(dir); err != nil {
+		t.Fatalf("after its release: %v", err)
 	}
-	unlock()
+	h.release()
 }
 
 func TestRuntimeDirectoryMustBeADirectoryOfOnesOwn(t *testing.T) {
@@ -49,8 +49,8 @@ func TestRuntimeDirectoryMustBeADirectoryOfOnesOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, link, filepath.Join(file, "a", "b"), taken} {
-		if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), "O7S_RUNTIME_DIR chooses another") {
-			t.Errorf("lock(%s): %v", dir, err)
+		if _, err := takeHome(dir); err == nil || !strings.Contains(err.Error(), "O7S_RUNTIME_DIR chooses another") {
+			t.Errorf("takeHome(%s): %v", dir, err)
 		}
 	}
 }
@@ -58,11 +58,15 @@ func TestRuntimeDirectoryMustBeADirectoryOfOnesOwn(t *testing.T) {
 func TestStaleSocketIsReplaced(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 { // the first one's file stays, as after a crash
-		ln, err := listen(dir)
+		h, err := takeHome(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ln.Close()
+		if err := h.listen(); err != nil {
+			t.Fatal(err)
+		}
+		h.ln.Close()
+		h.release()
 	}
 	fi, err := os.Stat(filepath.Join(dir, irmctl.Socket))
 	if err != nil {

@@ -110,11 +110,15 @@ func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
 // not even before its connection is accepted.
 func TestNoDescriptorsAreSentToTheIRMd(t *testing.T) {
 	dir := t.TempDir()
-	ln, err := listen(dir)
+	h, err := takeHome(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer h.release()
+	if err := h.listen(); err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
 	conn, err := rpc.Dial(t.Context(), dir, irmctl.Socket)
 	if err != nil {
 		t.Fatal(err)

@@ -3,36 +3,18 @@ package irmctl
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"o7s/core"
 	"o7s/ipc/rpc"
 )
 
-// RuntimeDir returns where an IRMd of this user keeps its socket:
-// $O7S_RUNTIME_DIR, else /run/o7s for root, else $XDG_RUNTIME_DIR/o7s, else a
-// directory named for the uid under the temporary directory.
-func RuntimeDir() string {
-	if d := os.Getenv("O7S_RUNTIME_DIR"); d != "" {
-		return d
-	}
-	if os.Geteuid() == 0 {
-		return systemDir
-	}
-	if d := os.Getenv("XDG_RUNTIME_DIR"); d != "" {
-		return filepath.Join(d, "o7s")
-	}
-	return filepath.Join(os.TempDir(), "o7s-"+strconv.Itoa(os.Geteuid()))
-}
-
-const systemDir = "/run/o7s"
-
 // Connect returns a link to the IRMd: to the one of $O7S_RUNTIME_DIR where
 // that is set, else to this user's, else to root's. It trusts only an IRMd
 // that runs as root or as this user. The error is core.ErrIRMd, and says how
-// to start one.
+// to start one or what else is wrong, or core.ErrPermission.
 func Connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, error) {
 	l, _, err := connect(ctx, cfg)
 	return l, err
@@ -62,9 +44,13 @@ func connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, string, error) {
 
 // ConnectTo is Connect to the IRMd of the runtime directory dir.
 func ConnectTo(ctx context.Context, dir string, cfg rpc.Config) (*rpc.Link, error) {
-	conn, err := rpc.Dial(ctx, dir, Socket)
+	err := checkSocket(dir)
+	var conn *net.UnixConn
+	if err == nil {
+		conn, err = rpc.Dial(ctx, dir, Socket)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w on %s: start one with \"irmd\" (%v)", core.ErrIRMd, filepath.Join(dir, Socket), err)
+		return nil, explainDial(dir, err)
 	}
 	cfg.DownErr = core.ErrIRMd
 	l, err := rpc.New(conn, cfg)
