@@ -25,6 +25,7 @@ var (
 		"github.com/BurntSushi/toml":      {"applets/internal/config", "one package knows the config file"},
 		"golang.org/x/crypto/sha3":        {"core/hash", "one package hashes names"},
 		"golang.org/x/net/dns/":           {"core/ipcp/udp", "one layer type speaks to DNS servers"},
+		"github.com/vishvananda/netlink":  {"ipc/port applets", "one package watches network devices"},
 		"golang.org/x/sys":                {"ipc applets", "core makes no system call"},
 		"golang.org/x/term":               {"applets", "a terminal is an applet's business"},
 		"github.com/rogpeppe/go-internal": {"", "scenarios are tests"},

@@ -17,6 +17,7 @@ import (
 	"o7s/applets/oping"
 	"o7s/applets/tutorial"
 	"o7s/core/ipcp"
+	"o7s/core/ipcp/eth"
 	"o7s/core/ipcp/local"
 	"o7s/core/ipcp/udp"
 )
@@ -25,6 +26,8 @@ import (
 // list.
 var types = []ipcp.Type{
 	local.Type,
+	eth.LLC,
+	eth.Dix,
 	udp.V4,
 	udp.V6,
 }

@@ -112,18 +112,27 @@ func newNetwork(t *testing.T) *network {
 			link, err := h.net.LinkByName(dev)
 			must(err)
 			must(h.net.LinkSetUp(link))
-			if dev == "lo" {
-				continue
-			}
-			for _, s := range []string{fmt.Sprintf("10.7.0.%d/24", i+1), fmt.Sprintf("fd07::%d/64", i+1)} {
-				addr, err := netlink.ParseAddr(s)
-				must(err)
-				addr.Flags |= unix.IFA_F_NODAD // of use at once
-				must(h.net.AddrAdd(link, addr))
+			if dev != "lo" {
+				must(h.address(link, i+1))
 			}
 		}
 	}
 	return n
+}
+
+// address gives the device of host number n its addresses.
+func (h *host) address(link netlink.Link, n int) error {
+	for _, s := range []string{fmt.Sprintf("10.7.0.%d/24", n), fmt.Sprintf("fd07::%d/64", n)} {
+		addr, err := netlink.ParseAddr(s)
+		if err != nil {
+			return err
+		}
+		addr.Flags |= unix.IFA_F_NODAD // of use at once
+		if err := h.net.AddrReplace(link, addr); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newNamespace returns a new network namespace.
@@ -154,6 +163,7 @@ func (n *network) cable(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(b.net.LinkSetDown(link))
 	} else {
 		ts.Check(b.net.LinkSetUp(link))
+		ts.Check(b.address(link, 2)) // the kernel has taken those of IPv6
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -84,6 +85,10 @@ func credential(p *registry.Program) (*syscall.Credential, error) {
 	for _, g := range p.Groups[1:] {
 		c.Groups = append(c.Groups, uint32(g))
 	}
+	// Root of a user namespace may not set groups, and need not where they
+	// are its own.
+	own, err := os.Getgroups()
+	c.NoSetGroups = err == nil && slices.Equal(own, p.Groups[1:])
 	return c, nil
 }
 

@@ -184,15 +184,16 @@ type flow[P comparable] struct {
 
 // New returns the flows of an IPCP that is in no layer yet.
 func New[P comparable](env ipcp.Env, cfg Config[P], out Out[P]) *Flows[P] {
-	return &Flows[P]{
+	f := &Flows[P]{
 		host: env.Host, clock: env.Clock, log: env.Log, cfg: cfg, out: out,
 		loop:  local.Type.New(env),
 		life:  life{up: make(chan struct{})},
-		slots: newSlots[P](cfg.IDs),
 		own:   make(map[core.Hash]bool),
 		byID:  make(map[core.FlowID]*flow[P]),
 		asked: make(map[request[P]]*flow[P]),
 	}
+	f.slots.init(cfg.IDs)
+	return f
 }
 
 // start begins to carry.

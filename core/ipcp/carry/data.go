@@ -104,11 +104,12 @@ func (f *Flows[P]) wroteLast(fl *flow[P]) {
 	}
 }
 
-// Deliver gives the process of eid a packet that came from from. One of no bytes
-// is a keepalive. The reader calls Flush after each batch.
-func (f *Flows[P]) Deliver(from P, eid uint64, packet []byte) {
+// Deliver gives the process of eid a packet that came from from. remote is the
+// endpoint id that it came from, 0 where the wire does not tell. A packet of no
+// bytes is a keepalive. The reader calls Flush after each batch.
+func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 	fl := f.slots.find(eid)
-	if fl == nil || !fl.live.Load() || fl.peer != from {
+	if fl == nil || !fl.live.Load() || fl.peer != from || remote != 0 && remote != fl.remote {
 		f.count.Stray.Add(1)
 		return
 	}

@@ -11,7 +11,9 @@ import (
 
 // IDs says which endpoint ids a wire has. An id is a slot in its low bits and a
 // generation above. The generation, and the time that a slot rests after its use,
-// keep packets of an earlier flow out of a later one.
+// keep packets of an earlier flow out of a later one. Where there is no room for
+// a generation the first slot is a random one: so an IPCP that has started again
+// does not use the ids of the one before.
 type IDs struct {
 	First, Last uint64 // the slots
 	Bits        int    // of the whole id
@@ -39,13 +41,18 @@ type slots[P comparable] struct {
 	table atomic.Pointer[[]atomic.Pointer[flow[P]]] // by slot; grows
 
 	gens  []uint32 // by slot: the last generation
-	fresh uint64   // the next slot that was never used
+	start uint64   // the first slot that was used, counted from IDs.First
+	fresh uint64   // how many slots were ever used
 	rest  []uint64 // slots that were used, the longest ago first
 	used  int
 }
 
-func newSlots[P comparable](ids IDs) slots[P] {
-	return slots[P]{ids: ids, low: bits.Len64(ids.Last), fresh: ids.First}
+// init says which ids there are.
+func (s *slots[P]) init(ids IDs) {
+	s.ids, s.low = ids, bits.Len64(ids.Last)
+	if s.low == ids.Bits {
+		s.start = rand.Uint64N(ids.Last - ids.First + 1)
+	}
 }
 
 // find returns the flow with that id, or nil.
@@ -66,10 +73,10 @@ func (s *slots[P]) add(fl *flow[P]) error {
 	slots := s.ids.Last - s.ids.First + 1
 	var slot uint64
 	switch {
-	case uint64(len(s.rest)) > min(maxRest, slots/2), s.fresh > s.ids.Last && len(s.rest) > 0:
+	case uint64(len(s.rest)) > min(maxRest, slots/2), s.fresh == slots && len(s.rest) > 0:
 		slot, s.rest = s.rest[0], s.rest[1:]
-	case s.fresh <= s.ids.Last:
-		slot = s.fresh
+	case s.fresh < slots:
+		slot = s.ids.First + (s.start+s.fresh)%slots
 		s.fresh++
 	default:
 		return fmt.Errorf("%w: all %d endpoint ids are in use", core.ErrLimit, slots)

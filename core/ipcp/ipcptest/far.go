@@ -33,6 +33,10 @@ type World struct {
 	Keepalive func(datagram []byte) bool
 	// Max is the largest packet.
 	Max int
+	// Flows is how many flows there may be at a time; 0: 500 and more.
+	Flows int
+	// Silent says that a system does not answer for what it does not have.
+	Silent bool
 }
 
 // farSystem is what an IRMd does with the data of requests and replies.
@@ -148,6 +152,9 @@ var farTests = []struct {
 	{"a flood of requests is bounded", true, (*farPair).flood},
 }
 
+// farSizes are sizes of packets that each wire carries.
+var farSizes = []int{1, 64, 1400}
+
 // farName is a name that system 1 serves.
 const farName = "server"
 
@@ -162,7 +169,7 @@ func (p *farPair) start(i int) {
 	h := newHost(p.t, false)
 	h.far = &farSystem{asked: make(map[core.FlowID]*oap.Asked)}
 	ctx, cancel := context.WithCancel(context.Background())
-	proc := ipcp.NewProcess(p.typ, ipcp.Env{Name: "ipcp", Host: h, Ports: p.net.Opener(), Clock: clock.Real, Log: logs.Discard()})
+	proc := ipcp.NewProcess(p.typ, ipcp.Env{Name: "ipcp", Host: h, Ports: p.net.Opener(porttest.MAC(addr.Addr())), Clock: clock.Real, Log: logs.Discard()})
 	h.ctl = proc
 	ended := make(chan error, 1)
 	go func() { ended <- proc.Run(ctx) }()
@@ -296,6 +303,10 @@ func (p *farPair) echo() {
 
 func (p *farPair) unknown() {
 	h := p.hash("nobody")
+	if p.world.Silent {
+		fails(p.t, "query of what nobody has", p.nodes[0].p.Query(context.Background(), h), core.ErrTimeout)
+		return
+	}
 	p.world.Find(p.net, h, 1) // the directory says so, but system 1 does not know it
 	a := p.nodes[0]
 	must(p.t, "query", a.p.Query(context.Background(), h))
@@ -307,6 +318,12 @@ func (p *farPair) unknown() {
 	}
 	fails(p.t, "query of what nobody has", a.p.Query(context.Background(), p.hash("nowhere")), core.ErrName)
 	p.over()
+}
+
+// stranger is an address of neither system.
+func (p *farPair) stranger() netip.AddrPort {
+	ip := map[bool]string{true: "fd07::99", false: "10.7.0.99"}[p.nodes[1].addr.Addr().Is6()]
+	return netip.AddrPortFrom(netip.MustParseAddr(ip), p.nodes[1].addr.Port())
 }
 
 func (p *farPair) refusal() {
@@ -335,7 +352,8 @@ func (p *farPair) refusal() {
 }
 
 func (p *farPair) resent() {
-	p.serve(1, farName)
+	h := p.serve(1, farName)
+	must(p.t, "query", p.nodes[0].p.Query(context.Background(), h)) // is known for a while
 	p.net.Set(func(w *porttest.Wire) { w.Cut = true })
 	time.AfterFunc(2*time.Second, func() { p.net.Set(func(w *porttest.Wire) { w.Cut = false }) })
 	start := time.Now()
@@ -375,7 +393,7 @@ func (p *farPair) elsewhere() {
 	client, server := p.connectWith(h, core.QoSRaw)
 	must(p.t, "send", send(server, 1, 1, []int{100}))
 	must(p.t, "receive", receive(client, 1, 1, []int{100}))
-	stranger := netip.AddrPortFrom(netip.MustParseAddr(map[bool]string{true: "fd07::99", false: "10.7.0.99"}[b.addr.Addr().Is6()]), b.addr.Port())
+	stranger := p.stranger()
 	otherPort := netip.AddrPortFrom(b.addr.Addr(), b.addr.Port()+1)
 	second := a.alloc(h, core.QoSRaw)
 	must(p.t, "allocate", second.asked.wait())
@@ -437,9 +455,9 @@ func (p *farPair) end() {
 		if first == 1 {
 			a, b = server, client
 		}
-		must(p.t, "send", send(a, 1, 3, sizes))
+		must(p.t, "send", send(a, 1, 3, farSizes))
 		must(p.t, "deallocate", a.dealloc().wait())
-		must(p.t, "receive", receive(b, 1, 3, sizes))
+		must(p.t, "receive", receive(b, 1, 3, farSizes))
 		must(p.t, "the end", ends(b, io.EOF))
 		if err := b.process.WritePacket([]byte("x")); err == nil {
 			p.t.Error("a write after the end succeeds")
@@ -452,9 +470,9 @@ func (p *farPair) drain() {
 	p.serve(1, farName)
 	for range 20 {
 		client, server := p.connect(farName)
-		must(p.t, "send", send(client, 1, farRoom, sizes))
+		must(p.t, "send", send(client, 1, farRoom, farSizes))
 		must(p.t, "deallocate", client.dealloc().wait())
-		must(p.t, "receive", receive(server, 1, farRoom, sizes))
+		must(p.t, "receive", receive(server, 1, farRoom, farSizes))
 		must(p.t, "the end", ends(server, io.EOF))
 		p.over(server)
 	}
@@ -507,7 +525,7 @@ func (p *farPair) idle() {
 			}
 		}
 	}
-	exchange(p.t, client, server, 10, sizes)
+	exchange(p.t, client, server, 10, farSizes)
 	p.over(client, server)
 }
 
@@ -518,7 +536,7 @@ func (p *farPair) slowReader() {
 	for i := range 4 * farRoom { // far more than the memory of the one who does not read
 		must(p.t, "write", slow.process.WritePacket(packet(1, i, 100)))
 	}
-	exchange(p.t, client, server, 50, sizes)
+	exchange(p.t, client, server, 50, farSizes)
 	must(p.t, "receive", receive(slowServer, 1, farRoom, []int{100}))
 	p.over(client, server, slow, slowServer)
 }
@@ -535,7 +553,7 @@ func (p *farPair) restart() {
 	second, secondServer := p.connect(farName)
 	// The first client still sends to an id of the system that has gone.
 	must(p.t, "send", send(client, 5, 5, []int{100}))
-	exchange(p.t, second, secondServer, 20, sizes)
+	exchange(p.t, second, secondServer, 20, farSizes)
 	_ = server
 	must(p.t, "deallocate", client.dealloc().wait())
 	p.over(second, secondServer)
@@ -565,7 +583,10 @@ func (p *farPair) loopback() {
 }
 
 func (p *farPair) many() {
-	const n = 500
+	n := 500
+	if p.world.Flows > 0 {
+		n = p.world.Flows
+	}
 	p.serve(1, farName)
 	var pairs [][2]*end
 	for range n {
@@ -573,12 +594,12 @@ func (p *farPair) many() {
 		pairs = append(pairs, [2]*end{client, server})
 	}
 	for i, e := range pairs {
-		must(p.t, "send", send(e[0], i, 2, sizes))
-		must(p.t, "send", send(e[1], i+1, 2, sizes))
+		must(p.t, "send", send(e[0], i, 2, farSizes))
+		must(p.t, "send", send(e[1], i+1, 2, farSizes))
 	}
 	for i, e := range pairs {
-		must(p.t, "receive", receive(e[1], i, 2, sizes))
-		must(p.t, "receive", receive(e[0], i+1, 2, sizes))
+		must(p.t, "receive", receive(e[1], i, 2, farSizes))
+		must(p.t, "receive", receive(e[0], i+1, 2, farSizes))
 	}
 	rand.New(rand.NewPCG(1, 1)).Shuffle(n, func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
 	var all []*end
@@ -592,10 +613,10 @@ func (p *farPair) cut() {
 	p.serve(1, farName)
 	client, server := p.connect(farName)
 	p.net.Set(func(w *porttest.Wire) { w.Cut = true })
-	must(p.t, "send", send(client, 1, 3, sizes))
+	must(p.t, "send", send(client, 1, 3, farSizes))
 	time.Sleep(60 * time.Second)
 	p.net.Set(func(w *porttest.Wire) { w.Cut = false })
-	exchange(p.t, client, server, 20, sizes)
+	exchange(p.t, client, server, 20, farSizes)
 	p.over(client, server)
 }
 
@@ -616,7 +637,7 @@ func (p *farPair) babble() {
 	p.net.Tap(nil)
 	known = append(known, p.world.Known...)
 	rnd := rand.New(rand.NewPCG(3, 4))
-	stranger := netip.AddrPortFrom(p.nodes[0].addr.Addr(), 999)
+	stranger := p.stranger()
 	for i := range 20000 {
 		d := bytes.Clone(known[rnd.IntN(len(known))])
 		switch rnd.IntN(4) {
@@ -640,7 +661,7 @@ func (p *farPair) babble() {
 		}
 	}
 	synctest.Wait()
-	exchange(p.t, client, server, 20, sizes) // unharmed
+	exchange(p.t, client, server, 20, farSizes) // unharmed
 	p.over(client, server)
 }
 
@@ -688,7 +709,7 @@ func (p *farPair) flood() {
 	if waiting > 1024 {
 		p.t.Errorf("%d requests wait, want at most 1024", waiting)
 	}
-	exchange(p.t, client, server, 20, sizes)
+	exchange(p.t, client, server, 20, farSizes)
 	time.Sleep(20 * time.Second)
 	if code, err := second.reply(); err != nil || code == 0 {
 		p.t.Errorf("the flow of the flood's time is answered %v, %v", code, err)

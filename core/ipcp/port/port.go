@@ -1,10 +1,12 @@
 // Package port says what a layer type sees of the machine's network: sockets
-// that carry datagrams in batches, and a resolver. It opens none: package
-// o7s/ipc/port does, and package porttest gives tests a network of their own.
+// that carry datagrams or Ethernet frames in batches, and a resolver. It opens
+// none: package o7s/ipc/port does, and package porttest gives tests a network of
+// their own.
 package port
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 )
 
@@ -12,6 +14,9 @@ import (
 type Opener interface {
 	// UDP opens a socket that is bound to local.
 	UDP(local netip.AddrPort) (UDP, error)
+	// Ether opens a socket on the network device dev that takes the frames
+	// of proto alone.
+	Ether(dev string, proto Proto) (Ether, error)
 	// Resolver looks up host names as the machine does.
 	Resolver() Resolver
 }
@@ -24,8 +29,8 @@ type Datagram struct {
 	Body []byte
 }
 
-// UDP is a UDP socket that all flows of a layer share. One goroutine may send
-// while another receives.
+// UDP is a UDP socket that all flows of a layer share. One goroutine receives;
+// any number may send.
 type UDP interface {
 	// Send sends the datagrams in order and returns how many the socket took.
 	// It waits while the socket is full. An error is about d[n]: the caller
@@ -46,6 +51,57 @@ type UDP interface {
 	Lost() uint64
 	// Close closes the socket. A Send or Recv that waits returns
 	// core.ErrClosed.
+	Close() error
+}
+
+// MAC is the address of a network device on Ethernet.
+type MAC [6]byte
+
+// String returns m as in 02:00:00:00:00:0a.
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// IsGroup reports whether m stands for more than one station.
+func (m MAC) IsGroup() bool { return m[0]&1 != 0 }
+
+// Broadcast is the address of all stations.
+var Broadcast = MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// Proto says which frames an Ethernet socket takes: an EtherType from 0x0600 on,
+// or LLC.
+type Proto uint16
+
+// LLC stands for frames with an IEEE 802.2 header in place of an EtherType.
+const LLC Proto = 4
+
+// Frame is one Ethernet frame without the 14 bytes of its header. A Send writes
+// Head and Body one after the other; a Recv leaves Head empty.
+type Frame struct {
+	Peer  MAC  // to whom it is sent, or who sent it
+	Group bool // of one that was received: it was sent to more than one station
+	Head  []byte
+	Body  []byte // of LLC without padding; else padding may follow
+}
+
+// Ether is a socket on a network device that all flows of a layer share. Its
+// methods are as those of UDP. Frames that this station sent, and those with a
+// VLAN tag, are not received.
+type Ether interface {
+	Send(f []Frame) (n int, err error)
+	Recv(f []Frame) (n int, err error)
+	// MAC returns the device's own address.
+	MAC() MAC
+	// MTU returns the largest payload of a frame on the device, in bytes. It
+	// may change.
+	MTU() int
+	// Up reports whether the device can carry frames. Changed receives when
+	// that has changed.
+	Up() bool
+	Changed() <-chan struct{}
+	// Lost returns how many frames the machine has dropped because nobody
+	// received them in time.
+	Lost() uint64
 	Close() error
 }
 

@@ -282,7 +282,7 @@ func (l *layer) received(from netip.AddrPort, b []byte) {
 		return
 	}
 	if eid := binary.BigEndian.Uint32(b); eid != 0 {
-		l.Deliver(from, uint64(eid), b[idLen:])
+		l.Deliver(from, 0, uint64(eid), b[idLen:])
 		return
 	}
 	m, err := parse(b)

@@ -78,8 +78,9 @@ func (n *Network) Count() Count {
 	return n.count
 }
 
-// Opener returns the sockets of a machine.
-func (n *Network) Opener() port.Opener { return opener{n} }
+// Opener returns the sockets of a machine whose network device has an address. All
+// devices are on one Ethernet, whatever their names.
+func (n *Network) Opener(mac port.MAC) port.Opener { return opener{n, mac} }
 
 // Inject sends a datagram as if from sent it.
 func (n *Network) Inject(from, to netip.AddrPort, datagram []byte) {
@@ -88,7 +89,10 @@ func (n *Network) Inject(from, to netip.AddrPort, datagram []byte) {
 	n.sendLocked(from, to, append([]byte(nil), datagram...))
 }
 
-type opener struct{ n *Network }
+type opener struct {
+	n   *Network
+	mac port.MAC
+}
 
 // UDP implements port.Opener.
 func (o opener) UDP(local netip.AddrPort) (port.UDP, error) {
@@ -128,7 +132,8 @@ type socket struct {
 	addr netip.AddrPort
 
 	news   sync.Cond
-	queue  []port.Datagram
+	queue  []received
+	ether  bool
 	lost   uint64
 	closed bool
 }
@@ -182,8 +187,17 @@ func (n *Network) sendLocked(from, to netip.AddrPort, datagram []byte) {
 }
 
 func (n *Network) arriveLocked(from, to netip.AddrPort, datagram []byte) {
-	s := n.sockets[to]
-	if s == nil {
+	if mac := MAC(to.Addr()); to.Addr().Is6() && mac == port.Broadcast {
+		for _, s := range n.stationsLocked(from, to) {
+			n.arriveAtLocked(s, from, datagram, true)
+		}
+		return
+	}
+	n.arriveAtLocked(n.sockets[to], from, datagram, false)
+}
+
+func (n *Network) arriveAtLocked(s *socket, from netip.AddrPort, datagram []byte, group bool) {
+	if s == nil || s.ether && from.Port() != s.addr.Port() {
 		n.count.Lost++
 		return
 	}
@@ -193,7 +207,7 @@ func (n *Network) arriveLocked(from, to netip.AddrPort, datagram []byte) {
 		return
 	}
 	n.count.Received++
-	s.queue = append(s.queue, port.Datagram{Peer: from, Body: datagram})
+	s.queue = append(s.queue, received{port.Datagram{Peer: from, Body: datagram}, group})
 	s.news.Signal()
 }
 
@@ -207,9 +221,18 @@ func (s *socket) Recv(d []port.Datagram) (int, error) {
 	if s.closed {
 		return 0, core.ErrClosed
 	}
-	got := copy(d, s.queue)
+	got := min(len(d), len(s.queue))
+	for i := range got {
+		d[i] = s.queue[i].Datagram
+	}
 	s.queue = s.queue[got:]
 	return got, nil
+}
+
+// received is a datagram, and whether it was sent to more than one socket.
+type received struct {
+	port.Datagram
+	group bool
 }
 
 // LocalAddr implements port.UDP.
