@@ -31,11 +31,16 @@ func TestNetwork(t *testing.T) {
 		enterNamespace(t)
 		return
 	}
-	net := newNetwork(t)
 	params := scripts("testdata/net")
-	params.Cmds["cable"] = net.cable
+	params.Cmds["cable"] = cable
 	then := params.Setup
 	params.Setup = func(env *testscript.Env) error {
+		net, err := newNetwork()
+		if err != nil {
+			return err
+		}
+		env.Values[networkKey{}] = net
+		env.Defer(net.close)
 		for _, h := range net.hosts {
 			env.Setenv("NETNS_"+h.name, h.path())
 		}
@@ -43,6 +48,8 @@ func TestNetwork(t *testing.T) {
 	}
 	testscript.Run(t, params)
 }
+
+type networkKey struct{}
 
 const inNamespace = "O7S_TEST_IN_NAMESPACE"
 
@@ -84,40 +91,51 @@ func (h *host) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(),
 
 func (h *host) device() string { return "eth" + h.name }
 
-// network is two hosts and the cable between them.
+// network is two hosts and the cable between them, for one script.
 type network struct{ hosts []*host }
 
-func newNetwork(t *testing.T) *network {
-	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+// close removes the network, which goes with its namespaces.
+func (n *network) close() {
+	for _, h := range n.hosts {
+		h.net.Close()
+		h.ns.Close()
 	}
+}
+
+func newNetwork() (*network, error) {
 	n := &network{}
 	for _, name := range []string{"A", "B"} {
 		ns, err := newNamespace()
-		must(err)
+		if err != nil {
+			return nil, err
+		}
 		h, err := netlink.NewHandleAt(ns)
-		must(err)
+		if err != nil {
+			return nil, err
+		}
 		n.hosts = append(n.hosts, &host{name: name, ns: ns, net: h})
 	}
 	a, b := n.hosts[0], n.hosts[1]
-	must(a.net.LinkAdd(&netlink.Veth{
+	if err := a.net.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: a.device(), MTU: 1500}, PeerName: b.device(), PeerNamespace: netlink.NsFd(int(b.ns)),
-	}))
+	}); err != nil {
+		return nil, err
+	}
 	for i, h := range n.hosts {
 		for _, dev := range []string{"lo", h.device()} {
 			link, err := h.net.LinkByName(dev)
-			must(err)
-			must(h.net.LinkSetUp(link))
-			if dev != "lo" {
-				must(h.address(link, i+1))
+			if err == nil {
+				err = h.net.LinkSetUp(link)
+			}
+			if err == nil && dev != "lo" {
+				err = h.address(link, i+1)
+			}
+			if err != nil {
+				return nil, err
 			}
 		}
 	}
-	return n
+	return n, nil
 }
 
 // address gives the device of host number n its addresses.
@@ -152,11 +170,11 @@ func newNamespace() (netns.NsHandle, error) {
 }
 
 // cable pulls out or plugs in host B's end.
-func (n *network) cable(ts *testscript.TestScript, neg bool, args []string) {
+func cable(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 || args[0] != "pull" && args[0] != "plug" {
 		ts.Fatalf("usage: cable pull|plug")
 	}
-	b := n.hosts[1]
+	b := ts.Value(networkKey{}).(*network).hosts[1]
 	link, err := b.net.LinkByName(b.device())
 	ts.Check(err)
 	if args[0] == "pull" {
