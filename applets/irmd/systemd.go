@@ -2,6 +2,7 @@ package irmd
 
 import (
 	_ "embed"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -9,7 +10,8 @@ import (
 	"o7s/core/logs"
 )
 
-// unit is what "irmd --systemd-unit" prints. EXE stands for this irmd.
+// unit is what "irmd --systemd-unit" prints. EXE stands for the path of this
+// executable, which the shell gets as a word of its own.
 //
 //go:embed o7s.service
 var unit string
@@ -20,7 +22,35 @@ func systemdUnit() string {
 	if err != nil {
 		exe = "/usr/local/bin/o7s"
 	}
-	return strings.ReplaceAll(unit, "EXE", exe)
+	return unitFor(exe)
+}
+
+// unitFor returns the unit file that starts the irmd of the executable exe.
+func unitFor(exe string) string {
+	return strings.Replace(unit, " EXE\n", " "+unitWord(exe)+"\n", 1)
+}
+
+// unitWord returns s as one word of a command line in a unit file, by the rules
+// of systemd.service(5), "Command lines", and systemd.syntax(7), "Quoting".
+func unitWord(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"', c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c == '%', c == '$': // a specifier, a variable
+			b.WriteByte(c)
+			b.WriteByte(c)
+		case c < ' ', c > '~':
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
 }
 
 // notifier tells the service manager that started irmd how that is. Its zero
