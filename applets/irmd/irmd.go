@@ -138,7 +138,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: new(memory),
-		Spawner: spawn, Starter: newStarter(dir),
+		Spawner: spawn, Starter: newStarter(dir, log),
 		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})
 	spawn.m = d.m

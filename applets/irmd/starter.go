@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"o7s/core/irm"
+	"o7s/core/logs"
 	"o7s/core/registry"
 	"o7s/ipc/irmctl"
 )
@@ -20,14 +22,15 @@ import (
 // starter starts programs as the users who bound them. It is irm.Starter.
 type starter struct {
 	dir   string // the runtime directory
+	log   *logs.Logger
 	calls chan func()
 }
 
 // newStarter returns a starter. Its one thread lives as long as irmd does: the
 // kernel signals what the thread has started when that ends, also when irmd is
 // killed.
-func newStarter(dir string) *starter {
-	s := &starter{dir: dir, calls: make(chan func())}
+func newStarter(dir string, log *logs.Logger) *starter {
+	s := &starter{dir: dir, log: log, calls: make(chan func())}
 	go func() {
 		runtime.LockOSThread()
 		for f := range s.calls {
@@ -41,7 +44,6 @@ func newStarter(dir string) *starter {
 func (s *starter) Start(p *registry.Program, died func(error)) (irm.Instance, error) {
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = environment(p.UID, s.dir)
 	// A group of its own: Ctrl-C is for the irmd.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -52,17 +54,33 @@ func (s *starter) Start(p *registry.Program, died func(error)) (irm.Instance, er
 		}
 		cmd.SysProcAttr.Credential = cred
 	}
-	err := errors.New("not started")
+	// None of irmd's own descriptors: the program may be another user's. What it
+	// prints comes by a pipe of its own.
+	out, in, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = in, in
+	err = errors.New("not started")
 	done := make(chan struct{})
 	s.calls <- func() {
 		err = cmd.Start()
 		close(done)
 	}
 	<-done
+	in.Close()
 	if err != nil {
+		out.Close()
 		return nil, err
 	}
 	r := &running{cmd: cmd, done: make(chan struct{})}
+	label := filepath.Base(p.Path)
+	print := &printed{log: s.log, label: label[:min(len(label), maxLabel)], pid: cmd.Process.Pid}
+	read := make(chan struct{})
+	go func() {
+		print.follow(out)
+		close(read)
+	}()
 	go func() {
 		err := cmd.Wait()
 		if err == nil {
@@ -70,6 +88,8 @@ func (s *starter) Start(p *registry.Program, died func(error)) (irm.Instance, er
 		}
 		// Its children are as good as dead without it.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+		_ = out.SetReadDeadline(time.Now().Add(lastWords))
+		<-read
 		died(err)
 		close(r.done)
 	}()
