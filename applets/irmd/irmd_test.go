@@ -6,14 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/vmihailenco/msgpack/v5"
 	"golang.org/x/sys/unix"
 
-	"o7s/core/view"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -171,39 +168,6 @@ func TestProgramOutlivesItsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("with none", link, file)
-}
-
-func TestPagesHoldAllAndFitAMessage(t *testing.T) {
-	var all []view.Name
-	for i := range 5000 {
-		all = append(all, view.Name{Name: fmt.Sprintf("name-%06d", i), Policy: "spillover"})
-	}
-	each := func(after string, yield func(view.Name) bool) {
-		for _, n := range all {
-			if n.Name > after && !yield(n) {
-				return
-			}
-		}
-	}
-	var got []view.Name
-	for after, pages := "", 0; ; pages++ {
-		page := pageOf(after, each)
-		b, err := msgpack.Marshal(page)
-		if err != nil || len(b) > rpc.MaxMessage {
-			t.Fatalf("a page of %d bytes, error %v", len(b), err)
-		}
-		got = append(got, page.List...)
-		if !page.More {
-			break
-		}
-		if len(page.List) == 0 || pages > 100 {
-			t.Fatal("pages do not get on")
-		}
-		after = page.List[len(page.List)-1].Key()
-	}
-	if !slices.Equal(got, all) {
-		t.Errorf("%d of %d rows, or other ones", len(got), len(all))
-	}
 }
 
 func TestRingsShrinkAsFlowsGrow(t *testing.T) {

@@ -153,6 +153,12 @@ func (m flowMeter) Count() (registry.Count, error) {
 	}, nil
 }
 
+// Share implements registry.Meter.
+func (m flowMeter) Share() registry.Meter {
+	m.e.open.Add(1)
+	return m
+}
+
 // Close implements registry.Meter.
 func (m flowMeter) Close() error {
 	m.e.release()

@@ -332,7 +332,7 @@ func TestIPCPDeathEndsItsFlows(t *testing.T) {
 	if l := n.lines(); len(l) == 0 || !strings.Contains(l[0], "(EE): IPCP 101 (local-ipcp) died: signal: killed.") {
 		t.Errorf("log %q", l)
 	}
-	if len(rows(n.m.EachIPCP)) != 0 {
+	if len(n.m.IPCPs()) != 0 {
 		t.Error("the dead IPCP is still listed")
 	}
 	if err := client.dealloc(id); err != nil {
@@ -460,12 +460,12 @@ func TestNamesAndRegistrations(t *testing.T) {
 	check("create, too long", n.m.CreateName(admin, strings.Repeat("x", 256), ""), core.ErrUsage)
 	check("register in unknown layer", n.m.RegisterName(ctx, admin, "c", []string{"nowhere"}, nil), core.ErrNotFound)
 	check("register nowhere", n.m.RegisterName(ctx, admin, "c", nil, nil), core.ErrUsage)
-	if got := rows(n.m.EachName); len(got) != 1 || got[0].Name != "a" || got[0].Policy != "round-robin" {
+	if got := n.m.Names(); len(got) != 1 || got[0].Name != "a" || got[0].Policy != "round-robin" {
 		t.Errorf("names %v: a refused call has changed something", got)
 	}
 	check("register", n.m.RegisterName(ctx, admin, "c", []string{"local*"}, nil), nil)
 	check("register again", n.m.RegisterName(ctx, admin, "c", nil, []string{"local-ipcp"}), nil)
-	if got := rows(n.m.EachName); len(got) != 2 || got[1].Name != "c" || got[1].Policy != "spillover" {
+	if got := n.m.Names(); len(got) != 2 || got[1].Name != "c" || got[1].Policy != "spillover" {
 		t.Errorf("names %v", got)
 	}
 	check("unregister", n.m.UnregisterName(ctx, admin, "c", []string{"*"}, nil), nil)
@@ -473,16 +473,6 @@ func TestNamesAndRegistrations(t *testing.T) {
 	check("unregister unknown", n.m.UnregisterName(ctx, admin, "x", []string{"*"}, nil), core.ErrName)
 	check("destroy", n.m.DestroyName(ctx, admin, "a"), nil)
 	check("destroy unknown", n.m.DestroyName(ctx, admin, "a"), core.ErrName)
-}
-
-// rows returns all rows of a list.
-func rows[R any](each func(after string, yield func(R) bool)) []R {
-	var all []R
-	each("", func(r R) bool {
-		all = append(all, r)
-		return true
-	})
-	return all
 }
 
 func TestIPCPs(t *testing.T) {
@@ -516,12 +506,12 @@ func TestIPCPs(t *testing.T) {
 	n.noSpawn = errors.New("no such file")
 	check("spawn fails", create("x", "local"), n.noSpawn)
 	n.noSpawn = nil
-	if got := rows(n.m.EachIPCP); len(got) != 1 || len(n.lines()) != 0 {
+	if got := n.m.IPCPs(); len(got) != 1 || len(n.lines()) != 0 {
 		t.Errorf("IPCPs %v: a refused call has changed something", got)
 	}
 	check("create", create("x", "local"), nil)
 	check("prefix of type", boot("x", "l", "layer-x", "SHA3_512"), nil)
-	if got := rows(n.m.EachIPCP); len(got) != 2 || got[1].Layer != "layer-x" {
+	if got := n.m.IPCPs(); len(got) != 2 || got[1].Layer != "layer-x" {
 		t.Errorf("IPCPs %v", got)
 	}
 	check("destroy", n.m.DestroyIPCP(admin, "x"), nil)

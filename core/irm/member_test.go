@@ -124,7 +124,7 @@ func TestMembers(t *testing.T) {
 			}
 		}
 		shown := ""
-		for _, i := range rows(n.m.EachIPCP) {
+		for _, i := range n.m.IPCPs() {
 			if i.Name != "local-ipcp" {
 				shown = fmt.Sprint(i.Name, " ", i.Layer, " ", i.Hash, " ", i.Via, " ", i.Options)
 			}

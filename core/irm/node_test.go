@@ -314,8 +314,8 @@ func (n *node) empty() {
 	n.t.Helper()
 	n.m.mu.Lock()
 	defer n.m.mu.Unlock()
-	if f := n.m.reg.Flows(); len(f) > 0 {
-		n.t.Errorf("%d flows left, the first %d in state %v", len(f), f[0].ID, f[0].State())
+	for id, f := range n.m.reg.Flows() {
+		n.t.Errorf("flow %d left in state %v", id, f.State())
 	}
 	if len(n.m.allocs) > 0 {
 		n.t.Errorf("%d allocations left", len(n.m.allocs))

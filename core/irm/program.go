@@ -9,7 +9,6 @@ import (
 	"o7s/core"
 	"o7s/core/logs"
 	"o7s/core/registry"
-	"o7s/core/view"
 )
 
 // Starter starts programs.
@@ -267,24 +266,4 @@ func (m *Manager) instanceDied(i *instance, err error) {
 		m.log.Infof("Process %d of %s ended (%v).", i.run.PID(), p.What(), err)
 	}
 	m.strand(p.Name)
-}
-
-// EachProgram shows what programs and IPCPs are bound, by name.
-func (m *Manager) EachProgram(after string, yield func(view.Program) bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var rows []view.Program
-	for n, b := range m.reg.Bindings() {
-		for _, p := range b.Programs() {
-			args := p.Args
-			if args == nil {
-				args = []string{}
-			}
-			rows = append(rows, view.Program{
-				Name: n, Path: p.Path, IPCP: p.IPCP, UID: p.UID, Auto: p.Auto, Args: args,
-				Pause: max(time.Until(p.NotBefore).Milliseconds(), 0), Running: p.Running,
-			})
-		}
-	}
-	eachOf(rows, after, yield)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"o7s/core"
@@ -13,22 +14,21 @@ import (
 	"o7s/core/view"
 )
 
-// The functions below show the system. Each calls yield, under the lock, with
-// the rows whose key follows after, in their order, until it returns false.
-// Everybody may look.
+// The functions below show the system. Each copies what it shows under the lock,
+// and formats and sorts the copy without the lock: a listing costs each flow that
+// is allocated beside it no more than that copy. A list is sorted by the keys of
+// its rows. Everybody may look.
 
 // System describes what the tables hold; the IRMd adds what it knows of
 // itself.
 func (m *Manager) System() view.System {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s := view.System{
-		UID: m.cfg.UID, Started: stamp(m.started),
-		Names: len(m.reg.Names()), Processes: len(m.reg.Processes()), Flows: m.reg.FlowCount(),
-	}
+	s := view.System{UID: m.cfg.UID, Started: stamp(m.started)}
 	for _, t := range m.cfg.Types {
 		s.Types = append(s.Types, t.Name)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.Names, s.Processes, s.Flows = len(m.reg.Names()), len(m.reg.Processes()), m.reg.FlowCount()
 	for _, i := range m.reg.IPCPs() {
 		if i.PID != 0 {
 			s.IPCPs++
@@ -37,23 +37,24 @@ func (m *Manager) System() view.System {
 	return s
 }
 
-// EachIPCP shows the IPCPs that run, by name.
-func (m *Manager) EachIPCP(after string, yield func(view.IPCP) bool) {
+// IPCPs shows the IPCPs that run.
+func (m *Manager) IPCPs() []view.IPCP {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	all := make([]registry.IPCPCopy, 0, len(m.reg.IPCPs()))
 	for _, i := range m.reg.IPCPs() {
-		if i.PID == 0 || i.Name <= after {
-			continue
+		if i.PID != 0 {
+			all = append(all, i.Look())
 		}
-		row := view.IPCP{Name: i.Name, PID: i.PID, Type: i.Type.Name, State: "boot", Names: len(i.Registrations()), Flows: len(i.FlowsOf())}
-		if i.Operational() {
+	}
+	m.mu.Unlock()
+	return sorted(all, func(i registry.IPCPCopy) view.IPCP {
+		row := view.IPCP{Name: i.Name, PID: i.PID, Type: i.Type.Name, State: "boot", Names: i.Names, Flows: i.Flows}
+		if i.Layer != "" {
 			row.State, row.Layer, row.Hash, row.Via = "operational", i.Layer, i.Hash.String(), i.Via
 			row.Options = i.Type.View(i.Settings)
 		}
-		if !yield(row) {
-			return
-		}
-	}
+		return row
+	})
 }
 
 // IPCPFacts returns the facts that the IPCP called name shows to people.
@@ -70,133 +71,170 @@ func (m *Manager) IPCPFacts(ctx context.Context, name string) ([]view.Fact, erro
 	return ctl.Show(ctx)
 }
 
-// EachName shows the names that exist and those that something is bound to, by
-// name.
-func (m *Manager) EachName(after string, yield func(view.Name) bool) {
+// Names shows the names that exist and those that something is bound to.
+func (m *Manager) Names() []view.Name {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := make(map[string]bool)
-	for n := range m.reg.Bindings() {
-		all[n] = true
-	}
-	for _, n := range m.reg.Names() {
-		all[n.Name] = true
-	}
-	up := m.reg.Layers()
-	for _, n := range slices.Sorted(maps.Keys(all)) {
-		if n <= after {
-			continue
-		}
-		b := m.reg.Binding(n)
+	names := slices.Collect(maps.Values(m.reg.Names())) // which never change
+	bound := make([]view.Name, 0, len(m.reg.Bindings()))
+	for n, b := range m.reg.Bindings() {
 		row := view.Name{Name: n, HolderUID: -1, Processes: len(b.Processes()), Programs: len(b.Programs()), Waiting: b.Waiting()}
-		if named := m.reg.Name(n); named != nil {
-			row.Exists, row.Policy = true, named.Policy.String()
-		}
 		if b.Held() {
 			row.HolderUID = b.UID
 		}
-		for _, i := range up {
-			if i.Knows(n) {
-				row.Layers++
-			}
+		bound = append(bound, row)
+	}
+	known := m.registrationsLocked()
+	m.mu.Unlock()
+
+	rows := make(map[string]view.Name, len(names)+len(bound))
+	for _, b := range bound {
+		rows[b.Name] = b
+	}
+	for _, n := range names {
+		row, ok := rows[n.Name]
+		if !ok {
+			row = view.Name{Name: n.Name, HolderUID: -1}
 		}
-		if !yield(row) {
-			return
+		row.Exists, row.Policy = true, n.Policy.String()
+		rows[n.Name] = row
+	}
+	for _, r := range known {
+		if row, ok := rows[r.name]; ok {
+			row.Layers++
+			rows[r.name] = row
 		}
 	}
+	return sorted(slices.Collect(maps.Values(rows)), func(n view.Name) view.Name { return n })
 }
 
-// EachRegistration shows which names the layers know, by name.
-func (m *Manager) EachRegistration(after string, yield func(view.Registration) bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var rows []view.Registration
-	for _, i := range m.reg.Layers() {
+// registration is a name that is registered with an IPCP.
+type registration struct {
+	name, ipcp, layer string
+	hash              core.Hash
+}
+
+func (m *Manager) registrationsLocked() []registration {
+	n := 0
+	for _, i := range m.reg.IPCPs() {
+		n += len(i.Registrations())
+	}
+	all := make([]registration, 0, n)
+	for _, i := range m.reg.IPCPs() {
 		for h, n := range i.Registrations() {
-			rows = append(rows, view.Registration{Name: n, IPCP: i.Name, Layer: i.Layer, Hash: h.Full()})
+			all = append(all, registration{n, i.Name, i.Layer, h})
 		}
 	}
-	eachOf(rows, after, yield)
+	return all
 }
 
-// EachBinding shows which processes accept for which names, by name.
-func (m *Manager) EachBinding(after string, yield func(view.Binding) bool) {
+// Registrations shows which names the layers know.
+func (m *Manager) Registrations() []view.Registration {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	var rows []view.Binding
+	all := m.registrationsLocked()
+	m.mu.Unlock()
+	return sorted(all, func(r registration) view.Registration {
+		return view.Registration{Name: r.name, IPCP: r.ipcp, Layer: r.layer, Hash: r.hash.Full()}
+	})
+}
+
+// Bindings shows which processes accept for which names.
+func (m *Manager) Bindings() []view.Binding {
+	m.mu.Lock()
+	all := make([]view.Binding, 0, len(m.reg.Bindings()))
 	for n, b := range m.reg.Bindings() {
 		for _, p := range b.Processes() {
-			rows = append(rows, view.Binding{Name: n, PID: p.PID, By: p.BoundBy(n), Accepting: p.Accepting(n)})
+			all = append(all, view.Binding{Name: n, PID: p.PID, By: p.BoundBy(n), Accepting: p.Accepting(n)})
 		}
 	}
-	eachOf(rows, after, yield)
+	m.mu.Unlock()
+	return sorted(all, func(b view.Binding) view.Binding { return b })
 }
 
-// EachProcess shows the processes that use flows, by pid.
-func (m *Manager) EachProcess(after string, yield func(view.Process) bool) {
+// Programs shows what programs and IPCPs are bound.
+func (m *Manager) Programs() []view.Program {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	var rows []view.Process
+	var all []registry.Program
+	for _, b := range m.reg.Bindings() {
+		for _, p := range b.Programs() {
+			all = append(all, *p)
+		}
+	}
+	m.mu.Unlock()
+	return sorted(all, func(p registry.Program) view.Program {
+		args := p.Args
+		if args == nil {
+			args = []string{}
+		}
+		return view.Program{
+			Name: p.Name, Path: p.Path, IPCP: p.IPCP, UID: p.UID, Auto: p.Auto, Args: args,
+			Pause: max(time.Until(p.NotBefore).Milliseconds(), 0), Running: p.Running,
+		}
+	})
+}
+
+// Processes shows the processes that use flows.
+func (m *Manager) Processes() []view.Process {
+	m.mu.Lock()
+	all := make([]view.Process, 0, len(m.reg.Processes()))
 	for _, p := range m.reg.Processes() {
-		rows = append(rows, view.Process{
-			PID: p.PID, UID: p.UID, Program: p.Program, Path: p.Path, Names: len(p.Names()),
-			Listeners: p.Listeners(), Accepting: p.Accepting(""), Flows: len(p.Flows()), Auto: p.Auto,
+		all = append(all, view.Process{
+			PID: p.PID, UID: p.UID, Program: p.Program, Path: p.Path, Names: p.NameCount(),
+			Listeners: p.Listeners(), Accepting: p.Accepting(""), Flows: p.Held(), Auto: p.Auto,
 		})
 	}
-	eachOf(rows, after, yield)
+	m.mu.Unlock()
+	return sorted(all, func(p view.Process) view.Process { return p })
 }
 
-// EachFlow shows the ends of flows, by id.
-func (m *Manager) EachFlow(after string, yield func(view.Flow) bool) {
+// Flows shows the ends of flows.
+func (m *Manager) Flows() []view.Flow {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	all := make([]registry.FlowCopy, 0, m.reg.FlowCount())
 	for _, f := range m.reg.Flows() {
-		if (view.Flow{ID: f.ID}).Key() <= after {
-			continue
-		}
-		if !yield(flowRow(f)) {
-			return
-		}
+		all = append(all, f.Look())
 	}
+	m.mu.Unlock()
+	return sorted(all, flowRow)
 }
 
-func flowRow(f *registry.Flow) view.Flow {
+// flowRow makes the row of f and closes its meter.
+func flowRow(f registry.FlowCopy) view.Flow {
 	row := view.Flow{
-		ID: f.ID, Peer: -1, Name: f.Name, Role: "server", State: f.State().String(),
-		IPCP: f.Provider.Name, Layer: f.Provider.Layer, QoS: core.QoSName(f.QoS), Since: stamp(f.Since),
+		ID: f.ID, Peer: f.Peer, Name: f.Name, Role: "server", State: f.State.String(), PID: f.PID, Program: f.Program,
+		IPCP: f.IPCP, Layer: f.Layer, QoS: core.QoSName(f.QoS), Since: stamp(f.Since),
 	}
 	if f.Asked {
 		row.Role = "client"
 	}
-	if f.Peer != nil {
-		row.Peer = int(f.Peer.ID)
-	} else {
+	if f.Peer < 0 {
 		row.From, row.MPL, row.Max, row.Best = f.From, f.Path.MPL.Milliseconds(), f.Path.Max, f.Path.Best
-	}
-	if f.User != nil {
-		row.PID, row.Program = f.User.PID, f.User.Program
 	}
 	if f.Meter != nil {
 		if c, err := f.Meter.Count(); err == nil {
 			row.Counted, row.Sent, row.Unread, row.Read, row.Waiting = true, c.Sent, c.Unread, c.Read, c.Waiting
 		}
+		f.Meter.Close()
 	}
 	return row
 }
 
-// eachOf calls yield with those rows that follow after.
-func eachOf[R view.Row](rows []R, after string, yield func(R) bool) {
-	slices.SortFunc(rows, func(a, b R) int {
-		if a.Key() < b.Key() {
-			return -1
-		}
-		return 1
-	})
-	for _, r := range rows {
-		if r.Key() > after && !yield(r) {
-			return
-		}
+// sorted makes a row of each of all and returns the rows by their keys.
+func sorted[T any, R view.Row](all []T, row func(T) R) []R {
+	type keyed struct {
+		key string
+		row R
 	}
+	rows := make([]keyed, len(all))
+	for n, x := range all {
+		r := row(x)
+		rows[n] = keyed{r.Key(), r}
+	}
+	slices.SortFunc(rows, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	list := make([]R, len(rows))
+	for n, r := range rows {
+		list[n] = r.row
+	}
+	return list
 }
 
 func stamp(t time.Time) string { return t.Format(time.RFC3339Nano) }

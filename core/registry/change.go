@@ -1,7 +1,11 @@
 package registry
 
 import (
+	"time"
+
 	"o7s/core"
+	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/view"
 )
 
@@ -40,6 +44,8 @@ func (r *Registry) ipcpChanged(event, name string, i *IPCP) {
 // without a word to either end.
 type Meter interface {
 	Count() (Count, error)
+	// Share returns another Meter of the same, which is closed by itself.
+	Share() Meter
 	Close() error
 }
 
@@ -110,6 +116,54 @@ func (r *Registry) Processes() map[int]*Process { return r.procs }
 
 // FlowCount returns how many ends there are.
 func (r *Registry) FlowCount() int { return len(r.flows) }
+
+// IPCPCopy is a copy of what is shown of an IPCP.
+type IPCPCopy struct {
+	Name, Layer, Via string
+	PID              int
+	Type             ipcp.Type
+	Hash             hash.Algorithm
+	Settings         ipcp.Settings
+	Names, Flows     int
+}
+
+// Look returns a copy of i.
+func (i *IPCP) Look() IPCPCopy {
+	return IPCPCopy{i.Name, i.Layer, i.Via, i.PID, i.Type, i.Hash, i.Settings, len(i.regs), len(i.flows)}
+}
+
+// FlowCopy is a copy of what is shown of an end of a flow. Who has it closes its
+// Meter, which may be nil. Peer is -1 where there is none.
+type FlowCopy struct {
+	ID                         core.FlowID
+	Peer, PID                  int
+	Name, Program, IPCP, Layer string
+	From                       string
+	State                      FlowState
+	QoS                        core.QoS
+	Path                       ipcp.Path
+	Since                      time.Time
+	Asked                      bool
+	Meter                      Meter
+}
+
+// Look returns a copy of f.
+func (f *Flow) Look() FlowCopy {
+	c := FlowCopy{
+		ID: f.ID, Peer: -1, Name: f.Name, IPCP: f.Provider.Name, Layer: f.Provider.Layer,
+		From: f.From, State: f.state, QoS: f.QoS, Path: f.Path, Since: f.Since, Asked: f.Asked,
+	}
+	if f.Peer != nil {
+		c.Peer = int(f.Peer.ID)
+	}
+	if f.User != nil {
+		c.PID, c.Program = f.User.PID, f.User.Program
+	}
+	if f.Meter != nil {
+		c.Meter = f.Meter.Share()
+	}
+	return c
+}
 
 // BoundBy tells why p is bound to name: by bind (process), as an instance of a
 // program or by a listener of its own.

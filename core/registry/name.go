@@ -2,7 +2,6 @@ package registry
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"o7s/core"
@@ -68,14 +67,8 @@ func (r *Registry) DestroyName(name string) {
 	}
 }
 
-// Names returns all names, sorted.
-func (r *Registry) Names() []*Name {
-	all := make([]*Name, 0, len(r.names))
-	for _, k := range slices.Sorted(maps.Keys(r.names)) {
-		all = append(all, r.names[k])
-	}
-	return all
-}
+// Names returns all names. A Name does not change.
+func (r *Registry) Names() map[string]*Name { return r.names }
 
 // Binding is who may accept for a name, whether the name exists or not. UID
 // holds the name: that of its first binding, until its last binding goes.

@@ -97,6 +97,9 @@ func (r *Registry) Leave(p *Process) []string {
 // Names returns the names that p is bound to, sorted.
 func (p *Process) Names() []string { return slices.Sorted(maps.Keys(p.bound)) }
 
+// NameCount returns how many names p is bound to.
+func (p *Process) NameCount() int { return len(p.bound) }
+
 // Bound reports whether p is bound to name.
 func (p *Process) Bound(name string) bool { return p.bound[name] != nil }
 

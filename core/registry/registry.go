@@ -124,10 +124,8 @@ func (r *Registry) RemoveIPCP(i *IPCP) {
 // IPCP returns the IPCP of that name, or nil.
 func (r *Registry) IPCP(name string) *IPCP { return r.ipcps[name] }
 
-// IPCPs returns all IPCPs, by name.
-func (r *Registry) IPCPs() []*IPCP {
-	return slices.SortedFunc(maps.Values(r.ipcps), func(a, b *IPCP) int { return cmp.Compare(a.Name, b.Name) })
-}
+// IPCPs returns all IPCPs, by their names.
+func (r *Registry) IPCPs() map[string]*IPCP { return r.ipcps }
 
 // Layers returns the members of layers that provide flows, in the order in
 // which they are asked for a name: by rank, then by name.
