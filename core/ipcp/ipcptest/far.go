@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +34,7 @@ type World struct {
 	Keepalive func(datagram []byte) bool
 	// Max is the largest packet.
 	Max int
-	// Flows is how many flows there may be at a time; 0: 500 and more.
+	// Flows is how many flows there are at a time; 0: 500.
 	Flows int
 	// Silent says that a system does not answer for what it does not have.
 	Silent bool
@@ -589,9 +590,13 @@ func (p *farPair) many() {
 	}
 	p.serve(1, farName)
 	var pairs [][2]*end
+	goroutines := runtime.NumGoroutine()
 	for range n {
 		client, server := p.connect(farName)
 		pairs = append(pairs, [2]*end{client, server})
+	}
+	if more := runtime.NumGoroutine() - goroutines; more > 4 { // those of timers that fire just now
+		p.t.Errorf("%d flows take %d goroutines", n, more)
 	}
 	for i, e := range pairs {
 		must(p.t, "send", send(e[0], i, 2, farSizes))

@@ -37,6 +37,12 @@ func world(t *testing.T, typ ipcp.Type, addr string, file string) ipcptest.World
 	return w
 }
 
-func TestFarV4(t *testing.T) { ipcptest.RunFar(t, V4, world(t, V4, "10.7.0.", "tools-udp4.pcap")) }
+var manyFlows = 10000
+
+func TestFarV4(t *testing.T) {
+	w := world(t, V4, "10.7.0.", "tools-udp4.pcap")
+	w.Flows = manyFlows
+	ipcptest.RunFar(t, V4, w)
+}
 
 func TestFarV6(t *testing.T) { ipcptest.RunFar(t, V6, world(t, V6, "fd07::", "udp6-oping.pcap")) }

@@ -1,0 +1,5 @@
+//go:build race
+
+package udp
+
+func init() { manyFlows = 500 } // the race detector makes more take minutes
