@@ -30,7 +30,7 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	app.HideHelpCommand = true
 	app.ExitErrHandler = func(*cli.Context, error) {} // the status is Main's to choose
 	wrong := func(text string) error { return Usagef("%s; \"%s --help\" lists the flags", text, env.Name) }
-	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return wrong(asTyped(err)) }
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return wrong(err.Error()) }
 	action := app.Action
 	app.Action = func(c *cli.Context) error {
 		if c.NArg() > 0 && app.ArgsUsage == "" {

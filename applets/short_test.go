@@ -17,24 +17,24 @@ func TestSpread(t *testing.T) {
 		&cli.BoolFlag{Name: "D"},
 	}
 	for in, want := range map[string]string{
-		"":                 "",
-		"-c5":              "-c 5",
-		"-c 5":             "-c 5",
-		"-c=5":             "-c=5",
-		"-qDc5 -nx":        "-q -D -c 5 -n x",
-		"-qc 5 -D":         "-q -c 5 -D",
-		"-c-5":             "-c -5",
-		"-n -c5 -c5":       "-n -c5 -c 5", // a value is a value
-		"-n-c 5":           "-n -c 5",     // and ends here: 5 is no flag
-		"--count --size":   "--count --size",
-		"--count=5 -Dq":    "--count=5 -D -q",
-		"--count 5 -Dq":    "--count 5 -D -q",
-		"-count 5 -quiet":  "-count 5 -quiet",
-		"---count=5 --=5":  "---count=5 --=5", // for the package cli to refuse
-		"-q -- -c5":        "-q -- -c5",
-		"-q file -c5":      "-q file -c5",
-		"-hq - -Dq":        "-h -q - -Dq",
-		"--name -c5 -D=no": "--name -c5 -D=no",
+		"":                "",
+		"-c5":             "-c 5",
+		"-c 5":            "-c 5",
+		"-c=5":            "-c=5",
+		"-qDc5 -nx":       "-q -D -c 5 -n x",
+		"-qc 5 -D":        "-q -c 5 -D",
+		"-c-5":            "-c -5",
+		"-n -c5 -c5":      "-n -c5 -c 5", // a value is a value
+		"-n-c 5":          "-n -c 5",     // and ends here: 5 is no flag
+		"--name --size":   "--name --size",
+		"--count=5 -Dq":   "--count=5 -D -q",
+		"--count 5 -Dq":   "--count 5 -D -q",
+		"-count 5 -quiet": "-count 5 -quiet",
+		"---count=5 --=5": "---count=5 --=5", // for the package cli to refuse
+		"-q -- -c5":       "-q -- -c5",
+		"-q file -c5":     "-q file -c5",
+		"-hq - -Dq":       "-h -q - -Dq",
+		"--name -c5 -D=f": "--name -c5 -D=f",
 	} {
 		if got, err := spread(flags, strings.Fields(in)); err != nil || !slices.Equal(got, strings.Fields(want)) {
 			t.Errorf("%s: %q, %v; want %s", in, got, err, want)
@@ -52,15 +52,20 @@ func TestWrongFlags(t *testing.T) {
 		"-x5":                 `there is no flag "-x5"`,
 		"-qx":                 `there is no flag "-qx"`,
 		"--c5":                `there is no flag "--c5"`,
-		"-c x --size":         `there is no flag "--size"`,
+		"-c 1 --size":         `there is no flag "--size"`,
 		"--count":             `the flag "--count" needs a value`,
 		"-q -c":               `the flag "-c" needs a value`,
 		"-qDc":                `the flag "-c" needs a value`,
-		"--count five":        `invalid value "five" for flag --count: parse error`,
-		"--count=-for:x":      `invalid value "-for:x" for flag --count: parse error`,
-		"-c five":             `invalid value "five" for flag -c: parse error`,
-		"--quiet=for -count:": `invalid boolean value "for" for --quiet: parse error`,
+		"--count five":        `--count: "five" is no whole number`,
+		"--count=-for:x":      `--count: "-for:x" is no whole number`,
+		"-c five":             `-c: "five" is no whole number`,
+		"--quiet=for -count:": `--quiet: "for" is neither true nor false`,
 		"-c 1 --count 2":      `"-c" and "--count" are one flag: give one of them`,
+		"-c 1 -c 2":           `"-c" is given twice: give it once`,
+		"-c1 -qc1":            `"-c" is given twice: give it once`,
+		"--count=1 --count=1": `"--count" is given twice: give it once`,
+		"-n x -c 1 --name=y":  `"-n" and "--name" are one flag: give one of them`,
+		"-n x -c1 -qn y":      `"-n" is given twice: give it once`,
 		"---count 5":          `bad flag syntax: ---count`,
 	} {
 		app := &cli.App{
@@ -68,6 +73,7 @@ func TestWrongFlags(t *testing.T) {
 				&cli.IntFlag{Name: "count", Aliases: []string{"c"}},
 				&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}},
 				&cli.BoolFlag{Name: "D"},
+				&cli.StringFlag{Name: "name", Aliases: []string{"n"}},
 			},
 			Action: func(*cli.Context) error { t.Errorf("%s: it runs", in); return nil },
 		}

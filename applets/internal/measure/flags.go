@@ -101,7 +101,7 @@ func oneSide(c *cli.Context, flags []cli.Flag) error {
 	}
 	for _, f := range flags {
 		name := f.Names()[0]
-		if !c.IsSet(name) {
+		if name == listenFlag || !c.IsSet(name) {
 			continue
 		}
 		switch category := f.(cli.CategorizableFlag).GetCategory(); {
