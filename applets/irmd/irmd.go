@@ -73,6 +73,9 @@ func Applet(types []ipcp.Type) applets.Applet {
 					// Ctrl-\ ends a daemon in order too, rather than with a dump.
 					ctx, stop := applets.Until(c.Context, syscall.SIGQUIT)
 					defer stop()
+					if os.Getpid() == 1 {
+						return runAsInit(ctx)
+					}
 					c.Context = ctx
 					return run(c, env, types)
 				},
