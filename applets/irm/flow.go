@@ -51,8 +51,11 @@ func (s *screen) flows(flows []view.Flow, all int) {
 	t.titles()
 	for _, f := range flows {
 		peer, sent, received := "-", "-", "-"
-		if f.Peer >= 0 {
+		switch {
+		case f.Peer >= 0:
 			peer = strconv.Itoa(f.Peer)
+		case f.From != "":
+			peer = f.From
 		}
 		if f.Counted {
 			sent, received = amount(f.Sent), amount(f.Read)
@@ -100,14 +103,20 @@ var flowShow = &command{
 
 func (s *screen) showFlow(f view.Flow) {
 	peer, process := "has ended, or is not on this system", "none has accepted it yet"
-	if f.Peer >= 0 {
+	switch {
+	case f.Peer >= 0:
 		peer = "flow " + strconv.Itoa(f.Peer)
+	case f.From != "":
+		peer = "at " + f.From
 	}
 	if f.PID > 0 {
 		process = fmt.Sprintf("%d %s", f.PID, f.Program)
 	}
 	s.fields("flow", strconv.Itoa(int(f.ID)), "name", f.Name, "role", f.Role, "state", f.State+": "+stateText[f.State],
 		"process", process, "other end", peer, "layer", f.Layer, "IPCP", f.IPCP, "QoS", f.QoS, "since", f.Since+" ("+ago(f.Since)+" ago)")
+	if f.Max > 0 {
+		s.fields("way there", fmt.Sprintf("packets of at most %d bytes, of %d without fragments; at most %d ms", f.Max, f.Best, f.MPL))
+	}
 	if f.Counted {
 		s.fields("sent", amount(f.Sent)+", of which the other end has not read "+amount(f.Unread),
 			"received", amount(f.Read)+", and "+amount(f.Waiting)+" wait to be read")

@@ -21,13 +21,16 @@ func (f *Flows[P]) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 		f.loop.FlowAlloc(req, done)
 		return
 	}
+	if req.QoS.InOrder {
+		done(errOrder)
+		return
+	}
 	to, err := f.out.Find(req.Dst)
 	if err != nil {
 		done(err)
 		return
 	}
-	qos := onWire(req.QoS)
-	fl := &flow[P]{state: asking, id: req.Flow, hasID: true, dst: req.Dst, peer: to, qos: qos, since: f.clock.Now()}
+	fl := &flow[P]{state: asking, id: req.Flow, hasID: true, dst: req.Dst, peer: to, qos: req.QoS, since: f.clock.Now()}
 	f.mu.Lock()
 	if f.byID[req.Flow] != nil {
 		f.mu.Unlock()
@@ -40,7 +43,7 @@ func (f *Flows[P]) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 	f.mu.Unlock()
 	if err == nil {
 		f.log.Debugf("Requesting flow to %v from %s, endpoint id %d.", req.Dst, f.cfg.Text(to), fl.eid)
-		if err = f.out.Request(to, fl.eid, req.Dst, qos, req.Data); err != nil {
+		if err = f.out.Request(to, fl.eid, req.Dst, req.QoS, req.Data); err != nil {
 			f.mu.Lock()
 			f.forgetLocked(fl)
 			f.mu.Unlock()
@@ -61,15 +64,9 @@ func (f *Flows[P]) again(req ipcp.AllocRequest, done func(error)) {
 	done(nil)
 }
 
-// onWire returns the QoS that a request carries. A flow in order asks for no
-// checksum: the C prototype's library does not check it and would pass it to the
-// application.
-func onWire(qos core.QoS) core.QoS {
-	if qos.InOrder {
-		qos.BER = 1
-	}
-	return qos
-}
+// errOrder is the answer to whoever asks for order: its two ends would have to
+// put a header in front of each packet, which they don't yet.
+var errOrder = fmt.Errorf("%w: packets to another system may be lost and change their order; ask for raw", core.ErrQoS)
 
 // Replied is the reader's word that from has answered the request of eid: code
 // is 0 where it accepts, and remote is the other end's id then.
@@ -187,6 +184,12 @@ func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS,
 		if repeat {
 			f.out.Reply(from, remote, known.eid, 0, reply)
 		}
+		return
+	}
+	if f.own[dst] && qos.InOrder {
+		f.mu.Unlock()
+		f.log.Infof("Refused a flow to %v for %s: %v.", dst, f.cfg.Text(from), errOrder)
+		f.out.Reply(from, remote, 0, core.ErrNotAllocated, nil)
 		return
 	}
 	if !f.own[dst] || f.stopped {

@@ -343,8 +343,11 @@ func (p *farPair) refusal() {
 			p.t.Errorf("refused with %v, the client is answered %v, %v; want %v", code, got, err, want)
 		}
 	}
+	// What the ends of a flow can't do yet is not promised.
+	client := a.alloc(h, core.QoSData)
+	fails(p.t, "a flow in order", client.asked.wait(), core.ErrQoS)
 	b.set(func() { b.noReq = core.ErrNotAllocated })
-	client := a.alloc(h, core.QoSRaw)
+	client = a.alloc(h, core.QoSRaw)
 	must(p.t, "allocate", client.asked.wait())
 	if got, err := client.reply(); err != nil || got != core.ErrNotAllocated {
 		p.t.Errorf("without a process, the client is answered %v, %v", got, err)
