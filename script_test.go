@@ -92,6 +92,7 @@ func setup(env *testscript.Env) error {
 	env.Values[scriptKey{}] = s
 	env.Setenv("O7S_RUNTIME_DIR", dir)
 	env.Setenv("NO_COLOR", "1")
+	env.Setenv("PYTHONDONTWRITEBYTECODE", "1")
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each race build takes a second to exit
 	wd, err := os.Getwd()
 	if err != nil {
@@ -212,7 +213,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	p.cmd = exec.Command(path, args[2:]...)
 	p.cmd.Args[0] = args[1]
 	p.cmd.Dir = ts.Getenv("WORK")
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE", "NETNS_A", "NETNS_B"} {
+	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE", "PYTHONDONTWRITEBYTECODE", "NETNS_A", "NETNS_B"} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
