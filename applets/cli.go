@@ -45,6 +45,37 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	return app.RunContext(ctx, append([]string{env.Name}, args...))
 }
 
+// Help is what --help and the manual page of an applet say beside its flags.
+// Lines that begin with blanks are shown as they are.
+type Help struct {
+	Synopsis    string // how to call it: a line for each form
+	Description string // before the flags: what it is for, and examples
+	Notes       string // after the flags
+}
+
+const notesKey = "notes" // of cli.App.Metadata
+
+// On makes h the help of app.
+func (h Help) On(app *cli.App) *cli.App {
+	app.UsageText, app.Description = h.Synopsis, h.Description
+	app.Metadata = map[string]any{notesKey: h.Notes}
+	app.CustomAppHelpTemplate = `{{.Name}} - {{.Usage}}
+
+Usage: {{trim (indent 7 .UsageText)}}
+
+{{.Description}}
+{{range .VisibleFlagCategories}}
+{{if .Name}}{{.Name}} options{{else}}Options{{end}}:
+{{range .Flags}}   {{.}}
+{{end}}{{else}}
+Options:
+{{range .VisibleFlags}}   {{.}}
+{{end}}{{end}}
+{{.Metadata.notes}}
+`
+	return app
+}
+
 // LogFlags returns the flags of an applet that logs.
 func LogFlags() []cli.Flag {
 	return []cli.Flag{

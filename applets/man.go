@@ -62,15 +62,11 @@ func man(ctx context.Context, out io.Writer, dir string, table []Applet) error {
 // manual returns the page of an applet whose command line is flags.
 func manual(a Applet, app *cli.App) string {
 	p := NewPage(a.Name, a.Summary)
-	synopsis, description, notes := app.UsageText, app.Description, ""
-	if t := app.CustomAppHelpTemplate; t != "" {
-		synopsis, description, notes = helpParts(t, a)
-	}
 	p.Section("SYNOPSIS")
-	p.Code(synopsis)
-	if description != "" {
+	p.Code(app.UsageText)
+	if app.Description != "" {
 		p.Section("DESCRIPTION")
-		p.prose(description)
+		p.prose(app.Description)
 	}
 	p.Section("OPTIONS")
 	for _, f := range app.VisibleFlags() {
@@ -80,26 +76,12 @@ func manual(a Applet, app *cli.App) string {
 	}
 	p.Item("--help, -h", "explain it")
 	p.Item("--version, -v", "print the version")
-	if notes != "" {
+	if notes, ok := app.Metadata[notesKey].(string); ok {
 		p.Section("NOTES")
 		p.prose(notes)
 	}
 	p.Finish("o7s", "irmd", "irm")
 	return p.String()
-}
-
-// helpParts returns what a template of a help text says before the flags, of
-// which the first part is how to call the applet, and after them.
-func helpParts(template string, a Applet) (synopsis, description, notes string) {
-	head, _, _ := strings.Cut(template, "{{range")
-	head = strings.NewReplacer("{{.Name}}", a.Name, "{{.Usage}}", a.Summary).Replace(head)
-	_, head, _ = strings.Cut(head, "Usage: ")
-	synopsis, description, _ = strings.Cut(head, "\n\n")
-	description = strings.TrimSuffix(strings.Trim(description, "\n"), "Options:")
-	if i := strings.LastIndex(template, "{{end}}"); i >= 0 {
-		notes = template[i+len("{{end}}"):]
-	}
-	return strings.ReplaceAll(synopsis, "\n       ", "\n"), strings.Trim(description, "\n"), strings.Trim(notes, "\n")
 }
 
 // Page is a manual page in the making.

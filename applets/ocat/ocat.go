@@ -17,33 +17,27 @@ import (
 
 const summary = "join a flow to stdin and stdout, a program or a socket"
 
-const help = `{{.Name}} - {{.Usage}}
-
-Usage: ocat [--qos QOS] [--packets] NAME
-       ocat --listen NAME [--layer LAYER] [--packets]
-       ocat --listen NAME [--layer LAYER] --exec COMMAND | --to SOCKET
-       ocat --from SOCKET [--qos QOS] NAME
-
-The first form allocates a flow to NAME, sends what it reads from stdin and
+var help = applets.Help{
+	Synopsis: `ocat [--qos QOS] [--packets] NAME
+ocat --listen NAME [--layer LAYER] [--packets]
+ocat --listen NAME [--layer LAYER] --exec COMMAND | --to SOCKET
+ocat --from SOCKET [--qos QOS] NAME`,
+	Description: `The first form allocates a flow to NAME, sends what it reads from stdin and
 writes to stdout what comes. The second form does so with the first flow that it
 accepts. The third form accepts any number of flows: each gets a COMMAND of its
 own, or a connection of its own to SOCKET. The fourth form listens on SOCKET and allocates a flow to
 NAME for each connection. A SOCKET is tcp:HOST:PORT or unix:PATH.
 
 The end of the input is told to the other end, and what that still sends is
-taken. With a terminal as stdin, ocat ends with the flow.
-
-Options:
-{{range .VisibleFlags}}   {{.}}
-{{end}}
-Example: a web server that knows nothing of flows, reached by its name
+taken. With a terminal as stdin, ocat ends with the flow.`,
+	Notes: `Example: a web server that knows nothing of flows, reached by its name
    ocat --listen web --layer local-layer --to tcp:127.0.0.1:8080
    ocat --from tcp:127.0.0.1:9000 web
    curl http://127.0.0.1:9000/
 
 Exit status: 0 both directions ended in order, or a server was stopped; 1
-something failed; 2 wrong usage.
-`
+something failed; 2 wrong usage.`,
+}
 
 // config is what the arguments ask for.
 type config struct {
@@ -63,10 +57,9 @@ func Applet() applets.Applet {
 }
 
 func run(ctx context.Context, env *applets.Env) error {
-	return applets.CLI(ctx, env, &cli.App{
-		Usage:                 summary,
-		ArgsUsage:             "NAME",
-		CustomAppHelpTemplate: help,
+	return applets.CLI(ctx, env, help.On(&cli.App{
+		Usage:     summary,
+		ArgsUsage: "NAME",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Aliases: []string{"l"}, Usage: "accept flows to `NAME`"},
 			&cli.StringSliceFlag{Name: "layer", Usage: "register the name in `LAYER` first, which may hold the wildcard *: takes an administrator's rights"},
@@ -83,7 +76,7 @@ func run(ctx context.Context, env *applets.Env) error {
 			}
 			return cfg.run(c.Context, env)
 		},
-	})
+	}))
 }
 
 // parse returns what c asks for.

@@ -53,27 +53,24 @@ func flags() []cli.Flag {
 	}
 }
 
-const help = `{{.Name}} - {{.Usage}}
-
-Usage: {{.Name}} --server-name NAME [OPTIONS]
-       {{.Name}} --listen [OPTIONS]
-
-Examples:
+var help = applets.Help{
+	Synopsis: `ocbr --server-name NAME [OPTIONS]
+ocbr --listen [OPTIONS]`,
+	Description: `Examples:
    ocbr --listen                      start a server
    ocbr -n ocbr-server -r 5M -d 10    send it 5 Mb/s for 10 s
 
 A client reaches a server once that is bound to a name, by its pid or its
 program, and the name is registered in a layer:
    irm bind process 6810 name ocbr-server
-   irm name register ocbr-server layer local-layer
-` + measure.FlagsHelp + `
-A TIME is a number with ms, s, m, h or d after it; a bare one is seconds.
+   irm name register ocbr-server layer local-layer`,
+	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is seconds.
 A RATE is a number with k, M or G after it; a bare one is k.
 A QOS is ` + measure.QoSNames + `.
 The server tells what arrives on at most 10 flows at once.
 Exit status: 0 all was sent, or the server was stopped; 1 something failed;
-2 wrong usage.
-`
+2 wrong usage.`,
+}
 
 // parse returns what env's arguments ask for, nil where that was help.
 func parse(ctx context.Context, env *applets.Env) (*config, error) {

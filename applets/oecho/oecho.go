@@ -34,23 +34,17 @@ func Applet() applets.Applet {
 
 const summary = "send one message and get it back"
 
-const help = `{{.Name}} - {{.Usage}}
-
-Usage: {{.Name}} --listen
-       {{.Name}}
-
-The client sends "Client says hi!" to the name oecho, the server sends back
+var help = applets.Help{
+	Synopsis: `oecho --listen
+oecho`,
+	Description: `The client sends "Client says hi!" to the name oecho, the server sends back
 what it gets. A client reaches a server once that is bound to the name and the
 name is registered in a layer:
    irm bind process 6810 name oecho
-   irm name register oecho layer local-layer
-
-Options:
-{{range .VisibleFlags}}   {{.}}
-{{end}}
-Exit status: 0 the message came back, or the server was stopped; 1 something
-failed; 2 wrong usage.
-`
+   irm name register oecho layer local-layer`,
+	Notes: `Exit status: 0 the message came back, or the server was stopped; 1 something
+failed; 2 wrong usage.`,
+}
 
 // network is package ipc, or what a test has instead.
 type network measure.Network
@@ -58,9 +52,8 @@ type network measure.Network
 // run does what env's arguments ask for.
 func (n network) run(ctx context.Context, env *applets.Env) error {
 	out := measure.NewLines(env.Stdout, "")
-	return applets.CLI(ctx, env, &cli.App{
-		Usage:                 summary,
-		CustomAppHelpTemplate: help,
+	return applets.CLI(ctx, env, help.On(&cli.App{
+		Usage: summary,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "listen", Aliases: []string{"l"}, Usage: "run as a server", DisableDefaultText: true},
 		},
@@ -71,7 +64,7 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 			}
 			return n.ask(ctx, out)
 		},
-	})
+	}))
 }
 
 // ask sends the message and prints what comes back.

@@ -49,12 +49,10 @@ func flags() []cli.Flag {
 	}
 }
 
-const help = `{{.Name}} - {{.Usage}}
-
-Usage: {{.Name}} --server-name NAME [OPTIONS]
-       {{.Name}} --listen [OPTIONS]
-
-Examples:
+var help = applets.Help{
+	Synopsis: `operf --server-name NAME [OPTIONS]
+operf --listen [OPTIONS]`,
+	Description: `Examples:
    operf --listen                     start a server
    operf -n operf-server -f -d 10     send as fast as can be, for 10 s
    operf -n operf-server -r 2G -P 4   4 flows of 2 Gb/s each
@@ -63,16 +61,15 @@ Examples:
 A client reaches a server once that is bound to a name, by its pid or its
 program, and the name is registered in a layer:
    irm bind process 6810 name operf-server
-   irm name register operf-server layer local-layer
-` + measure.FlagsHelp + `
-A TIME is a number with ms, s, m, h or d after it; a bare one is seconds.
+   irm name register operf-server layer local-layer`,
+	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is seconds.
 A RATE is a number with k, M or G after it; a bare one is k.
 A QOS is ` + measure.QoSNames + `.
 A packet is lost when a later one came and it did not, late when it came after
 a later one. With -t bi the client's lines tell what came back.
 Exit status: 0 the test was made, or the server was stopped; 1 something
-failed; 2 wrong usage.
-`
+failed; 2 wrong usage.`,
+}
 
 // parse returns what env's arguments ask for, nil where that was help.
 func parse(ctx context.Context, env *applets.Env) (*config, error) {

@@ -67,12 +67,10 @@ func flags() []cli.Flag {
 	}
 }
 
-const help = `{{.Name}} - {{.Usage}}
-
-Usage: {{.Name}} --server-name NAME [OPTIONS]
-       {{.Name}} --listen [OPTIONS]
-
-Examples:
+var help = applets.Help{
+	Synopsis: `oping --server-name NAME [OPTIONS]
+oping --listen [OPTIONS]`,
+	Description: `Examples:
    oping --listen                               start a ping server
    oping --server-name oping-server --count 5   send it 5 packets
    oping -n oping-server -c 5                   the short form of that
@@ -80,14 +78,13 @@ Examples:
 A client reaches a server once that is bound to a name, by its pid or its
 program, and the name is registered in a layer:
    irm bind process 6810 name oping-server
-   irm name register oping-server layer local-layer
-` + measure.FlagsHelp + `
-A TIME is a number with ms, s, m, h or d after it; a bare one is milliseconds.
+   irm name register oping-server layer local-layer`,
+	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is milliseconds.
 A QOS is ` + measure.QoSNames + `.
 Ctrl-\ prints a short summary while it runs.
 Exit status: 0 replies came, or the server was stopped; 1 no reply came, or
-something failed; 2 wrong usage.
-`
+something failed; 2 wrong usage.`,
+}
 
 // parse returns what env's arguments ask for, nil where that was help.
 func parse(ctx context.Context, env *applets.Env) (*config, error) {

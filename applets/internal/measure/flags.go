@@ -52,12 +52,6 @@ func SizeFlag(value, usage string) cli.Flag {
 	return &cli.StringFlag{Category: ForClient, Name: sizeFlag, Aliases: []string{"s"}, Value: value, DefaultText: value, Usage: usage}
 }
 
-// FlagsHelp is the part of a help template that lists the flags.
-const FlagsHelp = `{{range .VisibleFlagCategories}}
-{{if .Name}}{{.Name}} options{{else}}Options{{end}}:
-{{range .Flags}}   {{.}}
-{{end}}{{end}}`
-
 // Warn tells the user that a value was not taken as it is.
 type Warn func(format string, args ...any)
 
@@ -66,11 +60,10 @@ type Warn func(format string, args ...any)
 // takes another value than the one asked for. Only flags of the side that
 // --listen, or its absence, means are set then. Parse returns nil when that was
 // help or the version, which it has printed. Every error is a usage error.
-func Parse[C any](ctx context.Context, env *applets.Env, summary, help string, flags []cli.Flag, newConfig func(*cli.Context, Warn) (*C, error)) (*C, error) {
+func Parse[C any](ctx context.Context, env *applets.Env, summary string, help applets.Help, flags []cli.Flag, newConfig func(*cli.Context, Warn) (*C, error)) (*C, error) {
 	var cfg *C
-	err := applets.CLI(ctx, env, &cli.App{
+	err := applets.CLI(ctx, env, help.On(&cli.App{
 		Usage:                  summary,
-		CustomAppHelpTemplate:  help,
 		Flags:                  flags,
 		UseShortOptionHandling: true,
 		Action: func(c *cli.Context) (err error) {
@@ -85,7 +78,7 @@ func Parse[C any](ctx context.Context, env *applets.Env, summary, help string, f
 			}
 			return nil
 		},
-	})
+	}))
 	if err != nil {
 		return nil, applets.Usagef("%w", err)
 	}

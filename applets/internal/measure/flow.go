@@ -161,19 +161,6 @@ func ReadBy(ctx context.Context, f Flow, p []byte, until time.Time) (int, error)
 	}
 }
 
-// WriteBy is to f.WritePacket what ReadBy is to f.ReadPacket.
-func WriteBy(ctx context.Context, f Flow, p []byte, until time.Time) error {
-	for {
-		err := f.WritePacket(p)
-		if err == nil || !TimedOut(err) || ctx.Err() != nil || !time.Now().Before(until) {
-			return err
-		}
-		if err := SetDeadline(ctx, f.SetWriteDeadline, until); err != nil {
-			return err
-		}
-	}
-}
-
 // TimedOut reports whether err says that a deadline passed.
 func TimedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
