@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -179,55 +178,17 @@ func TestFlowThatIsNone(t *testing.T) {
 		"another side":      {irmctl.Flow{Side: -1, Ring: kit.Ring}, []int{kit.Mem, kit.Bell[0]}, core.ErrUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
-			given := make(chan core.FlowID, 1)
 			m := rpc.NewMux()
-			rpc.Handle(m, irmctl.Announce, func(c *rpc.Call[rpc.Empty], _ *irmctl.AnnounceReq) { c.Reply(nil) })
 			rpc.Handle(m, irmctl.Alloc, func(c *rpc.Call[irmctl.Flow], _ *irmctl.AllocReq) {
 				tt.flow.ID = 7
 				c.Reply(&tt.flow, tt.fds...)
 			})
-			rpc.Handle(m, irmctl.Dealloc, func(c *rpc.Call[rpc.Empty], r *irmctl.FlowRef) {
-				given <- r.ID
-				c.Reply(nil)
-			})
-			dir := fakeIRMd(t, m)
-			n := ipc.NewNode(dir)
-			_, err := n.Dial(wait(t), "name")
+			f := newFakeIRMd(t, m)
+			_, err := f.node.Dial(wait(t), "name")
 			fails(t, "dial", err, tt.want, "flow 7")
-			if id := result(t, "dealloc", given); id != 7 {
-				t.Errorf("flow %d is given back, not 7", id)
+			if err := within(patience, f.end(7)); err != nil {
+				t.Errorf("flow 7 is not given back: %v", err)
 			}
-			n.Close()
 		})
 	}
-}
-
-// fakeIRMd serves m in a runtime directory of its own.
-func fakeIRMd(t *testing.T, m *rpc.Mux) (dir string) {
-	t.Helper()
-	dir, err := newDir()
-	must(t, err)
-	l, err := rpc.Listen(dir, irmctl.Socket, 0o600)
-	must(t, err)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.AcceptUnix()
-			if err != nil {
-				return
-			}
-			link, err := rpc.New(conn, rpc.Config{Mux: m, Instance: 1})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			wg.Go(func() { <-link.Done() })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		wg.Wait()
-		os.RemoveAll(dir)
-	})
-	return dir
 }

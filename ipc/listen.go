@@ -21,7 +21,6 @@ const backlog = 8
 // after them wait in Dial.
 type Listener struct {
 	n    *node
-	id   uint32
 	name string
 	o    options
 
@@ -29,7 +28,11 @@ type Listener struct {
 	news   chan error // what AcceptFlow returns next, instead of a flow
 	closed chan struct{}
 
-	session *session // guarded by n.mu; nil while the IRMd has gone
+	// Guarded by n.mu.
+	id      uint32   // by which an IRMd knows it; each asks by another one
+	session *session // nil while no IRMd knows it
+	lost    bool     // its IRMd has gone: comeBack brings it to the next one
+	gone    bool     // it is closed
 
 	mu     sync.Mutex // guards the fields below
 	shut   bool       // no more into queue
@@ -72,17 +75,13 @@ func (n *node) addListener(ctx context.Context, name string, o options) (*Listen
 	if err != nil {
 		return nil, err
 	}
-	n.mu.Lock()
-	n.lastID++
 	l := &Listener{
-		n: n, id: n.lastID, name: name, o: o,
+		n: n, name: name, o: o,
 		// Those that wait, those on the way, and a lost session's.
 		queue: make(chan *Conn, 3*backlog), news: make(chan error, 1), closed: make(chan struct{}),
 	}
-	n.listeners[l.id] = l // before the IRMd knows it: a flow may arrive at once
-	n.mu.Unlock()
 	if err := l.listen(ctx, s); err != nil {
-		l.forget()
+		l.shutdown() // a flow may have arrived all the same
 		return nil, err
 	}
 	return l, nil
@@ -93,8 +92,12 @@ func (l *Listener) listen(ctx context.Context, s *session) error {
 	l.mu.Lock()
 	l.owed = 0
 	l.mu.Unlock()
-	req := irmctl.ListenReq{ID: l.id, Name: l.name, Credit: backlog, Layers: l.o.layers}
-	late := func(*rpc.Reply[rpc.Empty]) { l.unlisten(s) } // nobody knows it
+	id, ok := l.n.enter(l) // before the IRMd knows it: a flow may arrive at once
+	if !ok {
+		return nil // it is closed
+	}
+	req := irmctl.ListenReq{ID: id, Name: l.name, Credit: backlog, Layers: l.o.layers}
+	late := func(*rpc.Reply[rpc.Empty]) { s.unlisten(id) } // nobody knows it
 	if _, err := rpc.Do(ctx, s.link, irmctl.Listen, &req, late); err != nil {
 		return err
 	}
@@ -103,22 +106,37 @@ func (l *Listener) listen(ctx context.Context, s *session) error {
 	switch {
 	case s.link.Err() != nil: // and s.ended has not seen l
 		return core.ErrIRMd
-	case l.n.listeners[l.id] != l: // Close came first, and knew no session
-		l.unlisten(s)
+	case l.gone: // Close came first, and knew no session
+		s.unlisten(id)
 		return nil
 	}
-	l.session = s
+	l.session, l.lost = s, false
 	return nil
 }
 
-// unlisten lets the IRMd of s forget l, without waiting.
-func (l *Listener) unlisten(s *session) {
-	rpc.Go(s.link, irmctl.Unlisten, &irmctl.Listener{ID: l.id}, func(*rpc.Reply[rpc.Empty], error) {})
+// enter gives l a number of its own, by which flows find it, in place of the
+// one that it had. It reports false where l is closed.
+func (n *node) enter(l *Listener) (id uint32, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l.gone {
+		return 0, false
+	}
+	delete(n.listeners, l.id)
+	n.lastID++
+	l.id = n.lastID
+	n.listeners[l.id] = l
+	return l.id, true
 }
 
-// lost notes that the IRMd has gone; n.mu is held.
-func (l *Listener) lost() {
-	l.session = nil
+// unlisten lets the IRMd forget the listener id, without waiting.
+func (s *session) unlisten(id uint32) {
+	rpc.Go(s.link, irmctl.Unlisten, &irmctl.Listener{ID: id}, func(*rpc.Reply[rpc.Empty], error) {})
+}
+
+// irmdGone notes that the IRMd has gone; n.mu is held.
+func (l *Listener) irmdGone() {
+	l.session, l.lost = nil, true
 	select {
 	case l.news <- core.ErrIRMd:
 	default: // it has not been read yet since the last time
@@ -174,7 +192,7 @@ func (l *Listener) AcceptFlow() (*Conn, error) {
 	}
 	select {
 	case c := <-l.queue:
-		l.credit(c.session)
+		l.credit()
 		return c, nil
 	case err := <-l.news:
 		return nil, opError("accept", l.Addr(), err)
@@ -194,15 +212,21 @@ func (l *Listener) over() error {
 }
 
 // credit tells the IRMd that one more flow may arrive, where offer has not.
-func (l *Listener) credit(from *session) {
+func (l *Listener) credit() {
 	l.mu.Lock()
 	owed := l.owed > 0
 	if owed {
 		l.owed--
 	}
 	l.mu.Unlock()
-	if owed { // an IRMd that has gone counts no more
-		_ = rpc.Notify(from.link, irmctl.Accept, &irmctl.AcceptReq{Listener: l.id, Credit: 1})
+	if !owed {
+		return
+	}
+	l.n.mu.Lock()
+	s, id := l.session, l.id
+	l.n.mu.Unlock()
+	if s != nil { // else the next IRMd gives the first credit anew
+		_ = rpc.Notify(s.link, irmctl.Accept, &irmctl.AcceptReq{Listener: id, Credit: 1})
 	}
 }
 
@@ -213,36 +237,43 @@ func (l *Listener) Addr() net.Addr { return Addr(l.name) }
 // were not accepted are deallocated, those that were go on. It waits for the
 // IRMd, at most 5 s. The error wraps net.ErrClosed if it was closed before.
 func (l *Listener) Close() error {
-	l.mu.Lock()
-	if l.shut {
-		l.mu.Unlock()
+	s, id, ok := l.shutdown()
+	if !ok {
 		return opError("close", l.Addr(), core.ErrClosed)
 	}
-	l.shut = true
-	l.mu.Unlock()
-	close(l.closed)
-	s := l.forget()
 	if s != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()
 		// A listener that the IRMd does not know, or an IRMd that has gone,
 		// is closed all the same.
-		_, _ = rpc.Do(ctx, s.link, irmctl.Unlisten, &irmctl.Listener{ID: l.id}, nil)
+		_, _ = rpc.Do(ctx, s.link, irmctl.Unlisten, &irmctl.Listener{ID: id}, nil)
 	}
+	return nil
+}
+
+// shutdown ends l in this process: it takes no more flows, and gives up those
+// that no Accept will take. It returns the session whose IRMd knows l, if there
+// is one, and l's number there; false where l was shut before.
+func (l *Listener) shutdown() (s *session, id uint32, ok bool) {
+	l.mu.Lock()
+	if l.shut {
+		l.mu.Unlock()
+		return nil, 0, false
+	}
+	l.shut = true
+	l.mu.Unlock()
+	close(l.closed)
+	l.n.mu.Lock()
+	delete(l.n.listeners, l.id)
+	l.gone = true
+	s, id = l.session, l.id
+	l.n.mu.Unlock()
 	for {
 		select {
 		case c := <-l.queue:
 			c.discard()
 		default:
-			return nil
+			return s, id, true
 		}
 	}
-}
-
-// forget takes l out of the node and returns the session it was in.
-func (l *Listener) forget() *session {
-	l.n.mu.Lock()
-	defer l.n.mu.Unlock()
-	delete(l.n.listeners, l.id)
-	return l.session
 }

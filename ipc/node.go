@@ -314,7 +314,7 @@ func (s *session) ended() {
 	waiting := false
 	for _, l := range n.listeners {
 		if l.session == s {
-			l.lost()
+			l.irmdGone()
 			waiting = true
 		}
 	}
@@ -338,7 +338,7 @@ func (n *node) comeBack() {
 		n.mu.Lock()
 		var lost []*Listener
 		for _, l := range n.listeners {
-			if l.session == nil {
+			if l.lost {
 				lost = append(lost, l)
 			}
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -233,6 +235,66 @@ func TestIRMdKilledOften(t *testing.T) {
 		must(t, l.Close())
 		fails(t, "accept", result(t, "accept", served), net.ErrClosed)
 		w.empty(t)
+	})
+}
+
+// A server lives through the deaths of many IRMds, while clients dial it, and in
+// the end has no more descriptors and mappings than before.
+func TestServerOutlivesManyIRMds(t *testing.T) {
+	kills := 5
+	if *long {
+		kills = 100
+	}
+	each(t, func(t *testing.T, w *world) {
+		w.register(t, "service")
+		server := w.role(t, "test-echo", "listens", "service", "stays")
+		c := w.dial(t, "service")
+		must(t, ask(c, "x"))
+		must(t, c.Deallocate(wait(t)))
+		before, err := possessionOf(server.pid())
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var clients sync.WaitGroup
+		for range 4 {
+			clients.Go(func() {
+				for ctx.Err() == nil {
+					c, err := w.node.Dial(ctx, "service")
+					if err != nil {
+						continue
+					}
+					c.SetDeadline(time.Now().Add(patience))
+					if err := ask(c, "x"); err != nil && !errors.Is(err, core.ErrFlowDown) && err != io.EOF {
+						t.Errorf("ask: %v", err)
+					}
+					c.Close()
+				}
+			})
+		}
+		for range kills {
+			_, err := w.line("Completed deallocation", 10+rand.N(20))
+			must(t, err)
+			w.kill()
+			must(t, within(patience, w.gone))
+			w.restart(t)
+			w.setUp(t)
+			w.register(t, "service")
+		}
+		cancel()
+		clients.Wait()
+		c = dialUntil(t, w, "service")
+		must(t, ask(c, "x"))
+		must(t, c.Deallocate(wait(t)))
+		for ctx := wait(t); ; settle() {
+			after, err := possessionOf(server.pid())
+			must(t, err)
+			if after.descriptors <= before.descriptors && after.memories <= before.memories {
+				return
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("the server held %+v, now %+v", before, after)
+			}
+		}
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"o7s/core"
 	"o7s/ipc"
 )
 
@@ -61,7 +62,8 @@ func runRole(role func(context.Context, []string) error) int {
 	return 0
 }
 
-// echoRole serves its name: it answers every packet with itself.
+// echoRole serves its name: it answers every packet with itself. With a second
+// argument it goes on when the IRMd goes.
 func echoRole(ctx context.Context, args []string) error {
 	l, err := ipc.Listen(ctx, args[0])
 	if err != nil {
@@ -71,6 +73,9 @@ func echoRole(ctx context.Context, args []string) error {
 	fmt.Println("listens", os.Getpid())
 	for {
 		c, err := l.AcceptFlow()
+		if errors.Is(err, core.ErrIRMd) && len(args) > 1 {
+			continue
+		}
 		if err != nil {
 			return nil
 		}
