@@ -8,7 +8,6 @@ import (
 
 	"o7s/core/registry"
 	"o7s/ipc/flow"
-	"o7s/ipc/meter"
 	"o7s/ipc/rpc"
 )
 
@@ -142,7 +141,7 @@ type flowMeter struct{ e *end }
 
 // Count implements registry.Meter.
 func (m flowMeter) Count() (registry.Count, error) {
-	d, err := meter.Read(m.e.kit.Mem)
+	d, err := m.e.kit.Positions()
 	if err != nil {
 		return registry.Count{}, err
 	}

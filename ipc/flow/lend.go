@@ -74,9 +74,7 @@ func (e *End) Commit(n int) error {
 		return err
 	}
 	e.w.ring.Commit(n)
-	raceRelease()
-	e.w.ring.Publish()
-	e.shown()
+	e.publishUnlock()
 	return nil
 }
 

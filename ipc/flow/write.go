@@ -133,28 +133,27 @@ func (e *End) flush(from uint64) {
 	}
 }
 
-// publish shows the reader what is committed and wakes it if need be.
+// publish lets the reader see what is committed and notifies it.
 func (e *End) publish() {
 	raceRelease()
 	e.w.ring.Publish()
-	e.w.mu.Barrier()
-	e.tell()
+	e.notify()
 }
 
-// shown unlocks e.w.mu when a packet has just been shown, and wakes the reader
-// if need be.
-func (e *End) shown() {
-	was := e.w.mu.Leave()
-	if e.w.ring.Asleep() || !e.w.doubted.Load() {
-		e.w.mu.Stay(was)
-		e.tell()
-		was = e.w.mu.Leave()
+// publishUnlock is publish, and unlocks e.w.mu.
+func (e *End) publishUnlock() {
+	raceRelease()
+	if !e.w.ring.PublishUnlock(&e.w.mu) {
+		e.notify()
+		e.w.mu.Unlock()
+	} else if !e.w.doubted.Load() {
+		e.doubt()
 	}
-	e.w.mu.Left(was)
 }
 
-// tell wakes the reader if it sleeps, and has its life doubted otherwise.
-func (e *End) tell() {
+// notify wakes the reader if it sleeps. If it does not, notify makes sure that
+// its death will be noticed. The caller has just published.
+func (e *End) notify() {
 	if e.w.ring.Wake() {
 		e.ring()
 	} else if !e.w.doubted.Load() {
@@ -175,12 +174,9 @@ func (e *End) pace() {
 // put sends one packet of 1 to core.MaxPacket bytes and waits for room.
 func (e *End) put(p []byte) error {
 	e.w.mu.Lock()
-	if e.w.usual() && !e.w.ring.Gone() {
-		raceRelease()
-		if e.w.ring.Send(p) {
-			e.shown()
-			return nil
-		}
+	if e.w.usual() && !e.w.ring.Gone() && e.w.ring.PutFast(p) {
+		e.publishUnlock()
+		return nil
 	}
 	err := e.putHeld(p)
 	e.w.mu.Unlock()

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"o7s/ipc/internal/lockstep"
-	"o7s/ipc/internal/release"
 )
 
 // until waits for the state, which another goroutine is about to bring about.
@@ -25,6 +24,8 @@ func until(t *testing.T, l *Lock, state uint32) {
 
 func TestOneAtATime(t *testing.T) {
 	var l Lock
+	var words [2]atomic.Uint64
+	var flag atomic.Uint32
 	var inside, rounds int // guarded by l
 	var wg sync.WaitGroup
 	end := time.Now().Add(200 * time.Millisecond)
@@ -48,12 +49,8 @@ func TestOneAtATime(t *testing.T) {
 					runtime.Gosched() // hold it long enough for the front to sleep
 				}
 				inside--
-				switch was := l.Leave(); n % 5 {
-				case 0:
-					l.Stay(was)
+				if n%5 == 0 || !l.PublishUnlock(&words[0], uint64(n), &words[1], uint64(n), &flag) {
 					l.Unlock()
-				default:
-					l.Left(was)
 				}
 			}
 		})
@@ -76,17 +73,41 @@ func TestTryLockDoesNotWait(t *testing.T) {
 	if !l.TryLock() || l.TryLock() {
 		t.Error("not locked exactly once")
 	}
-	was := l.Leave()
-	if l.TryLock() {
-		t.Error("locked while another leaves")
-	}
-	l.Stay(was)
-	if l.TryLock() {
-		t.Error("locked while another stays")
-	}
 	l.Unlock()
 	if !l.TryLock() {
 		t.Error("not free after Unlock")
+	}
+	l.state.Store(leaving)
+	if l.TryLock() {
+		t.Error("locked while another leaves")
+	}
+}
+
+func TestPublishUnlockStaysWhereSomethingIsToBeDone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		state, flag, after uint32
+		unlocked           bool
+	}{
+		"nothing":               {held, 0, free, true},
+		"the flag is up":        {held, 1, held, false},
+		"one waits":             {wanted, 0, wanted, false},
+		"one is next":           {claimed, 0, claimed, false},
+		"one waits, flag is up": {wanted, 1, wanted, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l Lock
+			var first, second atomic.Uint64
+			var flag atomic.Uint32
+			l.state.Store(tt.state)
+			flag.Store(tt.flag)
+			const a, b = 1<<63 | 5, 1<<40 | 7
+			if got := l.PublishUnlock(&first, a, &second, b, &flag); got != tt.unlocked {
+				t.Errorf("unlocked: %v", got)
+			}
+			if first.Load() != a || second.Load() != b || flag.Load() != tt.flag || l.state.Load() != tt.after {
+				t.Errorf("stored %#x and %#x, flag %d, state %d", first.Load(), second.Load(), flag.Load(), l.state.Load())
+			}
+		})
 	}
 }
 
@@ -101,10 +122,6 @@ func TestFrontThatWasWokenInVainIsNext(t *testing.T) {
 			close(got)
 		}()
 		until(t, &l, wanted)
-		l.Stay(l.Leave())
-		if l.state.Load() != wanted {
-			t.Fatal("Stay forgets that the front sleeps")
-		}
 		l.Unlock()
 		if !l.TryLock() { // the front was faster
 			<-got
@@ -125,10 +142,9 @@ func TestFrontThatWasWokenInVainIsNext(t *testing.T) {
 	}
 }
 
-func TestLockWaitsForWhoLeaves(t *testing.T) {
+func TestLockWaitsForOneThatLeaves(t *testing.T) {
 	var l Lock
-	l.Lock()
-	was := l.Leave()
+	l.state.Store(leaving)
 	var got atomic.Bool
 	done := make(chan struct{})
 	go func() {
@@ -136,7 +152,7 @@ func TestLockWaitsForWhoLeaves(t *testing.T) {
 		got.Store(true)
 		close(done)
 	}()
-	for l.queue.TryLock() { // until it is the front
+	for l.queue.TryLock() { // until it is the first of the queue
 		l.queue.Unlock()
 		runtime.Gosched()
 	}
@@ -144,7 +160,7 @@ func TestLockWaitsForWhoLeaves(t *testing.T) {
 	if got.Load() {
 		t.Error("locked twice")
 	}
-	l.Left(was)
+	l.state.Store(free)
 	<-done
 	l.Unlock()
 }
@@ -162,32 +178,90 @@ func TestUnlockOfUnlockedPanics(t *testing.T) {
 	l.Unlock()
 }
 
-// Of two who show something, leave, and look, one at least sees the other.
-func TestLeaveIsABarrier(t *testing.T) {
-	type side struct {
-		l     Lock
-		shown atomic.Uint64
-		saw   bool
-		_     [128]byte
-	}
-	var a, b side
-	look := func(me, other *side) {
-		me.l.Lock()
-		release.Store64(&me.shown, 1)
-		was := me.l.Leave()
-		me.saw = other.shown.Load() == 1
-		me.l.Left(was)
-	}
-	neither := 0
-	rounds := lockstep.Run(func() { look(&a, &b) }, func() { look(&b, &a) }, func() {
-		if !a.saw && !b.saw {
-			neither++
+// word is alone in its cache lines, as in a ring.
+type word struct {
+	atomic.Uint64
+	_ [120]byte
+}
+
+// Whoever sees the second word sees the first, and whoever sees the first sees
+// what was written before.
+func TestPublishUnlockKeepsTheOrder(t *testing.T) {
+	var l Lock
+	var first, second word
+	var flag atomic.Uint32
+	var payload [16]uint64 // plain memory, as a packet is
+	var round uint64
+	var seen, early, torn int
+	lockstep.Run(func() {
+		next := round + 1
+		b, a := second.Load(), first.Load()
+		for range 1000 {
+			if a == next || b == next {
+				break
+			}
+			b, a = second.Load(), first.Load()
 		}
-		a.shown.Store(0)
-		b.shown.Store(0)
+		if b == next && a != next {
+			early++
+		}
+		if a == next {
+			seen++
+			for _, v := range payload {
+				if v != next {
+					torn++
+				}
+			}
+		}
+	}, func() {
+		next := second.Load() + 1
+		l.Lock()
+		for i := range payload {
+			payload[i] = next
+		}
+		if !l.PublishUnlock(&first.Uint64, next, &second.Uint64, next, &flag) {
+			t.Error("it stays locked")
+			l.Unlock()
+		}
+	}, func() { round++ })
+	if early > 0 {
+		t.Errorf("the second word was visible before the first in %d of %d rounds", early, round)
+	}
+	if torn > 0 {
+		t.Errorf("the first word was visible before what was written earlier in %d of %d rounds", torn, round)
+	}
+	t.Logf("%d of %d rounds saw it come", seen, round)
+}
+
+// Of one that publishes and then loads a flag, and one that raises the flag and
+// then looks, one at least sees the other.
+func TestPublishUnlockIsAFullBarrier(t *testing.T) {
+	var l Lock
+	var first, second word
+	var flag struct {
+		_ [128]byte
+		atomic.Uint32
+		_ [128]byte
+	}
+	var saw, unlocked bool
+	missed := 0
+	rounds := lockstep.Run(func() {
+		flag.Store(1)
+		saw = first.Load() == 1
+	}, func() {
+		l.Lock()
+		if unlocked = l.PublishUnlock(&first.Uint64, 1, &second.Uint64, 1, &flag.Uint32); !unlocked {
+			l.Unlock()
+		}
+	}, func() {
+		if !saw && unlocked {
+			missed++
+		}
+		flag.Store(0)
+		first.Store(0)
 	})
-	if neither > 0 {
-		t.Errorf("neither saw the other in %d of %d rounds", neither, rounds)
+	if missed > 0 {
+		t.Errorf("neither saw the other in %d of %d rounds", missed, rounds)
 	}
 }
 

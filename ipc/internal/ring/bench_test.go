@@ -15,7 +15,7 @@ func BenchmarkPacket(b *testing.B) {
 			step func(p *Producer, c *Consumer) bool
 		}{
 			{"fast", func(p *Producer, c *Consumer) bool {
-				ok := p.Send(out)
+				ok := p.PutFast(out)
 				if !ok {
 					ok, _ = p.Put(out)
 				}

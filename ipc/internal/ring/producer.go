@@ -3,7 +3,7 @@ package ring
 import (
 	"sync/atomic"
 
-	"o7s/ipc/internal/release"
+	"o7s/ipc/internal/lock"
 )
 
 // Producer is the writing side of one direction. It is not safe for concurrent
@@ -173,9 +173,9 @@ func (p *Producer) PutParts(head, body []byte) (bool, error) {
 	return true, nil
 }
 
-// Send is Put and Publish where nothing but the copy is to be done, which is
-// nearly always. Else it does nothing and returns false: call the two.
-func (p *Producer) Send(b []byte) bool {
+// PutFast is Put where nothing but the copy is to be done, which is nearly
+// always. Else it does nothing and returns false: call Put.
+func (p *Producer) PutFast(b []byte) bool {
 	need := recordSize(len(b))
 	if p.pos+need > p.free || p.show != 0 {
 		return false
@@ -183,27 +183,35 @@ func (p *Producer) Send(b []byte) bool {
 	off := p.pos & p.mask
 	copy(p.buf[off+header:off+need], b)
 	putWord(p.buf, off+need, 0)
-	release.Store64(word64(p.buf, int(off)), uint64(len(b)))
+	p.head, p.show = off, uint64(len(b))
 	p.pos += need
 	p.Packets++
 	p.Bytes += uint64(len(b))
-	release.Store64(p.w.wpos, p.pos)
 	return true
 }
 
-// Publish shows the consumer all that is committed. The caller then makes a full
-// barrier, for which it has a cheaper place than the ring has, and asks Wake.
+// Publish lets the consumer see all that is committed. The caller asks Wake
+// afterwards.
 func (p *Producer) Publish() {
 	if p.show != 0 {
-		release.Store64(word64(p.buf, int(p.head)), p.show)
+		word64(p.buf, int(p.head)).Store(p.show)
+		p.w.wpos.Store(p.pos)
 		p.show = 0
 	}
-	release.Store64(p.w.wpos, p.pos)
 }
 
-// Asleep reports whether the consumer sleeps, as far as it says. With a full
-// barrier between, who has shown a packet does not miss a consumer that has not
-// seen it.
+// PublishUnlock is Publish of at least one packet, and unlocks mu, which the
+// caller holds. It reports whether it did. It does not where the consumer
+// sleeps or others wait for mu: the caller then asks Wake and unlocks.
+func (p *Producer) PublishUnlock(mu *lock.Lock) bool {
+	h := p.show
+	p.show = 0
+	return mu.PublishUnlock(word64(p.buf, int(p.head)), h, p.w.wpos, p.pos, p.w.rwait)
+}
+
+// Asleep reports whether the consumer sleeps, as far as it says. Publish is a full
+// barrier: a consumer that did not see the packet has said that it sleeps before
+// the producer asks.
 func (p *Producer) Asleep() bool { return p.w.rwait.Load() != 0 }
 
 // Wake is Asleep, and takes the consumer's word back: the caller must wake it if
@@ -261,7 +269,7 @@ func (p *Producer) Sleep() { p.w.wwait.Store(1) }
 // Awake takes Sleep back.
 func (p *Producer) Awake() { p.w.wwait.Store(0) }
 
-// End says that no packet follows. It is a full barrier: ask Wake after it.
+// End says that no packet follows. Ask Wake afterwards.
 func (p *Producer) End() { p.w.eof.Store(1) }
 
 // Gone reports whether the consumer said that it reads no more.

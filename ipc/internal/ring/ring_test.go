@@ -5,10 +5,10 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"o7s/core"
+	"o7s/ipc/internal/lock"
 	"o7s/ipc/internal/lockstep"
 )
 
@@ -40,7 +40,8 @@ func put(t testing.TB, p *Producer, n, seed int) {
 // goes.
 func send(p *Producer, b []byte, seed int) (bool, error) {
 	if seed%2 == 0 {
-		if p.Send(b) {
+		if p.PutFast(b) {
+			p.Publish()
 			return true, nil
 		}
 	}
@@ -180,8 +181,8 @@ func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
 	for i := range 3 {
 		p.Put(packet(10, i))
 	}
-	if p.Send(packet(10, 3)) {
-		t.Fatal("Send went past packets that are not shown")
+	if p.PutFast(packet(10, 3)) {
+		t.Fatal("PutFast went past packets that are not shown")
 	}
 	if n, err := c.Next(); n != 0 || err != nil {
 		t.Fatalf("before Publish: %d, %v", n, err)
@@ -351,7 +352,9 @@ func TestFastWayTakesOnlyWholePacketsThatFit(t *testing.T) {
 	// And that is nearly always.
 	slow := 0
 	for range 10000 {
-		if !p.Send(b) {
+		if p.PutFast(b) {
+			p.Publish()
+		} else {
 			slow++
 			put(t, p, len(b), 3)
 		}
@@ -536,23 +539,28 @@ func TestWatchedWordTellsOfAPacket(t *testing.T) {
 // Of a consumer that goes to sleep and a producer that shows a packet at the
 // same time, one at least sees the other.
 func TestSleeperOrPacketIsSeen(t *testing.T) {
-	for _, way := range []string{"Send", "Publish"} {
+	for _, way := range []string{"Publish", "PublishUnlock"} {
 		t.Run(way, func(t *testing.T) {
 			p, c, _ := link(t, MinSize)
 			var empty, woke bool
-			var barrier atomic.Int64
+			var mu lock.Lock
 			b := make([]byte, 8)
 			lost := 0
 			rounds := lockstep.Run(func() {
 				c.Sleep()
 				empty = c.Empty()
 			}, func() {
-				if way != "Send" || !p.Send(b) {
+				if !p.PutFast(b) {
 					p.Put(b)
-					p.Publish()
 				}
-				barrier.Add(1)
-				woke = p.Wake()
+				woke = false
+				if way == "Publish" {
+					p.Publish()
+					woke = p.Wake()
+				} else if mu.Lock(); !p.PublishUnlock(&mu) {
+					woke = p.Wake()
+					mu.Unlock()
+				}
 			}, func() {
 				if empty && !woke {
 					lost++

@@ -26,8 +26,8 @@ func load64(b []byte, at uint64) uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer((*[8]byte)(b[at:]))).Load()
 }
 
-// putWord stores the word at a multiple of 8, which the other side does not look
-// at before a release.Store64.
+// putWord stores the word at a multiple of 8. The other side does not look at it
+// before the next Publish.
 func putWord(b []byte, at, v uint64) {
 	*(*uint64)(unsafe.Pointer((*[8]byte)(b[at:]))) = v
 }

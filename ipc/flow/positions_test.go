@@ -1,22 +1,20 @@
-package meter
+package flow
 
 import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"o7s/ipc/flow"
 )
 
-// TestRead counts what a real flow carries: a packet of 100 bytes takes 112
+// TestPositions counts what a real flow carries: a packet of 100 bytes takes 112
 // bytes of ring.
-func TestRead(t *testing.T) {
-	kit, err := flow.NewKit(flow.DefaultRing)
+func TestPositions(t *testing.T) {
+	kit, err := NewKit(DefaultRing)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer kit.Close()
-	var ends [2]*flow.End
+	var ends [2]*End
 	for side := range ends {
 		if ends[side], err = kit.Open(side); err != nil {
 			t.Fatal(err)
@@ -32,15 +30,15 @@ func TestRead(t *testing.T) {
 			}
 		}
 	}
-	want := [2]Direction{{Written: 3 * record}, {Written: 4 * record}}
-	if got, err := Read(kit.Mem); err != nil || got != want {
+	want := [2]Positions{{Written: 3 * record}, {Written: 4 * record}}
+	if got, err := kit.Positions(); err != nil || got != want {
 		t.Errorf("got %+v, error %v, want %+v", got, err, want)
 	}
 }
 
-// TestHostile: nonsense in the header is nonsense in the figures, and no more.
-func TestHostile(t *testing.T) {
-	kit, err := flow.NewKit(flow.DefaultRing)
+// Nonsense in the header is nonsense in the figures, and no more.
+func TestPositionsOfAHostilePeer(t *testing.T) {
+	kit, err := NewKit(DefaultRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,11 +50,11 @@ func TestHostile(t *testing.T) {
 	if _, err := unix.Pwrite(kit.Mem, junk, 0); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Read(kit.Mem)
+	d, err := kit.Positions()
 	if err != nil || d[0].Written != ^uint64(0) || d[0].Written < d[0].Read {
 		t.Errorf("got %+v, error %v", d, err)
 	}
-	if _, err := Read(-1); err == nil {
+	if _, err := (&Kit{Mem: -1}).Positions(); err == nil {
 		t.Error("no error for a bad descriptor")
 	}
 }
