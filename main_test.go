@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	}
 	commands["as"], commands["at"] = as, at
 	commands["webserver"], commands["webclient"] = webserver, webclient
+	commands["reader"], commands["writer"] = reader, writer
 	testscript.Main(m, commands)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"o7s/core/hash"
 )
 
 // TestScripts plays the scenarios of testdata. Beside testscript's commands
@@ -37,6 +40,10 @@ import (
 // and two programs: "as UID COMMAND..." becomes COMMAND, run as that user;
 // "at HOST COMMAND..." becomes COMMAND with a runtime directory of that host.
 //
+// Two addresses of the loopback device, IP_A and IP_B, are the script's own, and
+// the file $HOSTS gives each name that "known NAME HOST..." adds the address of its
+// host, A or B.
+//
 // In a golden file, as in the output that is compared, the pid of a process
 // that was started is its name in capitals, an IPCP's is IPCP, times are T and
 // blank lines are left out.
@@ -53,7 +60,7 @@ func scripts(dir string) testscript.Params {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"start": start, "ready": ready, "signal": signal, "ended": ended,
 			"within": within, "output": output, "nobody": nobody, "kill-ipcp": killIPCP,
-			"tab": tab,
+			"tab": tab, "known": known,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
@@ -91,6 +98,10 @@ func setup(env *testscript.Env) error {
 	s := &script{dir: dir, procs: make(map[string]*proc)}
 	env.Values[scriptKey{}] = s
 	env.Setenv("O7S_RUNTIME_DIR", dir)
+	net := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256))
+	env.Setenv("IP_A", net+"1")
+	env.Setenv("IP_B", net+"2")
+	env.Setenv("HOSTS", filepath.Join(env.WorkDir, "hosts"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("PYTHONDONTWRITEBYTECODE", "1")
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each race build takes a second to exit
@@ -350,6 +361,20 @@ func killIPCP(ts *testscript.TestScript, neg bool, args []string) {
 	pid, err := strconv.Atoi(created[len(created)-1][1])
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+}
+
+// known adds names to the hosts file of the layers over UDP.
+func known(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || len(args)%2 != 0 {
+		ts.Fatalf("usage: known NAME HOST...")
+	}
+	f, err := os.OpenFile(ts.Getenv("HOSTS"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	ts.Check(err)
+	defer f.Close()
+	for ; len(args) > 0; args = args[2:] {
+		_, err := fmt.Fprintln(f, ts.Getenv("IP_"+args[1]), hash.MD5.Sum(args[0]).Full())
+		ts.Check(err)
+	}
 }
 
 func nobody(ts *testscript.TestScript, neg bool, args []string) {

@@ -26,6 +26,8 @@ const (
 	// UDP_GRO each holds many datagrams.
 	recvMsgs = 32
 	recvSize = 1 << 16
+	// recvErrors is how many errors are received at a time.
+	recvErrors = 16
 
 	// maxPayload4 and maxPayload6 bound one message, cut into datagrams or
 	// not, in bytes.
@@ -58,6 +60,9 @@ type udp struct {
 	seg    int // the size of its datagrams; 0: not known yet
 	recv   func(uintptr) bool
 
+	errs    *mmsg.In
+	refused []netip.AddrPort // that Recv has not told yet
+
 	sendMu sync.Mutex // guards the fields below
 	out    mmsg.Out
 	count  [mmsg.Batch]int // datagrams in each message of out
@@ -65,6 +70,8 @@ type udp struct {
 	send   func(uintptr) bool
 	serr   unix.Errno
 	peers  map[netip.Addr]*peer
+
+	sendErrors int
 }
 
 // peer is what is known of the way to an address.
@@ -74,7 +81,7 @@ type peer struct {
 }
 
 func openUDP(local netip.AddrPort) (*udp, error) {
-	u := &udp{local: local, header: 28, max: maxPayload4, in: mmsg.NewIn(recvMsgs, recvSize), peers: make(map[netip.Addr]*peer)}
+	u := &udp{local: local, header: 28, max: maxPayload4, in: mmsg.NewIn(recvMsgs, recvSize), errs: mmsg.NewIn(recvErrors, 64), peers: make(map[netip.Addr]*peer)}
 	family := unix.AF_INET
 	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(local.Port()), Addr: as4(local.Addr())}
 	if local.Addr().Is6() {
@@ -123,6 +130,11 @@ func prepare(fd, family int) error {
 	setBuffers(fd)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
+	if family == unix.AF_INET6 {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	} else {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+	}
 	return nil
 }
 
@@ -315,11 +327,20 @@ func (u *udp) sendNow(fd uintptr) bool {
 	case unix.EAGAIN:
 		return false
 	case unix.EINTR:
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH:
+		// About an earlier one, most likely.
+		if u.sendErrors++; u.sendErrors%maxSendErrors == 0 {
+			u.serr = errno
+		}
 	default:
 		u.serr = errno
 	}
 	return true
 }
+
+// maxSendErrors bounds how often a message is tried again because of what a
+// network said of an earlier one.
+const maxSendErrors = 4
 
 // Recv implements port.UDP.
 func (u *udp) Recv(d []port.Datagram) (int, error) {
@@ -327,6 +348,13 @@ func (u *udp) Recv(d []port.Datagram) (int, error) {
 	defer u.recvMu.Unlock()
 	for {
 		if n := u.split(d); n > 0 {
+			return n, nil
+		}
+		if n := min(len(d), len(u.refused)); n > 0 {
+			for i, a := range u.refused[:n] {
+				d[i] = port.Datagram{Peer: a, Refused: true}
+			}
+			u.refused = append(u.refused[:0], u.refused[n:]...)
 			return n, nil
 		}
 		if err := u.rc.Read(u.recv); err != nil {
@@ -342,10 +370,33 @@ func (u *udp) recvNow(fd uintptr) bool {
 	switch errno {
 	case 0:
 		u.got, u.next, u.at, u.seg = n, 0, 0, 0
+		return true
 	case unix.EAGAIN:
+		return u.recvErrors(fd) // what wakes a reader may be an error
+	}
+	u.recvErrors(fd)
+	return true
+}
+
+// recvErrors takes the errors that are there, and reports whether some say that
+// nobody has a socket where something was sent.
+func (u *udp) recvErrors(fd uintptr) bool {
+	n, errno := u.errs.RecvErrors(fd)
+	if errno != 0 {
 		return false
 	}
-	return true
+	for i := range n {
+		refused := false
+		u.errs.Control(i, func(level, typ int32, value uint32) {
+			if level == unix.IPPROTO_IP && typ == unix.IP_RECVERR || level == unix.IPPROTO_IPV6 && typ == unix.IPV6_RECVERR {
+				refused = unix.Errno(value) == unix.ECONNREFUSED
+			}
+		})
+		if refused && len(u.refused) < recvErrors {
+			u.refused = append(u.refused, u.errs.From(i))
+		}
+	}
+	return len(u.refused) > 0
 }
 
 // split puts the datagrams of the messages that were received into d.

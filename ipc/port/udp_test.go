@@ -135,6 +135,24 @@ func TestSendTellsWhatIsRefused(t *testing.T) {
 	receive(t, b, 2, 8)
 }
 
+// A socket that is not there any more is told, and what is sent to others goes on.
+func TestRefusedIsTold(t *testing.T) {
+	a, b, c := open(t, "127.0.0.1"), open(t, "127.0.0.1"), open(t, "127.0.0.1")
+	gone := b.LocalAddr()
+	b.Close()
+	for range 3 {
+		if n, err := a.Send([]port.Datagram{{Peer: gone, Body: payload(10, 1)}, {Peer: c.LocalAddr(), Body: payload(20, 1)}}); n != 2 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	receive(t, c, 3, 8)
+	d := make([]port.Datagram, 8)
+	n, err := a.Recv(d)
+	if err != nil || n < 1 || !d[0].Refused || d[0].Peer != gone || d[0].Body != nil {
+		t.Errorf("%d datagrams, %v: %+v; want one of %v that is refused", n, err, d[0], gone)
+	}
+}
+
 func TestCloseEndsRecv(t *testing.T) {
 	a := open(t, "127.0.0.1")
 	ended := make(chan error, 1)

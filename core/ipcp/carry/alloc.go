@@ -124,6 +124,9 @@ func (f *Flows[P]) attached(fl *flow[P], mem ipcp.Flow, err error) bool {
 		fl.heard.Store(now)
 		fl.state = up
 		fl.live.Store(true)
+		if fl.ours && f.greeter != nil && len(f.peers) == 0 {
+			f.sweeper.Reset(0) // the other system is to hear of this one soon
+		}
 		f.mu.Unlock()
 		if err := f.set.Add(mem, fl); err != nil {
 			f.log.Warnf("Failed to watch a flow: %v.", err)

@@ -109,6 +109,8 @@ type Flows[P comparable] struct {
 	pending []*flow[P]              // of these, in the order in which they came; some are answered
 	waiting int                     // of pending, those that are not
 	sweeper clock.Timer
+	greeter Greeter[P]  // nil: the wire tells nothing
+	peers   map[P]*peer // the o7s systems that flows go to
 	stopped bool
 
 	count Counters
@@ -191,7 +193,9 @@ func New[P comparable](env ipcp.Env, cfg Config[P], out Out[P]) *Flows[P] {
 		own:   make(map[core.Hash]bool),
 		byID:  make(map[core.FlowID]*flow[P]),
 		asked: make(map[request[P]]*flow[P]),
+		peers: make(map[P]*peer),
 	}
+	f.greeter, _ = out.(Greeter[P])
 	f.slots.init(cfg.IDs)
 	return f
 }

@@ -168,7 +168,8 @@ func (f *Flows[P]) sweep() {
 		f.mu.Unlock()
 		return
 	}
-	for _, fl := range f.slots.all() {
+	all := f.slots.all()
+	for _, fl := range all {
 		switch fl.state {
 		case up, draining:
 			timeout := fl.qos.Timeout
@@ -194,8 +195,19 @@ func (f *Flows[P]) sweep() {
 	if shortest > 0 {
 		next = min(max(shortest/8, sweepMin), sweepMax)
 	}
+	var greet []P
+	var gone []*flow[P]
+	if f.greeter != nil {
+		if greet, gone = f.sweepPeersLocked(all, now); len(greet)+len(f.peers) > 0 {
+			next = min(next, peerSweep)
+		}
+	}
 	f.sweeper.Reset(next)
 	f.mu.Unlock()
+	for _, p := range greet {
+		f.greeter.Hello(p)
+	}
+	f.down(gone)
 	for _, fl := range alive {
 		fl.sent.Store(now)
 		f.out.Alive(fl.peer, fl.remote, fl.eid)

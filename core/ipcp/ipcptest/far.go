@@ -36,6 +36,9 @@ type World struct {
 	Max int
 	// Flows is how many flows there are at a time; 0: 500.
 	Flows int
+	// Hello returns whether a datagram only shows that its sender lives; nil:
+	// there are none, and the end of a system that says nothing is not noticed.
+	Hello func(datagram []byte) bool
 	// Silent says that a system does not answer for what it does not have.
 	Silent bool
 }
@@ -144,6 +147,8 @@ var farTests = []struct {
 	{"what was written before the end arrives", true, (*farPair).drain},
 	{"a silent peer is noticed", true, (*farPair).silence},
 	{"an idle flow lives", true, (*farPair).idle},
+	{"a system that is killed is noticed", true, (*farPair).killed},
+	{"a forged word that a system is gone is no end", true, (*farPair).forged},
 	{"a slow reader stalls nobody", true, (*farPair).slowReader},
 	{"a system that starts again is not taken for the old one", true, (*farPair).restart},
 	{"a name of this system is reached without the wire", true, (*farPair).loopback},
@@ -511,6 +516,9 @@ func (p *farPair) idle() {
 		if from == p.nodes[1].addr {
 			i = 1
 		}
+		if p.world.Hello != nil && p.world.Hello(d) {
+			return
+		}
 		if p.world.Keepalive(d) {
 			times[i] = append(times[i], time.Now())
 		} else {
@@ -530,6 +538,40 @@ func (p *farPair) idle() {
 		}
 	}
 	exchange(p.t, client, server, 10, farSizes)
+	p.over(client, server)
+}
+
+// killed ends system 1 without a word.
+func (p *farPair) killed() {
+	if p.world.Hello == nil {
+		return
+	}
+	p.serve(1, farName)
+	client, _ := p.connect(farName)
+	time.Sleep(10 * time.Second)
+	p.net.Set(func(w *porttest.Wire) { w.Cut = true })
+	p.nodes[1].stop()
+	p.nodes[1] = nil
+	p.net.Set(func(w *porttest.Wire) { w.Cut = false })
+	start := time.Now()
+	code := <-client.ended
+	if took := time.Since(start); code != core.ErrFlowDown || took > time.Second+400*time.Millisecond {
+		p.t.Errorf("the flow ended with %v after %v, want %v after a second", code, took, core.ErrFlowDown)
+	}
+	must(p.t, "deallocate", client.dealloc().wait())
+}
+
+// forged has the wire lie now and then, while the other system lives.
+func (p *farPair) forged() {
+	p.serve(1, farName)
+	client, server := p.connect(farName)
+	for range 100 {
+		for i, n := range p.nodes {
+			p.net.Refuse(n.addr, p.nodes[1-i].addr)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	exchange(p.t, client, server, 20, farSizes)
 	p.over(client, server)
 }
 

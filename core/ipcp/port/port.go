@@ -27,6 +27,10 @@ type Datagram struct {
 	Peer netip.AddrPort
 	Head []byte
 	Body []byte
+	// Refused is set of one that was received, without a Body, to say that
+	// the machine of Peer has no socket there. It is a hint: anybody who
+	// knows both addresses can send it.
+	Refused bool
 }
 
 // UDP is a UDP socket that all flows of a layer share. One goroutine receives;

@@ -25,6 +25,7 @@ const (
 	flowRequest code = 1
 	flowReply   code = 2
 	flowBye     code = 3 // between two o7s systems alone
+	hello       code = 4 // the same; it only shows that its sender lives
 )
 
 // message is a management message.
@@ -89,7 +90,7 @@ func parse(b []byte) (message, error) {
 	case flowReply:
 		m.DEID = binary.BigEndian.Uint32(b[8:])
 		m.Response = int32(binary.BigEndian.Uint32(b[12:]))
-	case flowBye:
+	case flowBye, hello:
 	default:
 		return m, fmt.Errorf("%w: code %d", core.ErrMessage, m.Code)
 	}

@@ -81,7 +81,7 @@ func TestBadMessages(t *testing.T) {
 	}
 	bad := map[string][]byte{
 		"no bytes": {}, "a request without a hash": request[:fixed+hashLen-1],
-		"code 0": with(44, 0), "code 4": with(44, 4), "code 255": with(44, 255),
+		"code 0": with(44, 0), "code 5": with(44, 5), "code 255": with(44, 255),
 		"2,049 bytes": append(bytes.Clone(request), make([]byte, maxMgmt+1-len(request))...),
 		"9,000 bytes": append(bytes.Clone(request), make([]byte, 9000-len(request))...),
 	}

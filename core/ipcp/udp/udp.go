@@ -204,6 +204,9 @@ func (l *layer) Bye(to netip.AddrPort, remote uint64) {
 	_ = l.send(to, &message{Code: flowBye, SEID: uint32(remote)})
 }
 
+// Hello implements carry.Greeter.
+func (l *layer) Hello(to netip.AddrPort) { _ = l.send(to, &message{Code: hello}) }
+
 func (l *layer) send(to netip.AddrPort, m *message) error {
 	_, err := l.socket.Send([]port.Datagram{{Peer: to, Body: m.append(nil)}})
 	return err
@@ -249,7 +252,11 @@ func (l *layer) read() {
 			return
 		}
 		for _, one := range d[:n] {
-			l.received(one.Peer, one.Body)
+			if one.Refused {
+				l.Refused(one.Peer)
+			} else {
+				l.received(one.Peer, one.Body)
+			}
 		}
 		l.Flush()
 	}
@@ -282,5 +289,7 @@ func (l *layer) received(from netip.AddrPort, b []byte) {
 		l.Replied(from, uint64(m.SEID), uint64(m.DEID), code, m.Rest)
 	case flowBye:
 		l.Left(from, uint64(m.SEID))
+	case hello:
+		l.Greeted(from)
 	}
 }

@@ -26,6 +26,7 @@ func world(t *testing.T, typ ipcp.Type, addr string, file string) ipcptest.World
 		},
 		Find:      func(n *porttest.Network, h core.Hash, i int) { n.Name(h.Full(), address(i)) },
 		Keepalive: func(d []byte) bool { return len(d) == eidLen },
+		Hello:     func(d []byte) bool { return len(d) == fixed && code(d[44]) == hello },
 		Max:       8976,
 	}
 	if typ.Name == "udp6" {

@@ -149,7 +149,15 @@ func NewIn(n, size int) *In {
 }
 
 // Recv receives messages that are there, without waiting, and returns how many.
-func (in *In) Recv(fd uintptr) (int, unix.Errno) {
+func (in *In) Recv(fd uintptr) (int, unix.Errno) { return in.recv(fd, unix.MSG_DONTWAIT) }
+
+// RecvErrors is Recv of what networks say about messages that were sent: From is
+// to whom, and a control message holds the error.
+func (in *In) RecvErrors(fd uintptr) (int, unix.Errno) {
+	return in.recv(fd, unix.MSG_DONTWAIT|unix.MSG_ERRQUEUE)
+}
+
+func (in *In) recv(fd uintptr, flags uintptr) (int, unix.Errno) {
 	for i := range in.heads {
 		h := &in.heads[i].hdr
 		*h = unix.Msghdr{
@@ -159,7 +167,7 @@ func (in *In) Recv(fd uintptr) (int, unix.Errno) {
 		h.SetIovlen(1)
 		h.SetControllen(len(in.ctl[i]))
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.heads[0])), uintptr(len(in.heads)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.heads[0])), uintptr(len(in.heads)), flags, 0, 0)
 	runtime.KeepAlive(in)
 	if errno != 0 {
 		return 0, errno

@@ -41,7 +41,8 @@ type Network struct {
 // Count counts datagrams.
 type Count struct{ Sent, Lost, Duplicated, Received uint64 }
 
-// New returns a network whose chances seed repeats.
+// New returns a network whose chances seed repeats. A datagram to an address
+// without a socket comes back to its sender as refused.
 func New(seed uint64, w Wire) *Network {
 	return &Network{
 		rnd: rand.New(rand.NewPCG(seed, 1)), wire: w,
@@ -87,6 +88,20 @@ func (n *Network) Inject(from, to netip.AddrPort, datagram []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.sendLocked(from, to, append([]byte(nil), datagram...))
+}
+
+// Refuse tells the socket at a that nobody receives at b.
+func (n *Network) Refuse(a, b netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refuseLocked(a, b)
+}
+
+func (n *Network) refuseLocked(a, b netip.AddrPort) {
+	if s := n.sockets[a]; s != nil && !s.ether && len(s.queue) < queueLen {
+		s.queue = append(s.queue, received{Datagram: port.Datagram{Peer: b, Refused: true}})
+		s.news.Signal()
+	}
 }
 
 type opener struct {
@@ -189,14 +204,17 @@ func (n *Network) sendLocked(from, to netip.AddrPort, datagram []byte) {
 func (n *Network) arriveLocked(from, to netip.AddrPort, datagram []byte) {
 	if mac := MAC(to.Addr()); to.Addr().Is6() && mac == port.Broadcast {
 		for _, s := range n.stationsLocked(from, to) {
-			n.arriveAtLocked(s, from, datagram, true)
+			n.arriveAtLocked(s, from, to, datagram, true)
 		}
 		return
 	}
-	n.arriveAtLocked(n.sockets[to], from, datagram, false)
+	n.arriveAtLocked(n.sockets[to], from, to, datagram, false)
 }
 
-func (n *Network) arriveAtLocked(s *socket, from netip.AddrPort, datagram []byte, group bool) {
+func (n *Network) arriveAtLocked(s *socket, from, to netip.AddrPort, datagram []byte, group bool) {
+	if s == nil && !n.wire.Cut {
+		n.refuseLocked(from, to)
+	}
 	if s == nil || s.ether && from.Port() != s.addr.Port() {
 		n.count.Lost++
 		return

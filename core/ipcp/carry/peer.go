@@ -1,0 +1,114 @@
+package carry
+
+import (
+	"time"
+
+	"o7s/core"
+)
+
+// An IPCP that is killed says nothing. Where the wire tells that nobody receives
+// at an address any more, that is a hint: anybody can forge it. So two o7s systems
+// with flows between them show each other now and then that they live, and a hint
+// counts only when nothing was heard for longer than that.
+const (
+	helloTime = 500 * time.Millisecond
+	aliveTime = 800 * time.Millisecond
+	// peerSweep is the time between two looks at such systems.
+	peerSweep = 200 * time.Millisecond
+)
+
+// Greeter is an Out whose wire tells when nobody receives at an address.
+type Greeter[P comparable] interface {
+	// Hello shows the o7s system at to that this one lives.
+	Hello(to P)
+}
+
+// peer is an o7s system that flows go to.
+type peer struct {
+	heard   int64 // ns of the clock, when a Hello came
+	greeted int64 // and when the last one was sent
+	refused bool  // the wire says that nobody receives there
+}
+
+// maxHints bounds what is remembered of peers.
+const maxHints = 4096
+
+// peerLocked returns what is known of p; nil where there is too much already.
+func (f *Flows[P]) peerLocked(p P) *peer {
+	known := f.peers[p]
+	if known == nil && len(f.peers) < maxHints {
+		known = &peer{}
+		f.peers[p] = known
+	}
+	return known
+}
+
+// Greeted is the reader's word that from shows that it lives.
+func (f *Flows[P]) Greeted(from P) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known := f.peers[from]; known != nil {
+		known.heard, known.refused = f.now(), false
+	}
+}
+
+// Refused is the reader's word that nobody receives at p, as the wire says.
+func (f *Flows[P]) Refused(p P) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if known := f.peers[p]; known != nil {
+		known.refused = true
+	}
+}
+
+// sweepPeers greets the o7s systems that flows go to, and ends the flows to those
+// that have gone. all is every flow; f.mu is held. It returns what to do without
+// it.
+func (f *Flows[P]) sweepPeersLocked(all []*flow[P], now int64) (greet []P, down []*flow[P]) {
+	heard := make(map[P]int64)
+	for _, fl := range all {
+		if fl.ours && (fl.state == up || fl.state == draining) {
+			heard[fl.peer] = max(heard[fl.peer], fl.heard.Load())
+		}
+	}
+	for p := range f.peers {
+		if _, used := heard[p]; !used {
+			delete(f.peers, p)
+		}
+	}
+	gone := make(map[P]bool)
+	for p, last := range heard {
+		known := f.peerLocked(p)
+		if known == nil {
+			continue
+		}
+		last = max(last, known.heard)
+		switch {
+		case known.refused && now-last > int64(aliveTime):
+			gone[p] = true
+		case now-known.greeted >= int64(helloTime):
+			known.greeted = now
+			greet = append(greet, p)
+		}
+	}
+	if len(gone) == 0 {
+		return greet, nil
+	}
+	for _, fl := range all {
+		if gone[fl.peer] && fl.ours && fl.state == up {
+			fl.state = ended
+			fl.live.Store(false)
+			down = append(down, fl)
+		}
+	}
+	return greet, down
+}
+
+// down tells the processes of flows that the other system has gone.
+func (f *Flows[P]) down(flows []*flow[P]) {
+	for _, fl := range flows {
+		f.set.Remove(fl.mem)
+		f.log.Infof("Flow with endpoint id %d to %s has ended: nobody receives there.", fl.eid, f.cfg.Text(fl.peer))
+		f.host.FlowEnd(fl.id, core.ErrFlowDown)
+	}
+}
