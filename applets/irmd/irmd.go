@@ -127,7 +127,10 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	systemd := newNotifier(log)
 	dir := irmctl.RuntimeDir()
-	home, err := takeHome(dir)
+	var home *home
+	if err = runningIn(irmctl.OtherDirs()); err == nil {
+		home, err = takeHome(dir)
+	}
 	if running, ok := errors.AsType[alreadyRunning](err); ok {
 		fmt.Fprintln(env.Stderr, running.Error())
 		return applets.Exit(applets.StatusFailed)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -174,5 +175,27 @@ func TestDirectoryThatComesLater(t *testing.T) {
 	}
 	if err := k.end(); err != nil {
 		t.Error(err)
+	}
+}
+
+// An irmd that was started in another environment is found by the next one.
+func TestRunningElsewhere(t *testing.T) {
+	base := t.TempDir()
+	dirs := []string{filepath.Join(base, "none"), filepath.Join(base, "a"), filepath.Join(base, "b")}
+	h, err := takeHome(dirs[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale, err := takeHome(dirs[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.release()
+	if err := runningIn(dirs); err != alreadyRunning(strconv.Itoa(os.Getpid())) {
+		t.Errorf("it says %v", err)
+	}
+	h.release()
+	if err := runningIn(dirs); err != nil {
+		t.Errorf("after its end it says %v", err)
 	}
 }

@@ -61,6 +61,34 @@ func takeHome(dir string) (*home, error) {
 	return h, nil
 }
 
+// runningIn returns the error alreadyRunning where an irmd has one of dirs.
+func runningIn(dirs []string) error {
+	for _, dir := range dirs {
+		f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstat(int(f.Fd()), &st) == nil && int(st.Uid) == os.Geteuid() {
+			if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK) {
+				err = holder(f)
+			}
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holder returns the error that tells who has locked f.
+func holder(f *os.File) error {
+	var pid [20]byte
+	n, _ := f.ReadAt(pid[:], 0)
+	return alreadyRunning(strings.TrimSpace(string(pid[:n])))
+}
+
 // takeLock makes the directory and locks it. At the death of a process the
 // kernel unlocks, so nothing stale can block a start. No irmd removes the file:
 // of two irmds each could then lock one. If somebody else removes it while it
@@ -99,9 +127,7 @@ func (h *home) takeLock() error {
 func lockedBy(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		var pid [20]byte
-		n, _ := f.ReadAt(pid[:], 0)
-		return alreadyRunning(strings.TrimSpace(string(pid[:n])))
+		return holder(f)
 	}
 	if err != nil {
 		return fmt.Errorf("lock %s: %w", f.Name(), err)

@@ -22,7 +22,7 @@ func Connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, error) {
 
 // connect is Connect, and returns the runtime directory of the IRMd too.
 func connect(ctx context.Context, cfg rpc.Config) (*rpc.Link, string, error) {
-	dirs := []string{RuntimeDir()}
+	dirs := append([]string{RuntimeDir()}, OtherDirs()...)
 	if os.Getenv("O7S_RUNTIME_DIR") == "" && dirs[0] != systemDir {
 		dirs = append(dirs, systemDir)
 	}

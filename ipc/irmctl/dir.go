@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -20,21 +21,34 @@ const systemDir = "/run/o7s"
 // $O7S_RUNTIME_DIR, else /run/o7s for root, else $XDG_RUNTIME_DIR/o7s, else a
 // directory named for the uid under the temporary directory. The path is
 // absolute and clean: it means the same in every working directory.
-func RuntimeDir() string {
-	dir := os.Getenv("O7S_RUNTIME_DIR")
-	switch {
-	case dir != "":
-	case os.Geteuid() == 0:
-		dir = systemDir
-	case os.Getenv("XDG_RUNTIME_DIR") != "":
-		dir = filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "o7s")
-	default:
-		dir = filepath.Join(os.TempDir(), "o7s-"+strconv.Itoa(os.Geteuid()))
+func RuntimeDir() string { return dirsOf(os.Geteuid(), os.Getenv)[0] }
+
+// OtherDirs returns where else an IRMd of this user may be: one that was
+// started in another environment, as by cron or su. It is empty where
+// $O7S_RUNTIME_DIR is set.
+func OtherDirs() []string { return dirsOf(os.Geteuid(), os.Getenv)[1:] }
+
+func dirsOf(uid int, env func(string) string) []string {
+	if dir := env("O7S_RUNTIME_DIR"); dir != "" {
+		if abs, err := filepath.Abs(dir); err == nil {
+			return []string{abs}
+		}
+		return []string{filepath.Clean(dir)} // the working directory is gone
 	}
-	if abs, err := filepath.Abs(dir); err == nil {
-		return abs
+	if uid == 0 {
+		return []string{systemDir}
 	}
-	return filepath.Clean(dir) // the working directory is gone
+	id := strconv.Itoa(uid)
+	var dirs []string
+	for _, d := range []struct{ parent, name string }{
+		{env("XDG_RUNTIME_DIR"), "o7s"}, {env("TMPDIR"), "o7s-" + id}, {"/tmp", "o7s-" + id}, {"/run/user/" + id, "o7s"},
+	} {
+		// The XDG specification says that a relative path counts for nothing.
+		if dir := filepath.Join(d.parent, d.name); filepath.IsAbs(dir) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
 }
 
 // MakeDir makes the runtime directory dir, and what is missing above it: root's

@@ -31,6 +31,28 @@ func TestRuntimeDirIsAbsoluteAndClean(t *testing.T) {
 	}
 }
 
+// A user's IRMd is found whatever the environment that it was started in.
+func TestDirsOf(t *testing.T) {
+	for _, tt := range []struct {
+		uid                 int
+		chosen, xdg, tmpdir string
+		want                string
+	}{
+		{0, "", "/xdg", "/t", "/run/o7s"},
+		{5, "", "", "", "/tmp/o7s-5 /run/user/5/o7s"},
+		{5, "", "/run/user/5", "", "/run/user/5/o7s /tmp/o7s-5"},
+		{5, "", "/xdg", "/t/", "/xdg/o7s /t/o7s-5 /tmp/o7s-5 /run/user/5/o7s"},
+		{5, "", "xdg", "t", "/tmp/o7s-5 /run/user/5/o7s"},
+		{5, "/a/../b/", "/xdg", "/t", "/b"},
+		{0, "/b/.", "/xdg", "/t", "/b"},
+	} {
+		env := map[string]string{"O7S_RUNTIME_DIR": tt.chosen, "XDG_RUNTIME_DIR": tt.xdg, "TMPDIR": tt.tmpdir}
+		if got := strings.Join(dirsOf(tt.uid, func(k string) string { return env[k] }), " "); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
 // Each directory that is made has its rights, whatever the umask.
 func TestMakeDirGivesItsRights(t *testing.T) {
 	want := os.FileMode(0o700)
