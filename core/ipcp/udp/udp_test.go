@@ -1,6 +1,8 @@
 package udp
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -47,3 +49,55 @@ func TestFarV4(t *testing.T) {
 }
 
 func TestFarV6(t *testing.T) { ipcptest.RunFar(t, V6, world(t, V6, "fd07::", "udp6-oping.pcap")) }
+
+// What the captured client of the C prototype sent is answered as the captured
+// server did, but for what is random: endpoint ids, the handshake's time.
+func TestReplay(t *testing.T) {
+	for _, c := range []struct {
+		typ              ipcp.Type
+		addr, file, name string
+	}{
+		{V4, "10.7.0.", "udp4-oping.pcap", "oping.srv"},
+		{V4, "10.7.0.", "udp4-keepalive.pcap", "oping.srv"},
+		{V6, "fd07::", "udp6-oping.pcap", "six.srv"},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			w := world(t, c.typ, c.addr, c.file)
+			if config := w.Config; c.typ.Name == "udp6" { // there the server is at fd07::1
+				w.Config = func(i int) (ipcp.Config, netip.AddrPort) { return config(1 - i) }
+			}
+			_, own := w.Config(1)
+			r := ipcptest.Replay{World: w, Names: []string{c.name}}
+			var want [][]byte
+			for _, d := range wiretest.Datagrams(t, root, c.file) {
+				m, err := parse(d.Payload)
+				switch {
+				case err != nil || binary.BigEndian.Uint32(d.Payload) != 0:
+				case m.Code == flowRequest && d.To == own:
+					r.Packets = append(r.Packets, ipcptest.Packet{From: d.From, To: d.To, Bytes: d.Payload})
+				case m.Code == flowReply && d.From == own:
+					want = append(want, d.Payload)
+				}
+			}
+			got := r.Run(t, c.typ)
+			if len(want) == 0 || len(got) < len(want) {
+				t.Fatalf("%d replies, want at least %d, which is not 0", len(got), len(want))
+			}
+			for i := range want {
+				if g, w := masked(got[i].Bytes), masked(want[i]); !bytes.Equal(g, w) {
+					t.Errorf("reply %d is\n%x, want\n%x", i, g, w)
+				}
+			}
+		})
+	}
+}
+
+// masked returns a reply without what is random in it.
+func masked(b []byte) []byte {
+	b = bytes.Clone(b)
+	clear(b[8:12]) // the responder's id
+	if len(b) >= fixed+24 {
+		clear(b[fixed+16 : fixed+24]) // the time
+	}
+	return b
+}
