@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"strconv"
 
 	"o7s/core"
 	"o7s/ipc"
@@ -50,4 +52,26 @@ func exitIf(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// crowd N COMMAND... runs a command N times at once. It fails unless all succeed.
+func crowd() {
+	n, err := strconv.Atoi(os.Args[1])
+	exitIf(err)
+	errs := make(chan error, n)
+	for range n {
+		go func() {
+			out, err := exec.Command(os.Args[2], os.Args[3:]...).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, out)
+			}
+			errs <- err
+		}()
+	}
+	for range n {
+		if e := <-errs; e != nil {
+			err = e
+		}
+	}
+	exitIf(err)
 }

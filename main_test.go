@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	}
 	commands["as"], commands["at"] = as, at
 	commands["webserver"], commands["webclient"] = webserver, webclient
-	commands["reader"], commands["writer"] = reader, writer
+	commands["reader"], commands["writer"], commands["crowd"] = reader, writer, crowd
 	testscript.Main(m, commands)
 }
 

@@ -68,12 +68,17 @@ func scripts(dir string) testscript.Params {
 				return *long, nil
 			case "root":
 				return os.Geteuid() == 0, nil
+			case "race":
+				return raceDetector, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		RequireUniqueNames: true,
 	}
 }
+
+// raceDetector is set where the tests run under it.
+var raceDetector bool
 
 // patience bounds every wait: far beyond what a loaded machine needs.
 const patience = 60 * time.Second
