@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/applets"
+	"o7s/core/ipcp/port"
 )
 
 // Applet returns the bench applet.
@@ -31,13 +32,14 @@ func Applet() applets.Applet {
 			}
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     "measure flows beside Unix sockets and a pipe",
-				UsageText: "o7s bench [--rounds N] [--time D] [udp]",
-				ArgsUsage: "[udp]",
+				UsageText: "o7s bench [--rounds N] [--time D] [udp | eth]",
+				ArgsUsage: "[udp | eth]",
 				Description: "It starts an IRMd of its own and two processes for each measurement, and prints\n" +
 					"the median of the rounds. The rounds are interleaved, since machines drift. Run it\n" +
 					"on a machine that does nothing else:\n\n   $ o7s bench\n\n" +
 					"With udp it measures flows between two systems on this machine, over UDP, beside\n" +
-					"sockets that pass many datagrams at a time, and sockets that pass one.",
+					"sockets that pass many datagrams at a time, and sockets that pass one; with eth\n" +
+					"flows on a virtual Ethernet, beside packet sockets.",
 				Flags: []cli.Flag{
 					&cli.IntFlag{Name: "rounds", Value: 5, Usage: "measure each thing `N` times"},
 					&cli.DurationFlag{Name: "time", Value: 200 * time.Millisecond, Usage: "let each measurement take `D`"},
@@ -49,8 +51,10 @@ func Applet() applets.Applet {
 					}
 					b.progress = applets.Terminal(env.Stderr)
 					switch what := c.Args().First(); {
-					case c.NArg() > 1 || what != "" && what != "udp":
-						return applets.Usagef("unexpected argument %q: there is udp", c.Args().Get(c.NArg()-1))
+					case c.NArg() > 1 || what != "" && what != "udp" && what != "eth":
+						return applets.Usagef("unexpected argument %q: there are udp and eth", c.Args().Get(c.NArg()-1))
+					case what == "eth":
+						return b.runEth(c.Context, env.Args)
 					case what == "udp":
 						return b.runUDP(c.Context)
 					}
@@ -68,6 +72,8 @@ type bench struct {
 	time      time.Duration
 	// The active worker is a process of client, the passive one of server.
 	client, server *node
+	macs           [2]port.MAC // of their devices, on Ethernet
+	ips            [2]string   // of both, over UDP
 }
 
 // The rows, in the order of the table.

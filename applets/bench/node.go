@@ -21,8 +21,9 @@ import (
 
 // node is an IRMd of the bench's own, with one layer, in a directory of its own.
 type node struct {
-	dir  string
-	irmd *exec.Cmd
+	dir   string
+	space *os.File // its network namespace; nil: this process's
+	irmd  *exec.Cmd
 }
 
 // startTime bounds the start of a process, stopTime its end.
@@ -33,6 +34,11 @@ const (
 
 // startNode starts a node whose layer is of a type, with settings.
 func startNode(ctx context.Context, typ string, settings ...ipcp.Setting) (*node, error) {
+	return startNodeIn(ctx, nil, typ, settings...)
+}
+
+// startNodeIn is startNode in a network namespace.
+func startNodeIn(ctx context.Context, space *os.File, typ string, settings ...ipcp.Setting) (*node, error) {
 	dir, err := os.MkdirTemp("", "o7s-bench-")
 	if err != nil {
 		return nil, err
@@ -40,8 +46,8 @@ func startNode(ctx context.Context, typ string, settings ...ipcp.Setting) (*node
 	// For this process, which asks for the layer.
 	os.Setenv(runtimeDir, dir)
 	// Its log goes nowhere: whoever read it would be woken by every line.
-	n := &node{dir: dir, irmd: self(ctx, dir, "irmd", "--stdout", "--log-level", "info")}
-	if err := n.irmd.Start(); err != nil {
+	n := &node{dir: dir, space: space, irmd: self(ctx, dir, "irmd", "--stdout", "--log-level", "info")}
+	if err := within(space, n.irmd.Start); err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start an irmd: %w", err)
 	}
@@ -110,7 +116,7 @@ func (n *node) worker(ctx context.Context, s spec, cpu int, files []*os.File) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := startOn(cmd, cpu); err != nil {
+	if err := within(n.space, func() error { return startOn(cmd, cpu) }); err != nil {
 		return nil, nil, fmt.Errorf("start a worker: %w", err)
 	}
 	return cmd, bufio.NewReader(out), nil

@@ -10,16 +10,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"o7s/core/ipcp/port"
 )
 
 // spec tells a worker what to do.
 type spec struct {
-	Kind string // of kinds, or "dial"
-	Mode string // trip or way
-	Role string // active or passive
-	Name string // of a flow
-	Size int    // bytes of a packet
-	Port uint16 // of sockets over UDP
+	Kind string    // of kinds, or "dial"
+	Mode string    // trip or way
+	Role string    // active or passive
+	Name string    // of a flow
+	Size int       // bytes of a packet
+	Port uint16    // of sockets over UDP
+	IPs  [2]string // of the client and the server, over UDP
+	Peer port.MAC  // of frames
 	Time time.Duration
 }
 

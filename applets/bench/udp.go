@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -28,14 +29,20 @@ const (
 )
 
 // lossy reports whether packets may be lost.
-func (s *spec) lossy() bool { return s.Kind == farFlow || s.Kind == segmented || s.Kind == plain }
+func (s *spec) lossy() bool {
+	switch s.Kind {
+	case farFlow, segmented, plain, ethFlow, rawFrames:
+		return true
+	}
+	return false
+}
 
-// The two systems.
-const (
-	clientIP = "127.0.0.1"
-	serverIP = "127.0.0.2"
-	udpPort  = 13435 // not the usual one, which an irmd of the user's may have
-)
+// loopback returns the addresses of the two systems: of the loopback device, and
+// hardly used by anybody else.
+func loopback() (client, server string) {
+	net := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256))
+	return net + "1", net + "2"
+}
 
 // maxNames bounds the names of flows in one run.
 const maxNames = 10000
@@ -48,60 +55,62 @@ func (b *bench) runUDP(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	hosts := filepath.Join(dir, "hosts")
-	if err := writeHosts(hosts); err != nil {
+	b.ips[0], b.ips[1] = loopback()
+	if err := writeHosts(hosts, b.ips[1]); err != nil {
 		return err
 	}
 	at := func(ip string) []ipcp.Setting {
-		return []ipcp.Setting{{Name: "ip", Value: ip}, {Name: "port", Value: strconv.Itoa(udpPort)}, {Name: "hosts", Value: hosts}}
+		return []ipcp.Setting{{Name: "ip", Value: ip}, {Name: "hosts", Value: hosts}}
 	}
-	if b.client, err = startNode(ctx, "udp4", at(clientIP)...); err != nil {
+	if b.client, err = startNode(ctx, "udp4", at(b.ips[0])...); err != nil {
 		return err
 	}
 	defer b.client.stop()
-	if b.server, err = startNode(ctx, "udp4", at(serverIP)...); err != nil {
+	if b.server, err = startNode(ctx, "udp4", at(b.ips[1])...); err != nil {
 		return err
 	}
 	defer b.server.stop()
 	b.head("two processes, and for a flow two IPCPs")
-	if err := b.waysOverUDP(ctx); err != nil {
+	if err := b.lossyWays(ctx, fmt.Sprintf("Over UDP, from %s to %s", b.ips[0], b.ips[1]), []string{farFlow, segmented, plain}); err != nil {
 		return err
 	}
 	return b.allocations(ctx)
 }
 
 // writeHosts writes the file in which the names of the bench's flows are found.
-func writeHosts(file string) error {
+func writeHosts(file, ip string) error {
 	var text strings.Builder
 	for n := range maxNames {
-		fmt.Fprintf(&text, "%s %s\n", serverIP, hash.MD5.Sum(fmt.Sprintf("bench-%d", n+1)).Full())
+		fmt.Fprintf(&text, "%s %s\n", ip, hash.MD5.Sum(fmt.Sprintf("bench-%d", n+1)).Full())
 	}
 	return os.WriteFile(file, []byte(text.String()), 0o600)
 }
 
-func (b *bench) waysOverUDP(ctx context.Context) error {
-	kinds, sizes := []string{farFlow, segmented, plain}, []int{64, 1400}
+// lossyWays measures all kinds, on which packets may be lost.
+func (b *bench) lossyWays(ctx context.Context, title string, kinds []string) error {
+	sizes := []int{64, 1400}
 	anywhere := placement{cpus: [2]int{-1, -1}}
 	trips := make(map[string][]result)
 	ways := make(map[string]map[int][]result)
 	for round := range b.rounds {
 		for _, kind := range kinds {
-			b.tell("over UDP, round %d of %d: %s", round+1, b.rounds, kind)
+			b.tell("round %d of %d: %s", round+1, b.rounds, kind)
 			if ways[kind] == nil {
 				ways[kind] = make(map[int][]result)
 			}
-			p, err := freePort()
+			p, err := b.freePort()
 			if err != nil {
 				return err
 			}
-			if kind != segmented { // a round trip is of one packet
-				r, err := b.pair(ctx, spec{Kind: kind, Mode: "trip", Size: 64, Port: p, Time: b.time}, anywhere)
+			if kind != segmented && kind != rawFrames { // a round trip is of one packet
+				r, err := b.pair(ctx, spec{Kind: kind, Mode: "trip", Size: 64, Port: p, IPs: b.ips, Peer: b.macs[1], Time: b.time}, anywhere)
 				if err != nil {
 					return err
 				}
 				trips[kind] = append(trips[kind], r)
 			}
 			for _, size := range sizes {
-				r, err := b.pair(ctx, spec{Kind: kind, Mode: "way", Size: size, Port: p, Time: b.time}, anywhere)
+				r, err := b.pair(ctx, spec{Kind: kind, Mode: "way", Size: size, Port: p, IPs: b.ips, Peer: b.macs[1], Time: b.time}, anywhere)
 				if err != nil {
 					return err
 				}
@@ -110,7 +119,7 @@ func (b *bench) waysOverUDP(ctx context.Context) error {
 		}
 	}
 	b.tell("")
-	fmt.Fprintf(b.out, "\nOver UDP, from %s to %s\n", clientIP, serverIP)
+	fmt.Fprintf(b.out, "\n%s\n", title)
 	fmt.Fprintf(b.out, "%-24s %19s  %s\n", "", "round trip 64 B", "one way: million packets/s that arrive (lost)")
 	fmt.Fprintf(b.out, "%-24s %9s %9s", "", "p50 us", "p99 us")
 	for _, size := range sizes {
@@ -138,14 +147,17 @@ func (b *bench) waysOverUDP(ctx context.Context) error {
 }
 
 // freePort returns a port that both addresses have free.
-func freePort() (uint16, error) {
+func (b *bench) freePort() (uint16, error) {
+	if b.ips[0] == "" {
+		return 0, nil // on Ethernet
+	}
 	for {
-		c, err := net.ListenPacket("udp4", serverIP+":0")
+		c, err := net.ListenPacket("udp4", b.ips[1]+":0")
 		if err != nil {
 			return 0, err
 		}
 		p := c.LocalAddr().(*net.UDPAddr).Port
-		d, err := net.ListenPacket("udp4", net.JoinHostPort(clientIP, strconv.Itoa(p)))
+		d, err := net.ListenPacket("udp4", net.JoinHostPort(b.ips[0], strconv.Itoa(p)))
 		c.Close()
 		if err == nil {
 			d.Close()
@@ -160,7 +172,7 @@ const quiet = 500 * time.Millisecond
 
 // openUDP returns a worker's end over a socket.
 func openUDP(s spec) (link, error) {
-	own, peer := clientIP, serverIP
+	own, peer := s.IPs[0], s.IPs[1]
 	if s.Role == "passive" {
 		own, peer = peer, own
 	}

@@ -172,7 +172,13 @@ func open(ctx context.Context, s spec, out io.Writer) (link, error) {
 			say()
 		}
 		return l, err
-	case "flow", "flow batch", "flow lent", farFlow:
+	case rawFrames:
+		l, err := openEther(s)
+		if err == nil {
+			say()
+		}
+		return l, err
+	case "flow", "flow batch", "flow lent", farFlow, ethFlow:
 		c, err := openFlow(ctx, s, say)
 		if err != nil {
 			return nil, err
