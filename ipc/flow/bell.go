@@ -14,74 +14,78 @@ import (
 	"o7s/ipc/internal/sys"
 )
 
-// bell is this end of the socket on which the peer rings. It enters Go's poller
-// when somebody sleeps on it for the first time: most short flows never do, and
-// entering costs more than all the rest of Open.
+// bell is this end of the socket by which each end wakes the other. It enters
+// Go's poller when a goroutine sleeps on it for the first time. Most short flows
+// never sleep, and entering costs more than the rest of Open.
 type bell struct {
-	mu     sync.Mutex // guards all below; innermost
-	fd     int        // -1 when closed. Others than mu's holder use it under half.mu
-	file   *os.File   // owns fd, once it is in the poller
-	rc     syscall.RawConn
-	kicked int          // directions in which nobody may sleep any more
-	pokes  int          // directions in which a sleeper must look again
-	until  [2]time.Time // deadlines: reader's, writer's
-	broken error        // the first violation by the peer
+	mu   sync.Mutex // guards all fields below; innermost
+	fd   int        // -1 when closed. A holder of half.mu may use it without mu
+	file *os.File   // owns fd, once it is in the poller
+	rc   syscall.RawConn
 
-	looks atomic.Uint32 // at the memory, by those about to sleep
+	interrupted int          // directions in which no goroutine may sleep any more
+	rechecks    int          // directions in which a sleeper must check the memory again
+	deadline    [2]time.Time // reader's, writer's
+	broken      error        // the first violation by the peer
+
+	polls atomic.Uint32 // checks of the memory by goroutines about to sleep
 }
 
+// Directions, as bits.
 const (
-	kickRead  = 1
-	kickWrite = 2
-	kickBoth  = kickRead | kickWrite
+	dirRead  = 1
+	dirWrite = 2
+	dirBoth  = dirRead | dirWrite
 )
 
 var past = time.Unix(1, 0)
 
-// kick wakes those who sleep in the directions dir, for good: whoever tries to
-// sleep there later returns at once. Set the bit that says why before.
-func (b *bell) kick(dir int) {
+// interrupt wakes all sleepers of the directions dir, for good: later sleeps
+// there end at once. Set the flag that says why before.
+func (b *bell) interrupt(dir int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kicked |= dir
-	b.apply(dir)
+	b.interrupted |= dir
+	b.setDeadlines(dir)
 }
 
-// poke makes those who sleep in the direction dir look at the memory again. It
-// lasts until they have: a deadline that is put back at once wakes nobody.
-func (b *bell) poke(dir int) {
+// recheck makes the sleepers of the direction dir check the memory again. It
+// lasts until rechecked: the poller would not notice a deadline that is put back
+// at once.
+func (b *bell) recheck(dir int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.pokes |= dir
-	b.apply(dir)
+	b.rechecks |= dir
+	b.setDeadlines(dir)
 }
 
-// poked ends a poke of the direction dir, if there was one.
-func (b *bell) poked(dir int) {
+// rechecked ends a recheck of the direction dir, if there is one.
+func (b *bell) rechecked(dir int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.pokes&dir != 0 {
-		b.pokes &^= dir
-		b.apply(dir)
+	if b.rechecks&dir != 0 {
+		b.rechecks &^= dir
+		b.setDeadlines(dir)
 	}
 }
 
-// apply gives the poller the deadlines of the directions dir.
-func (b *bell) apply(dir int) error {
+// setDeadlines gives the poller the deadlines of the directions dir. A deadline
+// in the past wakes the sleepers. The caller holds b.mu.
+func (b *bell) setDeadlines(dir int) error {
 	if b.file == nil {
 		return nil
 	}
 	var err error
-	if dir&kickRead != 0 {
-		t := b.until[0]
-		if (b.kicked|b.pokes)&kickRead != 0 {
+	if dir&dirRead != 0 {
+		t := b.deadline[0]
+		if (b.interrupted|b.rechecks)&dirRead != 0 {
 			t = past
 		}
 		err = b.file.SetReadDeadline(t)
 	}
-	if dir&kickWrite != 0 {
-		t := b.until[1]
-		if (b.kicked|b.pokes)&kickWrite != 0 {
+	if dir&dirWrite != 0 {
+		t := b.deadline[1]
+		if (b.interrupted|b.rechecks)&dirWrite != 0 {
 			t = past
 		}
 		err = errors.Join(err, b.file.SetWriteDeadline(t))
@@ -89,8 +93,8 @@ func (b *bell) apply(dir int) error {
 	return err
 }
 
-// conn returns the bell in the poller, and puts it there if it is not yet. It
-// is nil without an error once the bell is closed.
+// conn returns the bell in the poller, and enters it if need be. It returns nil
+// without an error if the bell is closed.
 func (b *bell) conn() (syscall.RawConn, error) {
 	b.mu.Lock()
 	rc, closed := b.rc, b.fd < 0
@@ -101,8 +105,8 @@ func (b *bell) conn() (syscall.RawConn, error) {
 	return b.enterAside()
 }
 
-// enterAside is enter in a goroutine of its own: it needs a deep stack, and the
-// goroutine that waits, perhaps for hours, then gets by with a small one.
+// enterAside is enter in a goroutine of its own. Entering needs a large stack. The
+// goroutine that then waits, perhaps for hours, keeps a small one.
 func (b *bell) enterAside() (rc syscall.RawConn, err error) {
 	done := make(chan struct{})
 	go func() {
@@ -125,8 +129,8 @@ func (b *bell) enter() (syscall.RawConn, error) {
 	}
 	rc, err := b.file.SyscallConn()
 	if err == nil {
-		// NewFile does not say that the poller refused; this does.
-		err = b.apply(kickBoth)
+		// If the poller refused the socket, NewFile did not say so. This does.
+		err = b.setDeadlines(dirBoth)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: wait for a flow: %w", core.ErrLimit, err)
@@ -135,8 +139,8 @@ func (b *bell) enter() (syscall.RawConn, error) {
 	return rc, nil
 }
 
-// ring wakes the peer. The caller holds a half.mu, so that fd is open.
-func (b *bell) ring() error { return shm.Ring(b.fd) }
+// notify wakes the peer. The caller holds a half.mu, so that fd is open.
+func (b *bell) notify() error { return shm.Notify(b.fd) }
 
 // close closes the socket. The caller holds both half.mu.
 func (b *bell) close() {

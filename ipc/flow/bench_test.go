@@ -376,7 +376,7 @@ func oneWay(b *testing.B, size int, kind string) {
 	flush()
 	b.ReportMetric(float64(sent)/b.Elapsed().Seconds()/1e6, "Mpkt/s")
 	if e, ok := c.(*End); ok {
-		b.ReportMetric(float64(e.bell.looks.Load())/b.Elapsed().Seconds(), "looks/s")
+		b.ReportMetric(float64(e.bell.polls.Load())/b.Elapsed().Seconds(), "polls/s")
 	}
 }
 

@@ -19,25 +19,25 @@ func (e *End) Close() error { return e.close(true) }
 func (e *End) Abort() error { return e.close(false) }
 
 func (e *End) close(clean bool) error {
-	if e.r.att.Or(attClosed)&attClosed != 0 {
+	if e.r.flags.Or(flagClosed)&flagClosed != 0 {
 		return nil
 	}
-	e.w.att.Or(attClosed)
+	e.w.flags.Or(flagClosed)
 	if m := e.member.Load(); m != nil {
 		m.set.Remove(e)
 	}
-	e.bell.kick(kickBoth)
-	// Those who hold the locks were told to leave: now nobody is inside.
+	e.bell.interrupt(dirBoth)
+	// The holders of the locks were woken and leave: then no call is inside.
 	e.r.mu.Lock()
 	e.w.mu.Lock()
 	if clean {
-		// What a batch or a reservation left unpublished stays so.
+		// What a batch or a reservation left unpublished stays unpublished.
 		e.w.ring.End()
 		wake := e.w.ring.Wake()
 		if e.r.ring.Leave() || wake {
-			// Closing the bell wakes the peer too, but only when no copy of it
-			// is open elsewhere.
-			e.bell.ring()
+			// Closing the bell wakes the peer too, but only if no copy of it is
+			// open elsewhere.
+			e.bell.notify()
 		}
 	}
 	e.bell.close()
@@ -47,36 +47,36 @@ func (e *End) close(clean bool) error {
 	return nil
 }
 
-// CloseWrite says that nothing more is written: the peer reads what was written
-// before, then io.EOF. Reading goes on. A blocked Write, and every later one,
+// CloseWrite says that no packet follows: the peer reads what was written before,
+// then io.EOF. Reading goes on. A blocked Write, and every later one,
 // returns an error that wraps core.ErrClosed. Memory that Reserve lent can no
 // longer be sent.
 func (e *End) CloseWrite() error {
-	was := e.w.att.Or(attShut)
-	if was&attClosed != 0 {
+	was := e.w.flags.Or(flagShut)
+	if was&flagClosed != 0 {
 		return core.ErrClosed
 	}
-	if was&attShut != 0 {
+	if was&flagShut != 0 {
 		return nil
 	}
-	e.bell.kick(kickWrite)
+	e.bell.interrupt(dirWrite)
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
-	if e.w.att.Load()&attClosed != 0 {
+	if e.w.flags.Load()&flagClosed != 0 {
 		return core.ErrClosed
 	}
 	e.w.ring.End()
 	if e.w.ring.Wake() {
-		e.ring()
+		e.wakePeer()
 	}
 	return nil
 }
 
-// Fail is the IRMd's word that the flow is down, for the reason err; nil stands
-// for core.ErrFlowDown. Both directions end: Write returns err from now on,
-// Read returns the packets that are there and then err, or io.EOF if the other
-// end had closed the flow properly. Only the first Fail counts. The peer is not
-// told. The end must still be closed.
+// Fail ends both directions, since the IRMd says that the flow is down for the
+// reason err; nil stands for core.ErrFlowDown. Write returns err from now on. Read
+// returns the packets that are there, and then err, or io.EOF if the other end had
+// closed the flow properly. Only the first Fail counts. The peer is not notified.
+// The end must still be closed.
 func (e *End) Fail(err error) {
 	if err == nil {
 		err = core.ErrFlowDown
@@ -84,24 +84,24 @@ func (e *End) Fail(err error) {
 	if !e.fail.CompareAndSwap(nil, &err) {
 		return
 	}
-	e.raise(attFailed)
-	e.bell.kick(kickBoth)
+	e.raise(flagFailed)
+	e.bell.interrupt(dirBoth)
 }
 
-// corrupt ends this end, since the peer broke the rules, and returns the
-// reason for it.
+// corrupt stops both directions of this end, since the peer broke the rules. It
+// returns err.
 func (e *End) corrupt(err error) error {
 	e.bell.mu.Lock()
 	if e.bell.broken == nil {
 		e.bell.broken = err
 	}
 	e.bell.mu.Unlock()
-	e.raise(attPeer)
-	e.bell.kick(kickBoth)
+	e.raise(flagPeer)
+	e.bell.interrupt(dirBoth)
 	return err
 }
 
-// reason returns what corrupt or Fail said.
+// reason returns the error given to corrupt or Fail.
 func (e *End) reason() error {
 	e.bell.mu.Lock()
 	err := e.bell.broken
@@ -115,12 +115,12 @@ func (e *End) reason() error {
 	return core.ErrFlowDown
 }
 
-// raise sets a bit in both halves.
-func (e *End) raise(bit uint32) {
-	e.r.att.Or(bit)
-	e.w.att.Or(bit)
+// raise sets a flag in both halves.
+func (e *End) raise(flag uint32) {
+	e.r.flags.Or(flag)
+	e.w.flags.Or(flag)
 	if m := e.member.Load(); m != nil {
-		m.stir()
+		m.markChanged()
 	}
 }
 

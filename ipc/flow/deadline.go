@@ -6,7 +6,7 @@ import (
 	"o7s/core"
 )
 
-// epoch is where this package's times start. They are monotonic.
+// epoch is the zero of this package's times. They are monotonic.
 var epoch = time.Now()
 
 // now returns the time since epoch in ns.
@@ -14,21 +14,21 @@ func now() int64 { return int64(time.Since(epoch)) }
 
 // expired reports whether the deadline of h has passed.
 func (h *half) expired() bool {
-	t := h.until.Load()
+	t := h.deadline.Load()
 	return t != 0 && now() >= t
 }
 
-// SetDeadline sets both deadlines. As for a net.Conn they are absolute, the
-// zero time means none, and they also concern calls that are blocked now. A
-// call after its deadline returns core.ErrTimeout, be there packets or not.
-// The error is core.ErrClosed after Close.
-func (e *End) SetDeadline(t time.Time) error { return e.setDeadline(t, kickBoth) }
+// SetDeadline sets both deadlines. As for a net.Conn they are absolute, the zero
+// time means none, and they hold for calls that are blocked now too. A call after
+// its deadline returns core.ErrTimeout, whether or not there are packets. The error
+// is core.ErrClosed after Close.
+func (e *End) SetDeadline(t time.Time) error { return e.setDeadline(t, dirBoth) }
 
-// SetReadDeadline sets the deadline of Read and its like.
-func (e *End) SetReadDeadline(t time.Time) error { return e.setDeadline(t, kickRead) }
+// SetReadDeadline sets the deadline of all calls that read.
+func (e *End) SetReadDeadline(t time.Time) error { return e.setDeadline(t, dirRead) }
 
-// SetWriteDeadline sets the deadline of Write and its like.
-func (e *End) SetWriteDeadline(t time.Time) error { return e.setDeadline(t, kickWrite) }
+// SetWriteDeadline sets the deadline of all calls that write.
+func (e *End) SetWriteDeadline(t time.Time) error { return e.setDeadline(t, dirWrite) }
 
 func (e *End) setDeadline(t time.Time, dir int) error {
 	var ns int64
@@ -43,26 +43,26 @@ func (e *End) setDeadline(t time.Time, dir int) error {
 	b := &e.bell
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.r.att.Load()&attClosed != 0 {
+	if e.r.flags.Load()&flagClosed != 0 {
 		return core.ErrClosed
 	}
-	if dir&kickRead != 0 {
-		e.r.setUntil(ns)
-		b.until[0] = t
+	if dir&dirRead != 0 {
+		e.r.storeDeadline(ns)
+		b.deadline[0] = t
 	}
-	if dir&kickWrite != 0 {
-		e.w.setUntil(ns)
-		b.until[1] = t
+	if dir&dirWrite != 0 {
+		e.w.storeDeadline(ns)
+		b.deadline[1] = t
 	}
-	return b.apply(dir)
+	return b.setDeadlines(dir)
 }
 
-// setUntil stores a deadline. The caller holds bell.mu.
-func (h *half) setUntil(ns int64) {
-	h.until.Store(ns)
+// storeDeadline stores a deadline. The caller holds bell.mu.
+func (h *half) storeDeadline(ns int64) {
+	h.deadline.Store(ns)
 	if ns == 0 {
-		h.att.And(^uint32(attDeadline))
+		h.flags.And(^uint32(flagDeadline))
 	} else {
-		h.att.Or(attDeadline)
+		h.flags.Or(flagDeadline)
 	}
 }

@@ -2,10 +2,11 @@
 // ends share, with deadlines, waking and the peer's end. It does not know
 // names, the IRMd or how the memory came here.
 //
-// A packet is copied into the ring by the writer and out of it by the reader;
-// no system call is made while both are busy. Who finds nothing to do spins for
-// at most 20 us, then sleeps in Go's poller on the bell, a socket that the peer
-// rings only when the shared memory says that somebody sleeps.
+// The writer copies a packet into a ring, and the reader copies it out. While both
+// are busy they make no system call. An end with nothing to do spins for at most
+// 20 us. Then it sleeps in Go's poller on the bell, a socket to the peer. The
+// shared memory says that the end sleeps, and only then the peer writes to the
+// bell.
 //
 // The peer may be hostile; see package ring. The worst it can do is to end the
 // flow, or to be silent.
@@ -27,17 +28,16 @@ import (
 
 const (
 	// MinRing, MaxRing and DefaultRing are bytes of ring in each direction,
-	// always a power of two. Memory is taken as it is used: an idle flow
-	// takes one page. Smaller rings are slower between two cores, since the
-	// writer then writes where the reader has just read.
+	// always a power of two. Only pages that were written to take memory: an
+	// idle flow takes one. Smaller rings are slower between two cores: the
+	// writer then writes to cache lines that the reader has just read.
 	MinRing     = ring.MinSize
 	MaxRing     = ring.MaxSize
 	DefaultRing = 4 << 20
 )
 
-// Kit is the memory of one flow and the two ends of its bell, as descriptors:
-// what the IRMd makes and passes on. A descriptor that was given away is set
-// to -1.
+// Kit is the descriptors of one flow: its memory and the two ends of its bell. The
+// IRMd makes it and passes them on. A descriptor that was given away is -1.
 type Kit struct {
 	Mem  int
 	Bell [2]int
@@ -48,8 +48,8 @@ type Kit struct {
 // error wraps core.ErrUsage; it wraps core.ErrLimit if there are no descriptors
 // or memory left. All descriptors are close-on-exec.
 //
-// One that passes descriptors to other processes must close its own copies:
-// the death of an end shows only when the last copy of its bell is closed.
+// A process that passes descriptors to others must close its own copies: the death
+// of an end is noticed only when the last copy of its bell is closed.
 func NewKit(size int) (*Kit, error) {
 	if err := ring.CheckSize(size); err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func NewKit(size int) (*Kit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a flow: %w", err)
 	}
-	bell, err := shm.Bell()
+	bell, err := shm.NewBell()
 	if err != nil {
 		sys.Close(mem)
 		return nil, fmt.Errorf("make a flow: %w", err)
@@ -77,14 +77,16 @@ func (k *Kit) Close() error {
 // CloseMem closes Mem, unless that is done or it was given away.
 func (k *Kit) CloseMem() { closeOnce(&k.Mem) }
 
-// CloseBell closes one end of the bell, unless that is done or it was given
+// CloseBell closes one end of the bell, unless that is done or it was handedOut
 // away. The two ends may be closed at once by two goroutines.
 //
-// A process that has got that end too, and has closed it first, can make this
-// wait as long as it likes, and with it the whole of this process: the socket
-// leaves every epoll instance that watches it, and waits for who holds that at
-// the moment, in a page fault of his own making, say. Where such a process is
-// not to be trusted, TakeBell, and let the scheduler know.
+// A hostile process that got a copy of that end, and closed its copy first, can
+// make this call wait for as long as it likes. The last close takes the socket out
+// of every epoll instance that watches it, and waits for the lock of each instance.
+// The hostile process may hold that lock, in a page fault of its own making. This
+// call does not tell Go's scheduler, so the whole process would wait. If that
+// process is not to be trusted, call TakeBell and close the descriptor with
+// unix.Close in a goroutine.
 func (k *Kit) CloseBell(side int) { closeOnce(&k.Bell[side]) }
 
 // TakeBell gives away one end of the bell.
@@ -101,8 +103,8 @@ func closeOnce(fd *int) {
 	}
 }
 
-// Open opens the end of side, 0 or 1, in this process, and gives away that end
-// of the bell. Each side can be opened once.
+// Open opens the end of side, 0 or 1, in this process, and gives that end of the
+// bell away. Each side can be opened once.
 func (k *Kit) Open(side int) (*End, error) {
 	if side != 0 && side != 1 {
 		return nil, fmt.Errorf("%w: side %d of a flow", core.ErrUsage, side)
@@ -134,14 +136,14 @@ func Pair(ring int) (*End, *End, error) {
 	return a, b, nil
 }
 
-// End is one end of a flow. Several goroutines may call every method at once.
-// Read and its like share one lock, Write and its like another: each call's
-// packet is whole, and those who wait for packets take turns.
+// End is one end of a flow. Several goroutines may call every method at once. All
+// calls that read share one lock, all that write another. So each call's packet is
+// whole, and readers that wait take turns.
 //
 // The owner must Close it: the rings stay mapped until then.
 //
-// Errors are sentinels of core, some wrapped, made beforehand, so that no error
-// of a busy path takes memory:
+// Errors are sentinels of core, some wrapped. They are made beforehand, so that no
+// error on a busy path allocates memory:
 //   - core.ErrClosed: this end was closed before, or is being closed
 //   - core.ErrTimeout: the deadline passed (os.ErrDeadlineExceeded too)
 //   - io.EOF: the other end closed the flow, or its writing half, and every
@@ -154,7 +156,7 @@ func Pair(ring int) (*End, *End, error) {
 //     method says
 type End struct {
 	r reader
-	_ [64]byte // what the reading and the writing goroutine change is apart
+	_ [64]byte // reading and writing goroutines change other cache lines
 	w writer
 	_ [64]byte
 
@@ -168,34 +170,35 @@ type End struct {
 
 // half is what the two directions of an End have in common.
 type half struct {
-	mu      lock.Lock     // one call at a time; held while it waits
-	att     atomic.Uint32 // bits below: all that a call on a good day need not know
-	lent    bool          // by Peek or Reserve; guarded by mu
-	asleep  atomic.Bool   // the holder of mu waits in the poller
-	until   atomic.Int64  // deadline in ns since epoch, 0: none
-	spin    spinner
-	packets atomic.Uint64 // what Counters says while asleep
-	bytes   atomic.Uint64
+	mu       lock.Lock     // one call at a time; held while it waits
+	flags    atomic.Uint32 // bits below: 0 if nothing prevents a call
+	lent     bool          // by Peek or Reserve; guarded by mu
+	asleep   atomic.Bool   // the holder of mu waits in the poller
+	deadline atomic.Int64  // in ns since epoch, 0: none
+	spin     spinner
+	packets  atomic.Uint64 // what Counters returns while asleep
+	bytes    atomic.Uint64
 }
 
-// Bits of half.att. All but attDeadline stay once they are set.
+// Bits of half.flags. All but flagDeadline stay once they are set.
 const (
-	attClosed   = 1 << iota // Close was called: the memory may be gone
-	attPeer                 // the peer broke the rules
-	attFailed               // Fail was called
-	attDead                 // the bell says that the other end is closed
-	attShut                 // CloseWrite was called (writer)
-	attDeadline             // until is set
+	flagClosed   = 1 << iota // Close was called: the memory may be gone
+	flagPeer                 // the peer broke the rules
+	flagFailed               // Fail was called
+	flagDead                 // the bell says that the other end is closed
+	flagShut                 // CloseWrite was called (writer)
+	flagDeadline             // deadline is set
 )
 
-// usual reports that a call need not know anything. The caller holds h.mu.
-func (h *half) usual() bool { return h.att.Load() == 0 && !h.lent }
+// fast reports that nothing prevents a call: it can go straight to the ring. The
+// caller holds h.mu.
+func (h *half) fast() bool { return h.flags.Load() == 0 && !h.lent }
 
 type reader struct {
 	half
-	ring ring.Consumer
-	lag  lag
-	poll func(uintptr) bool // e.pollRead, made once
+	ring   ring.Consumer
+	gather gather
+	poll   func(uintptr) bool // e.pollRead, made once
 
 	tries uint // of TryReadPacket that found nothing
 }
@@ -203,34 +206,34 @@ type reader struct {
 type writer struct {
 	half
 	ring ring.Producer
-	need int // bytes of packet that pollWrite waits for
+	need int // bytes of the packet that pollWrite waits for
 
 	largest, cut int   // see Bound
 	tooLarge     error // for a packet of more than largest
 
-	doubted atomic.Bool // the end is among the doubts
+	checkDue atomic.Bool // the end is among the peerChecks
 
-	seen   uint64 // position at the last Reclaim
-	forgot uint64 // position when the memory was last given back
+	lastPos     uint64 // position at the last Reclaim
+	reclaimedAt uint64 // position when the memory was last given back
 
 	poll func(uintptr) bool // e.pollWrite, made once
 }
 
-// process is this process's number in the shared memory: a peer that finds its
-// own number there is in the same process and waits in another way.
+// process is this process's number in the shared memory. A peer that finds its own
+// number there is in the same process, and waits in another way.
 var process = rand.Uint64() | 1
 
-// Open maps the end of side, 0 or 1, of a flow: mem is a memfd made by NewKit,
-// bell one end of its bell, size the bytes of ring in each direction that both
-// sides agreed on by other means than the memory itself. Open takes ownership
-// of both descriptors in every case. It checks that they are what they should
-// be: an error that wraps core.ErrUsage says that they are not.
+// Open maps the end of side, 0 or 1, of a flow. mem is a memfd made by NewKit, and
+// bell one end of its bell. size is the bytes of ring in each direction; both sides
+// know it by other means than the memory itself. Open takes ownership of both
+// descriptors in every case. It checks them: if they are not what they should be,
+// the error wraps core.ErrUsage.
 //
 // The memory must be new: of each side only one end is ever opened.
 func Open(side int, mem, bell, size int) (*End, error) {
 	e, err := openEnd(side, mem, bell, size)
 	if err != nil {
-		unix.Close(bell) // which may be anything
+		unix.Close(bell) // may be any kind of file, so sys.Close could wait
 		return nil, fmt.Errorf("open a flow: %w", err)
 	}
 	return e, nil
@@ -264,13 +267,13 @@ func openEnd(side int, mem, bell, size int) (*End, error) {
 	}
 	e.r.poll, e.w.poll = e.pollRead, e.pollWrite
 	e.w.largest, e.w.cut, e.w.tooLarge = core.MaxPacket, core.MaxPacket, errPacketSize
-	e.w.ring.SetWho(process)
+	e.w.ring.SetProcess(process)
 	return e, nil
 }
 
-// Bound says what the way to the other end carries, where that is less than a
-// ring does: largest is the most bytes of a packet, and Write sends packets of at
-// most cut bytes. It is called before the end is used.
+// Bound limits packets to what the path to the other end carries. A packet may have
+// at most largest bytes, and Write sends packets of at most cut bytes. Call it before
+// the end is used.
 func (e *End) Bound(largest, cut int) {
 	e.w.largest = min(max(largest, 1), core.MaxPacket)
 	e.w.cut = min(max(cut, 1), e.w.largest)
@@ -280,15 +283,15 @@ func (e *End) Bound(largest, cut int) {
 // MaxPacket returns the most bytes of a packet that may be written.
 func (e *End) MaxPacket() int { return e.w.largest }
 
-// Counters are the packets and bytes of payload that passed one end: written
-// to the flow, and read from it whole.
+// Counters are the packets and bytes of payload that one end wrote, and that it
+// read as whole packets.
 type Counters struct {
 	PacketsIn, BytesIn   uint64
 	PacketsOut, BytesOut uint64
 }
 
-// Counters returns what passed this end so far, also after Close. It does not
-// wait for a call that is blocked.
+// Counters returns what this end wrote and read so far, also after Close. It does
+// not wait for a call that is blocked.
 func (e *End) Counters() Counters {
 	var c Counters
 	if e.r.enter() {

@@ -62,7 +62,7 @@ func asleep(t testing.TB, h *half) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !h.asleep.Load(); {
 		if time.Now().After(end) {
-			t.Fatal("nobody sleeps after 10 s")
+			t.Fatal("no goroutine sleeps after 10 s")
 		}
 		time.Sleep(100 * time.Microsecond)
 	}

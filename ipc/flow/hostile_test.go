@@ -17,7 +17,7 @@ import (
 	"o7s/ipc/internal/shm"
 )
 
-// What is against the rules is tested in package ring; here, what follows.
+// Package ring tests what breaks the rules. This tests what the end does then.
 func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 	for name, do := range map[string]func(peer []byte, bell int, a *End) error{
 		"reading": func(peer []byte, bell int, a *End) error {
@@ -41,7 +41,7 @@ func TestBrokenRulesPoisonBothDirections(t *testing.T) {
 				runtime.Gosched()
 			}
 			badHeader(peer)
-			shm.Ring(bell)
+			shm.Notify(bell)
 			return <-done
 		},
 	} {
@@ -88,8 +88,8 @@ func hostile(t testing.TB) (a *End, mem []byte, bell int) {
 	return a, mem, k.Bell[1]
 }
 
-// A peer that rings without end can only delay its own flow: once its queue is
-// full, nobody hears it. Deadlines and Close work as ever.
+// A peer that floods the bell can only delay its own flow: once the queue is full,
+// its bytes are refused. Deadlines and Close work as always.
 func TestFloodedBellDelaysOnlyThePeer(t *testing.T) {
 	for _, size := range []int{1, 4096} {
 		a, _, bell := hostile(t)
@@ -132,8 +132,8 @@ func TestFloodedBellDelaysOnlyThePeer(t *testing.T) {
 	a.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	_, err := a.Read(make([]byte, 10))
 	wantErr(t, "Read", err, core.ErrTimeout)
-	if n := a.bell.looks.Load(); n > 10 {
-		t.Errorf("%d looks in 50 ms while nothing stirred", n)
+	if n := a.bell.polls.Load(); n > 10 {
+		t.Errorf("%d looks in 50 ms while nothing changed", n)
 	}
 }
 
@@ -155,14 +155,14 @@ func TestHalfShutBellIsTheEnd(t *testing.T) {
 	t.Run("it hears no more", func(t *testing.T) {
 		a, mem, bell := hostile(t)
 		unix.Shutdown(bell, unix.SHUT_RD)
-		mem[256] = 1 // it claims to sleep, so that we ring
+		mem[256] = 1 // it claims to sleep, so that a wakes it
 		a.Write([]byte("x"))
 		wantErr(t, "Write", a.WritePacket([]byte("x")), core.ErrFlowDown)
 	})
 }
 
-// A peer cannot send descriptors along with its rings; where the kernel lets it
-// (before Linux 6.16), they are not taken in.
+// A peer cannot send descriptors through the bell. Where the kernel allows it, before
+// Linux 6.16, they are not received.
 func TestDescriptorsOnTheBellAreDropped(t *testing.T) {
 	a, _, bell := hostile(t)
 	if _, err := unix.GetsockoptInt(bell, unix.SOL_SOCKET, unix.SO_PASSRIGHTS); err == nil {
@@ -235,7 +235,7 @@ func TestEveryCallSurvivesAScribblingPeer(t *testing.T) {
 					word(1024).Store(pos)
 					word(128).Store(word(0).Load()) // all is read
 				}
-				shm.Ring(bell)
+				shm.Notify(bell)
 			}
 		})
 		for _, calls := range []map[string]func(*End) error{reads, writes} {

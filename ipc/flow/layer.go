@@ -9,9 +9,9 @@ import (
 
 // Look lends the next packets, at most len(p), in the ring itself: do not change
 // them, and do not use them after Drop. It returns 0 and no error where there is
-// none now. Its errors are those of ReadPacket, but it heeds no deadline. Until
+// none now. Its errors are those of ReadPacket, but deadlines do not concern it. Until
 // Drop every other call that reads returns an error that wraps core.ErrState.
-// The peer can change the bytes at any time.
+// A hostile peer can change the bytes at any time.
 func (e *End) Look(p [][]byte) (int, error) {
 	if !e.r.enter() {
 		return 0, nil
@@ -20,7 +20,7 @@ func (e *End) Look(p [][]byte) (int, error) {
 	if err := e.readable(); err != nil && err != core.ErrTimeout {
 		return 0, err
 	}
-	end := e.readEnd() // before the look: what came before the end is read first
+	end := e.readEnd() // before Look: packets from before the end come first
 	n, err := e.r.ring.Look(p)
 	switch {
 	case err != nil:
@@ -33,7 +33,7 @@ func (e *End) Look(p [][]byte) (int, error) {
 		return 0, end
 	}
 	if e.r.ring.Publish() {
-		e.ring()
+		e.wakePeer()
 	}
 	return 0, nil
 }
@@ -47,13 +47,13 @@ func (e *End) Drop(n int) {
 		return
 	}
 	e.r.lent = false
-	if e.r.att.Load()&attClosed != 0 {
+	if e.r.flags.Load()&flagClosed != 0 {
 		e.r.mu.Unlock()
 		e.unmap()
 		return
 	}
 	if e.r.ring.Drop(n) {
-		e.ring()
+		e.wakePeer()
 	}
 	e.r.mu.Unlock()
 }
@@ -61,7 +61,7 @@ func (e *End) Drop(n int) {
 // Put writes one packet, head and then body, which the peer does not see before
 // Show. It returns false where there is no room now. A packet of no bytes, or of
 // more than core.MaxPacket, is an error that wraps core.ErrUsage. The other
-// errors are those of WritePacket, but Put heeds no deadline.
+// errors are those of WritePacket, but deadlines do not concern it.
 func (e *End) Put(head, body []byte) (bool, error) {
 	if n := len(head) + len(body); n < 1 || n > core.MaxPacket {
 		return false, errPacketSize
@@ -80,43 +80,43 @@ func (e *End) Put(head, body []byte) (bool, error) {
 	return ok, nil
 }
 
-// Show lets the peer see all that was Put, and wakes it if it sleeps.
+// Show publishes all that was Put, and wakes the peer if it sleeps.
 func (e *End) Show() {
 	if !e.w.enter() {
 		return
 	}
 	defer e.w.mu.Unlock()
-	if e.w.att.Load()&attClosed == 0 && e.w.ring.Hidden() {
+	if e.w.flags.Load()&flagClosed == 0 && e.w.ring.Pending() {
 		e.publish()
 	}
 }
 
-// Unread returns how many bytes of the ring the peer has been shown and has not
+// Unread returns how many bytes of the ring are published and the peer has not
 // read. Each packet takes up to 15 bytes more than its own.
 func (e *End) Unread() int {
 	if !e.w.enter() {
 		return 0
 	}
 	defer e.w.mu.Unlock()
-	if e.w.att.Load()&attClosed != 0 {
+	if e.w.flags.Load()&flagClosed != 0 {
 		return 0
 	}
 	return e.w.ring.Unread()
 }
 
-// watchRoom asks the peer to ring when a packet of n bytes fits and the ring is
-// at most half full. Where that is so already, or nothing can be written any
-// more, it asks for nothing and reports true.
+// watchRoom asks the peer to wake this end when a packet of n bytes fits and the
+// ring is at most half full. If that is so already, or no packet can be written any
+// more, it returns true and the peer wakes nobody.
 func (e *End) watchRoom(n int) bool {
 	if !e.w.enter() {
 		return false // a Write waits for room, against the rules
 	}
 	defer e.w.mu.Unlock()
-	if e.w.att.Load()&attEnd != 0 {
+	if e.w.flags.Load()&flagEnd != 0 {
 		return true
 	}
 	e.w.need = n
-	if !e.lookWrite() {
+	if !e.armWrite() {
 		return false
 	}
 	e.w.ring.Awake()

@@ -6,15 +6,15 @@ import (
 	"o7s/core"
 )
 
-// The lending forms save a copy: a program that makes its packets piece by
-// piece, or looks at only a part of them, works in the ring itself. They are
-// for one goroutine in each direction: while memory is lent, every other call
-// of that direction returns an error that wraps core.ErrState.
+// Reserve and Commit, Peek and Release save a copy: a program that makes its
+// packets piece by piece, or needs a part of them only, works in the ring itself.
+// They are for one goroutine in each direction. While memory is lent, every other
+// call of that direction returns an error that wraps core.ErrState.
 
 // Reserve lends n bytes of the ring, 1 to core.MaxPacket, to be filled with a
 // packet and sent by Commit. It waits for room as Write does. The slice may
-// hold old bytes, and must not be used after Commit. A Close waits with the
-// unmapping until Commit.
+// hold old bytes, and must not be used after Commit. After a Close the memory stays
+// mapped until Commit.
 func (e *End) Reserve(n int) ([]byte, error) {
 	if n < 1 || n > e.w.largest {
 		return nil, e.w.tooLarge
@@ -47,7 +47,7 @@ func (e *End) Reserve(n int) ([]byte, error) {
 // nothing is sent and the error is core.ErrClosed.
 func (e *End) Commit(n int) error {
 	e.w.mu.Lock()
-	closed := e.w.att.Load()&attClosed != 0
+	closed := e.w.flags.Load()&flagClosed != 0
 	if !e.w.lent {
 		e.w.mu.Unlock()
 		if closed {
@@ -80,9 +80,8 @@ func (e *End) Commit(n int) error {
 
 // Peek lends the packet at the head, or what Read left of it. It waits for one
 // as Read does. The slice is the ring itself: do not change it, and do not use
-// it after Release. The peer can change it at any time, so whoever does not
-// trust the peer copies what it checks before it checks it. A Close waits with
-// the unmapping until Release.
+// it after Release. A hostile peer can change it at any time, so copy what you
+// check before you check it. After a Close the memory stays mapped until Release.
 func (e *End) Peek() ([]byte, error) {
 	e.r.mu.Lock()
 	defer e.r.mu.Unlock()
@@ -98,7 +97,7 @@ func (e *End) Peek() ([]byte, error) {
 // the error wraps core.ErrState.
 func (e *End) Release() error {
 	e.r.mu.Lock()
-	closed := e.r.att.Load()&attClosed != 0
+	closed := e.r.flags.Load()&flagClosed != 0
 	if !e.r.lent {
 		e.r.mu.Unlock()
 		if closed {

@@ -4,10 +4,9 @@ package flow
 
 import "sync/atomic"
 
-// The race detector does not see the shared memory, so it would call it a race
-// when a program has both ends and orders its own data by packets. This tells
-// it what package net tells it about sockets: a read comes after every write
-// before it.
+// The race detector does not see the shared memory. A program that has both ends
+// and orders its own data by packets would be told of a race. So each read is
+// ordered after all earlier writes here, as package net does for sockets.
 var raceSync atomic.Uint64
 
 func raceRelease() { raceSync.Add(1) }

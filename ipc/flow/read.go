@@ -6,8 +6,8 @@ import (
 	"o7s/core"
 )
 
-// Read reads bytes of one packet: what a short p leaves of it, the next Read
-// returns. It waits for a packet until the read deadline. It never returns
+// Read reads bytes of one packet. If p is too short for it, the next Read returns
+// the rest. It waits for a packet until the read deadline. It never returns
 // 0 bytes without an error unless p is empty.
 func (e *End) Read(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -47,8 +47,8 @@ func (e *End) ReadPacket(p []byte) (int, error) {
 // shorter of the two lengths. A packet too long for its buffer stays, and ends
 // the batch; if it is the first the error is a *ShortBufferError.
 //
-// It saves a few nanoseconds a packet where packets are small. Large ones are
-// better read one by one into the same buffer, which stays in the cache.
+// It saves a few nanoseconds a packet if packets are small. Read large packets one
+// by one into the same buffer, which stays in the cache.
 func (e *End) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 	if len(bufs) == 0 || len(sizes) == 0 {
 		return 0, nil
@@ -75,15 +75,15 @@ func (e *End) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 	return min(len(bufs), len(sizes)), nil
 }
 
-// get reads a packet that is there, whole, on a good day; else it returns 0. The
-// caller holds e.r.mu.
+// get reads a packet that is there, as a whole, if nothing prevents it. Else it
+// returns 0. The caller holds e.r.mu.
 func (e *End) get(p []byte) int {
-	if !e.r.usual() {
+	if !e.r.fast() {
 		return 0
 	}
 	n, wake := e.r.ring.GetFast(p)
 	if wake {
-		e.ring()
+		e.wakePeer()
 	}
 	if n > 0 {
 		raceAcquire()
@@ -101,10 +101,10 @@ func (e *End) takePacket(p []byte, n int) (int, error) {
 	return n, nil
 }
 
-// take consumes n bytes at the head and wakes the peer's writer if need be.
+// take consumes n bytes at the head, and wakes the peer's writer if it sleeps.
 func (e *End) take(n int) {
 	if e.r.ring.Take(n) {
-		e.ring()
+		e.wakePeer()
 	}
 	raceAcquire()
 }
@@ -112,7 +112,7 @@ func (e *End) take(n int) {
 // next returns how many bytes of the packet at the head are left, and waits
 // for one. The caller holds e.r.mu.
 func (e *End) next() (int, error) {
-	if e.r.usual() {
+	if e.r.fast() {
 		if n, err := e.r.ring.Next(); n > 0 && err == nil {
 			return n, nil
 		}
@@ -120,9 +120,9 @@ func (e *End) next() (int, error) {
 	return e.nextSlow()
 }
 
-// nextSlow is next for every day that is not a good one.
+// nextSlow is next where the packet may have to be waited for.
 func (e *End) nextSlow() (int, error) {
-	var end error // why nothing follows; known before the last look at the ring
+	var end error // why no packet follows; known before the last check of the ring
 	for {
 		if err := e.readable(); err != nil {
 			return 0, err
@@ -138,10 +138,10 @@ func (e *End) nextSlow() (int, error) {
 			return 0, end
 		}
 		if end = e.readEnd(); end != nil {
-			continue // what came before the end is still to be read
+			continue // packets from before the end are read first
 		}
 		if e.r.ring.Publish() {
-			e.ring()
+			e.wakePeer()
 		}
 		if err := e.waitRead(); err != nil {
 			return 0, err
@@ -149,19 +149,19 @@ func (e *End) nextSlow() (int, error) {
 	}
 }
 
-// readable returns why nothing may be read at all now, be there packets or not.
+// readable returns why no packet may be read now, even if there is one.
 func (e *End) readable() error {
-	att := e.r.att.Load()
+	flags := e.r.flags.Load()
 	switch {
-	case att&^attDead&^attFailed == 0 && !e.r.lent:
+	case flags&^flagDead&^flagFailed == 0 && !e.r.lent:
 		return nil
-	case att&attClosed != 0:
+	case flags&flagClosed != 0:
 		return core.ErrClosed
-	case att&attPeer != 0:
+	case flags&flagPeer != 0:
 		return e.reason()
 	case e.r.lent:
 		return errLent
-	case att&attDeadline != 0 && e.r.expired():
+	case flags&flagDeadline != 0 && e.r.expired():
 		return core.ErrTimeout
 	}
 	return nil
@@ -169,13 +169,13 @@ func (e *End) readable() error {
 
 // readEnd returns why no packet follows, nil if one may.
 func (e *End) readEnd() error {
-	att := e.r.att.Load()
+	flags := e.r.flags.Load()
 	switch {
 	case e.r.ring.Ended():
 		return io.EOF
-	case att&attFailed != 0:
+	case flags&flagFailed != 0:
 		return e.reason()
-	case att&attDead != 0:
+	case flags&flagDead != 0:
 		return core.ErrFlowDown
 	}
 	return nil

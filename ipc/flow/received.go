@@ -8,10 +8,10 @@ import (
 	"o7s/core"
 )
 
-// OpenReceived is Open of the two descriptors, memory and bell, that came with
-// a message. It takes ownership of all of fds. No descriptors is what a process
-// gets that has none free: core.ErrLimit. Any other number but two is an error
-// that wraps core.ErrMessage.
+// OpenReceived is Open of the two descriptors, memory and bell, that came with a
+// message. It takes ownership of all of fds. A process without free descriptors
+// receives none: the error wraps core.ErrLimit. For any other number but two the
+// error wraps core.ErrMessage.
 func OpenReceived(side int, fds []int, ring int) (*End, error) {
 	switch len(fds) {
 	case 2:

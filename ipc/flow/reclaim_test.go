@@ -37,7 +37,7 @@ func TestIdleRingGivesItsMemoryBack(t *testing.T) {
 				t.Fatalf("round %d: packet %d differs", round, i)
 			}
 		}
-		b.Reclaim() // who reads no more has not said that it has read all
+		b.Reclaim() // publishes that all is read, which no Read does that does not wait
 	}
 	for round := range 3 {
 		send(round)

@@ -14,11 +14,11 @@ import (
 	"o7s/ipc/internal/sys"
 )
 
-// Set waits for many ends at once: thousands of flows with one goroutine and
-// without one for each. A member is given out when there is something to read
-// of it, a packet or its end, and comes again, behind the others, while there
-// is more. The methods may be called by several goroutines at once; whoever is
-// given a member reads it, and nobody else does at that time.
+// Set waits for many ends at once, so that one goroutine serves thousands of flows.
+// Next and Wait return a member when there is something to read of it: a packet or
+// its end. They return it again, after the others, while there is more. Several
+// goroutines may call the methods at once. While one of them reads a member that it
+// got, no other may read that member.
 type Set struct {
 	ready chan struct{} // see Ready
 
@@ -26,38 +26,38 @@ type Set struct {
 	rc     syscall.RawConn
 	done   chan struct{} // closed when run has ended
 	events [64]unix.EpollEvent
-	fired  int // events of the last look; run's alone
+	fired  int // number of events of the last call; only run uses it
 
-	mu      sync.Mutex // guards the fields below; comes before half.mu
-	members map[int32]*member
-	queue   []*member // with something to read, in turn
-	out     []*member // given out, to be looked at again
-	lastKey int32
-	closed  bool
+	mu        sync.Mutex // guards the fields below; comes before half.mu
+	members   map[int32]*member
+	queue     []*member // with something to read, in turn
+	handedOut []*member // that Next returned, to be checked again
+	lastKey   int32
+	closed    bool
 
-	stirMu  sync.Mutex // guards stirred; innermost
-	stirred []*member
+	changedMu sync.Mutex // guards changed; innermost
+	changed   []*member
 }
 
 // member is an end in a set.
 type member struct {
 	set   *Set
 	end   *End
-	key   int32 // in the epoll; a descriptor's number may be another's soon
+	key   int32 // in the epoll; a closed descriptor's number may soon be another's
 	value any
 
 	// Guarded by set.mu.
 	state   memberState
 	room    int  // bytes that Room waits for; 0: none
-	hasRoom bool // Room has found them, and Next has not told yet
+	hasRoom bool // Room has found them, and Next has not returned it yet
 }
 
 type memberState int
 
 const (
-	watched memberState = iota // its bell tells of news
+	watched memberState = iota // its bell will tell of news
 	queued
-	given // Next looks at it again
+	handedOut // the next call of Next checks it again
 	removed
 )
 
@@ -106,15 +106,15 @@ func (s *Set) Add(e *End, value any) error {
 	}
 	s.members[m.key] = m
 	s.lastKey++
-	if e.r.att.Load()&attClosed != 0 { // and Close has not seen m
+	if e.r.flags.Load()&flagClosed != 0 { // and Close has not seen m
 		s.remove(m)
 		return core.ErrClosed
 	}
-	s.look(m)
+	s.check(m)
 	return nil
 }
 
-// control adds or takes the bell of m to or from the epoll.
+// control adds the bell of m to the epoll or removes it.
 func (s *Set) control(m *member, op int) error {
 	b := &m.end.bell
 	b.mu.Lock()
@@ -141,7 +141,7 @@ func (s *Set) withFD(f func(int)) error {
 	return s.rc.Control(func(fd uintptr) { f(int(fd)) })
 }
 
-// Remove takes e out of the set; so does Close of the end.
+// Remove removes e from the set. Close of the end does so too.
 func (s *Set) Remove(e *End) {
 	m := e.member.Load()
 	if m == nil || m.set != s {
@@ -157,7 +157,7 @@ func (s *Set) Remove(e *End) {
 func (s *Set) remove(m *member) {
 	m.state = removed
 	delete(s.members, m.key)
-	_ = s.control(m, unix.EPOLL_CTL_DEL) // a closed bell has left by itself
+	_ = s.control(m, unix.EPOLL_CTL_DEL) // an error: a closed bell has left the epoll by itself
 	m.end.member.Store(nil)
 }
 
@@ -168,29 +168,29 @@ func (s *Set) Len() int {
 	return len(s.members)
 }
 
-// Ready returns a channel that receives when Next may have something, for a
-// select. One that receives calls Next until that has nothing.
+// Ready returns a channel for a select. It receives a value when Next may return a
+// member. The receiver then calls Next until it returns false.
 func (s *Set) Ready() <-chan struct{} { return s.ready }
 
-// Next returns the value of the next member that has something to read, in
-// turn, or false. To read it does not wait. A member that was returned before
-// is looked at again: whoever has not read it gets it again.
+// Next returns the value of the next member with something to read, in turn, or
+// false. A read of that member does not wait. Members that Next returned before are
+// checked again: one that was not read comes again.
 func (s *Set) Next() (any, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range s.out {
-		if m.state == given {
+	for _, m := range s.handedOut {
+		if m.state == handedOut {
 			m.state = watched
-			s.look(m)
+			s.check(m)
 		}
 	}
-	s.out = s.out[:0]
-	s.stirMu.Lock()
-	stirred := s.stirred
-	s.stirred = nil
-	s.stirMu.Unlock()
-	for _, m := range stirred {
-		s.look(m)
+	s.handedOut = s.handedOut[:0]
+	s.changedMu.Lock()
+	changed := s.changed
+	s.changed = nil
+	s.changedMu.Unlock()
+	for _, m := range changed {
+		s.check(m)
 	}
 	for len(s.queue) > 0 {
 		m := s.queue[0]
@@ -199,14 +199,14 @@ func (s *Set) Next() (any, bool) {
 			continue
 		}
 		m.state = watched
-		if !m.hasRoom && !m.end.watch() {
-			continue // it was read in the meantime, out of turn
+		if !m.hasRoom && !m.end.watchRead() {
+			continue // it was read meanwhile, out of turn
 		}
 		m.hasRoom = false
-		m.state = given
-		s.out = append(s.out, m)
+		m.state = handedOut
+		s.handedOut = append(s.handedOut, m)
 		if len(s.queue) > 0 {
-			s.tell()
+			s.signal()
 		}
 		return m.value, true
 	}
@@ -218,10 +218,10 @@ func (s *Set) Next() (any, bool) {
 // ctx is done.
 func (s *Set) Wait(ctx context.Context) (any, error) {
 	for {
-		// Before Next, which asks the peer to ring: that costs each side more
-		// than all else of a packet.
-		if e := s.last(); e != nil {
-			e.spin()
+		// Spin before Next: Next asks the peer for a wake-up, which costs each
+		// side more than the rest of a packet.
+		if e := s.lastHandedOut(); e != nil {
+			e.spinRead()
 		}
 		if v, ok := s.Next(); ok {
 			return v, nil
@@ -236,17 +236,18 @@ func (s *Set) Wait(ctx context.Context) (any, error) {
 	}
 }
 
-// last returns the end that was given out last, where no other is known to have
-// something: who is busy with one flow need not sleep between its packets.
-func (s *Set) last() *End {
+// lastHandedOut returns the end that Next returned last, if no other is known to
+// have news. A program that is busy with one flow need not sleep between its
+// packets.
+func (s *Set) lastHandedOut() *End {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stirMu.Lock()
-	defer s.stirMu.Unlock()
-	if len(s.out) == 0 || s.out[len(s.out)-1].state != given || len(s.queue) > 0 || len(s.stirred) > 0 {
+	s.changedMu.Lock()
+	defer s.changedMu.Unlock()
+	if len(s.handedOut) == 0 || s.handedOut[len(s.handedOut)-1].state != handedOut || len(s.queue) > 0 || len(s.changed) > 0 {
 		return nil
 	}
-	return s.out[len(s.out)-1].end
+	return s.handedOut[len(s.handedOut)-1].end
 }
 
 // Room makes Next return the value of e, once more, when a packet of n bytes, 1
@@ -263,13 +264,13 @@ func (s *Set) Room(e *End, n int) {
 		return
 	}
 	m.room = min(max(n, 1), core.MaxPacket)
-	s.look(m)
+	s.check(m)
 }
 
-// look puts m into the queue if there is something to read, or the room that is
-// waited for; s.mu is held. A member that is out is looked at by Next, except for
-// its room: whoever has it may never read it.
-func (s *Set) look(m *member) {
+// check puts m into the queue if there is something to read, or the room that Room
+// waits for. The caller holds s.mu. A member that Next returned is checked by the
+// next call of Next, except for its room: its program may never read it.
+func (s *Set) check(m *member) {
 	if m.state == removed {
 		return
 	}
@@ -277,29 +278,29 @@ func (s *Set) look(m *member) {
 		m.room, m.hasRoom = 0, true
 	}
 	switch {
-	case m.state == watched && (m.hasRoom || m.end.watch()):
+	case m.state == watched && (m.hasRoom || m.end.watchRead()):
 		s.enqueue(m)
-	case m.state == given && m.hasRoom:
-		s.tell() // Next looks at it again
+	case m.state == handedOut && m.hasRoom:
+		s.signal() // Next checks it again
 	}
 }
 
-// enqueue puts m at the end of the queue; s.mu is held.
+// enqueue puts m at the end of the queue. The caller holds s.mu.
 func (s *Set) enqueue(m *member) {
 	m.state = queued
 	s.queue = append(s.queue, m)
-	s.tell()
+	s.signal()
 }
 
-func (s *Set) tell() {
+func (s *Set) signal() {
 	select {
 	case s.ready <- struct{}{}:
 	default:
 	}
 }
 
-// Close ends the set; its members go on without it. A blocked Wait returns. A
-// second Close does nothing.
+// Close ends the set. Its members stay open. A blocked Wait returns. A second Close
+// does nothing.
 func (s *Set) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -318,11 +319,11 @@ func (s *Set) Close() error {
 	return nil
 }
 
-// run takes the news of the bells until the set is closed.
+// run waits for bells until the set is closed.
 func (s *Set) run() {
 	defer close(s.done)
 	poll := func(fd uintptr) bool {
-		// An error, of an interrupted call, is that nothing fired.
+		// On an error, which is an interrupted call, there are no events.
 		s.fired, _ = sys.EpollNow(int(fd), s.events[:])
 		return s.fired > 0
 	}
@@ -333,77 +334,77 @@ func (s *Set) run() {
 			if m == nil {
 				continue
 			}
-			m.end.rung(ev.Events)
-			s.look(m)
+			m.end.handleBell(ev.Events)
+			s.check(m)
 		}
 		s.mu.Unlock()
 	}
 }
 
-// stir makes Next look at m again: its end was told something. The caller may
-// hold any lock of the end's.
-func (m *member) stir() {
-	m.set.stirMu.Lock()
-	m.set.stirred = append(m.set.stirred, m)
-	m.set.stirMu.Unlock()
-	m.set.tell()
+// markChanged makes Next check m again, since its end was closed, failed or died.
+// The caller may hold any lock of the end.
+func (m *member) markChanged() {
+	m.set.changedMu.Lock()
+	m.set.changed = append(m.set.changed, m)
+	m.set.changedMu.Unlock()
+	m.set.signal()
 }
 
 // watch asks the peer to ring when there is something to read. Where there is
 // something already, or an end of it, it asks for nothing and reports true.
-func (e *End) watch() bool {
+func (e *End) watchRead() bool {
 	if !e.r.enter() {
-		return false // somebody reads it, against the rules, and waits
+		return false // another goroutine waits for a packet, against the rules
 	}
 	defer e.r.mu.Unlock()
-	if e.more() {
+	if e.readReady() {
 		return true
 	}
-	if e.r.ring.Publish() { // or the peer's writer waits for room that is there
-		e.ring()
+	if e.r.ring.Publish() { // the peer's writer may wait for this room
+		e.wakePeer()
 	}
-	if !e.lookRead() {
+	if !e.armRead() {
 		return false
 	}
 	e.r.ring.Awake()
 	return true
 }
 
-// more reports whether there is something to read, or an end of it.
-func (e *End) more() bool {
-	// The memory of a closed end may be gone.
-	return e.r.att.Load()&attEnd != 0 || !e.r.ring.Empty() || e.r.ring.Ended()
+// readReady reports whether there is something to read: a packet or the end.
+func (e *End) readReady() bool {
+	// The memory of a closed end may be unmapped.
+	return e.r.flags.Load()&flagEnd != 0 || !e.r.ring.Empty() || e.r.ring.Ended()
 }
 
-// spin waits for a packet for as long as it pays.
-func (e *End) spin() {
+// spinRead spins until there is a packet, for as long as that pays.
+func (e *End) spinRead() {
 	if !e.r.enter() {
 		return
 	}
 	defer e.r.mu.Unlock()
-	if e.more() {
+	if e.readReady() {
 		return
 	}
-	if e.r.ring.Publish() { // it may be room that the peer waits for
-		e.ring()
+	if e.r.ring.Publish() { // the peer may wait for this room
+		e.wakePeer()
 	}
 	word, old := e.r.ring.Watch()
 	e.r.spin.wait(word, old, e.local())
 }
 
-// rung takes note of what the bell says.
-func (e *End) rung(events uint32) {
+// handleBell notes what the poller says of the bell.
+func (e *End) handleBell(events uint32) {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		e.raise(attDead)
+		e.raise(flagDead)
 		return
 	}
-	if e.bell.looks.Add(1)%drainEvery != 0 {
+	if e.bell.polls.Add(1)%drainEvery != 0 {
 		return
 	}
 	e.bell.mu.Lock()
 	drained := e.bell.fd >= 0 && shm.Drain(e.bell.fd)
 	e.bell.mu.Unlock()
 	if drained && e.w.asleep.Load() {
-		e.bell.poke(kickWrite) // the byte may have been for the writer
+		e.bell.recheck(dirWrite) // the byte may have been for the writer
 	}
 }

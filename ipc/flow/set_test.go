@@ -100,9 +100,9 @@ func TestSetGivesAgainWhatWasNotRead(t *testing.T) {
 	}
 }
 
-// While a member is given out its peer need not ring, which costs more than all
-// else of a packet.
-func TestSetWantsNoRingOfWhatItGives(t *testing.T) {
+// While a program has a member from Next, the peer need not wake it: a wake-up costs
+// more than the rest of a packet.
+func TestSetWantsNoWakeUpForWhatItReturned(t *testing.T) {
 	s, in, peers := setOf(t, 1)
 	p := make([]byte, 16)
 	for range 3 {
@@ -111,14 +111,14 @@ func TestSetWantsNoRingOfWhatItGives(t *testing.T) {
 		for range 2 {
 			waitSet(t, s)
 			if peers[0].w.ring.Asleep() {
-				t.Error("a packet more would ring")
+				t.Error("one more packet would wake the set")
 			}
 			in[0].ReadPacket(p)
 		}
 		if _, ok := s.Next(); ok || !peers[0].w.ring.Wake() {
-			t.Error("nobody rings when there is nothing to read")
+			t.Error("a packet after the last one would not wake the set")
 		}
-		in[0].r.ring.Sleep() // as it was: Wake took it down
+		in[0].r.ring.Sleep() // as before: Wake has cleared it
 	}
 }
 

@@ -7,56 +7,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Waking a process that sleeps costs some 5 us on the same core and 20 to 50 us
-// on another one, so a short wait is best spent awake. How to wait was measured
-// against its alternatives:
-//   - looking all the time keeps a peer on the same core from running, and even
-//     a first look of 0.5 us is a fifth of its round trip: hence shared;
-//   - sched_yield alone gives the whole slice, milliseconds, to any third
-//     process that only computes: hence the guard;
-//   - less than 20 us is shorter than the peer's own waking, so both would
-//     fall asleep again and again.
+// To wake a process that sleeps takes some 5 us on the same core and 20 to 50 us on
+// another one. So an end spins first: it checks a word of the memory again and
+// again, and yields its core between. The alternatives were measured:
+//   - Checks without a yield keep a peer on the same core from running. Even the
+//     first 0.5 us of checks are a fifth of its round trip, so there are fewer of
+//     them if the peer seems to share the core.
+//   - sched_yield gives a whole slice, milliseconds, to any third process that only
+//     computes. So spinning stops for a while after a yield that took long.
+//   - Less than 20 us is shorter than the peer's own wake-up: then both would fall
+//     asleep again and again.
 const (
-	spinLooks = 1200       // about 0.5 us
-	spinTime  = 20_000     // ns
-	slowYield = 200_000    // ns: the core is wanted by others
-	hogYield  = 2_000_000  // ns: so it is, though the peer ran as well; a slice has some 3 ms
-	noSpin    = 50_000_000 // ns without spinning after that
-	nearMiss  = 120_000    // ns: a sleep that a spin nearly spared
-	maxSkip   = 64         // waits without a spin after spins that failed
+	spinChecks = 1200       // about 0.5 us
+	spinTime   = 20_000     // ns
+	slowYield  = 200_000    // ns: other processes want the core
+	hogYield   = 2_000_000  // ns: the same, where the peer ran too; a slice has some 3 ms
+	noSpin     = 50_000_000 // ns without spinning after such a yield
+	nearMiss   = 120_000    // ns: a longer spin would have saved a sleep that took less
+	maxSkip    = 64         // waits without a spin after spins that failed
 
-	fewLooks  = 100 // where the peer shares the core
-	sureAfter = 8   // waits in a row that ended when the core was given away
-	sureFor   = 64  // waits with few looks after them
+	fewChecks   = 100 // checks before the first yield to a peer on this core
+	sharedAfter = 8   // waits in a row that a yield ended: the peer shares the core
+	sharedFor   = 64  // waits with few checks after them
 )
 
 var (
-	spinners   atomic.Int32 // in this process now, for peers elsewhere
-	yielders   atomic.Int32 // in this process now, for peers in it
+	spinners   atomic.Int32 // that spin now, for peers in other processes
+	yielders   atomic.Int32 // that spin now, for peers in this process
 	noSpinTill atomic.Int64 // ns since epoch
 	procs      = runtime.GOMAXPROCS(0)
 )
 
-// spinner is the memory of one direction: whether spinning pays here. The
-// holder of half.mu uses it.
+// spinner remembers, for one direction, whether spinning pays. The holder of half.mu
+// uses it.
 type spinner struct {
 	fails, skip int
-	quick       bool // the last wait took less than quickLooks
+	quick       bool // the last wait took less than quickChecks
 
-	// How many waits more the peer is taken to share the core; less than 0:
-	// how many in a row have spoken for it.
+	// Above 0: for how many more waits the peer is assumed to share the core.
+	// Below 0: how many waits in a row have spoken for that.
 	shared int
 }
 
-// wait looks at word until it is no longer old, for at most 20 us. It reports
-// whether that came true, and if not, when it began, 0 if it did not try.
-// local says that the peer is a goroutine of this process.
+// wait checks word until it is no longer old, for at most 20 us. It reports whether
+// the word changed, and if not, when wait began. local says that the peer is in
+// this process.
 func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool) {
 	if !local || procs > 1 {
-		for i := range s.looks() {
+		for i := range s.checks() {
 			if word.Load() != old {
 				s.fails, s.shared = 0, 0
-				s.quick = i < quickLooks
+				s.quick = i < quickChecks
 				return 0, true
 			}
 		}
@@ -70,8 +71,8 @@ func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool
 	if start < noSpinTill.Load() {
 		return start, false
 	}
-	// A spinner holds its P. Between goroutines both ends may be in here at
-	// once, but they hand the P to each other.
+	// A spinner keeps a P of Go's scheduler busy. Two ends in this process may
+	// spin at once: they yield their P to each other.
 	n, most := &spinners, max(1, procs/2)
 	if local {
 		n, most = &yielders, max(2, procs)
@@ -95,13 +96,13 @@ func (s *spinner) wait(word *atomic.Uint64, old uint64, local bool) (int64, bool
 
 func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool) bool {
 	for last := start; ; {
-		giveAway(local)
+		yieldCore(local)
 		if word.Load() != old {
-			s.gaveAway(now()-last, local)
+			s.noteYield(now()-last, local)
 			return true
 		}
 		s.shared = 0
-		for range spinLooks {
+		for range spinChecks {
 			if word.Load() != old {
 				return true
 			}
@@ -120,8 +121,8 @@ func (s *spinner) loop(word *atomic.Uint64, old uint64, start int64, local bool)
 	}
 }
 
-// giveAway lets others have the core.
-func giveAway(local bool) {
+// yieldCore lets others use the core.
+func yieldCore(local bool) {
 	if local || procs == 1 {
 		runtime.Gosched() // the peer, or others here, may need this P
 	}
@@ -130,18 +131,19 @@ func giveAway(local bool) {
 	}
 }
 
-// yield gives the core away once, unless others have lately kept it for long.
+// yield yields the core once, unless others have lately kept it for long.
 func yield(local bool) {
 	if start := now(); start >= noSpinTill.Load() {
-		giveAway(local)
-		hogged(now()-start, local)
+		yieldCore(local)
+		noteHog(now()-start, local)
 	}
 }
 
-// hogged is told how long the core was given away, in ns. If that was a
-// program's slice, one computes here, and nobody in this process spins for a
-// while: a sleeper, other than who yields, is let run before it when it is woken.
-func hogged(took int64, local bool) bool {
+// noteHog is told how long a yield took, in ns. If it took as long as a slice, some
+// program on this core only computes. Then no goroutine of this process spins for a
+// while: the kernel lets a sleeper that is woken run before such a program, but not
+// a process that yields.
+func noteHog(took int64, local bool) bool {
 	if took <= hogYield || local {
 		return false
 	}
@@ -149,30 +151,31 @@ func hogged(took int64, local bool) bool {
 	return true
 }
 
-// looks returns how many looks come before the core is given away.
-func (s *spinner) looks() int {
+// checks returns how many checks come before the first yield.
+func (s *spinner) checks() int {
 	if s.shared > 0 {
-		return fewLooks
+		return fewChecks
 	}
-	return spinLooks
+	return spinChecks
 }
 
-// gaveAway is told that a wait was over when the core had been given away, for
-// took ns. After some such waits in a row the peer is taken to run only then, and
-// to be delayed by looking first; now and then that is tried again.
-func (s *spinner) gaveAway(took int64, local bool) {
+// noteYield is told that a yield, which took took ns, ended a wait. After some such
+// waits in a row the peer is assumed to share the core: it runs only during a yield,
+// and checks before that delay it. Now and then that is tested again.
+func (s *spinner) noteYield(took int64, local bool) {
 	s.shared--
 	switch {
-	case hogged(took, local):
+	case noteHog(took, local):
 		s.shared = 0
-	case s.shared <= -sureAfter:
-		s.shared = sureFor
+	case s.shared <= -sharedAfter:
+		s.shared = sharedFor
 	}
 }
 
-// slept is told when a sleep ends whose spin began at start. A short one means
-// that both sides are busy and only just missed each other: spin again.
-func (s *spinner) slept(start int64) {
+// noteSleep is told that a sleep ended, and that the spin before it began at start.
+// After a short sleep the next wait spins again: both sides are busy, and a little
+// more spinning would have been enough.
+func (s *spinner) noteSleep(start int64) {
 	if s.skip > 0 && now()-start < nearMiss {
 		s.fails, s.skip = 0, 0
 	}

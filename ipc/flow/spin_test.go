@@ -11,27 +11,27 @@ import (
 func TestSpinnerGivesASharedCoreAwaySoon(t *testing.T) {
 	var s spinner
 	for round := range 3 {
-		for i := range sureAfter {
-			if n := s.looks(); n != spinLooks {
-				t.Fatalf("round %d, wait %d: %d looks, want %d", round, i, n, spinLooks)
+		for i := range sharedAfter {
+			if n := s.checks(); n != spinChecks {
+				t.Fatalf("round %d, wait %d: %d looks, want %d", round, i, n, spinChecks)
 			}
-			s.gaveAway(1000, false)
+			s.noteYield(1000, false)
 		}
-		for i := range sureFor {
-			if n := s.looks(); n != fewLooks {
-				t.Fatalf("round %d, wait %d: %d looks, want %d", round, i, n, fewLooks)
+		for i := range sharedFor {
+			if n := s.checks(); n != fewChecks {
+				t.Fatalf("round %d, wait %d: %d looks, want %d", round, i, n, fewChecks)
 			}
-			s.gaveAway(1000, false)
+			s.noteYield(1000, false)
 		}
 	}
-	s.shared = sureFor
+	s.shared = sharedFor
 	spinFrom(t, 0)
 	var word atomic.Uint64
-	if _, ok := s.wait(&word, 1, false); !ok || s.looks() != spinLooks {
+	if _, ok := s.wait(&word, 1, false); !ok || s.checks() != spinChecks {
 		t.Error("after news at the first look: few looks")
 	}
-	s.shared = sureFor
-	if _, ok := s.wait(&word, 0, true); ok || s.looks() != spinLooks {
+	s.shared = sharedFor
+	if _, ok := s.wait(&word, 0, true); ok || s.checks() != spinChecks {
 		t.Error("after no news: few looks")
 	}
 }
@@ -46,24 +46,24 @@ func TestSpinnerKnowsASharedCore(t *testing.T) {
 		go word.Add(1) // which runs when this goroutine lets it
 		for _, ok := s.wait(&word, old, true); !ok; _, ok = s.wait(&word, old, true) {
 		}
-		if s.looks() == fewLooks {
+		if s.checks() == fewChecks {
 			return
 		}
 	}
 	t.Error("it never took the core to be shared")
 }
 
-// Who yields to one that only computes, and the peer after it, sleeps rather.
-func TestSpinnerLeavesTheCoreToWhoComputes(t *testing.T) {
+// An end stops spinning where a program on its core only computes.
+func TestSpinnerSleepsBesideAProgramThatComputes(t *testing.T) {
 	spinFrom(t, 0)
 	s := spinner{shared: 5}
-	if s.gaveAway(hogYield-1, false); noSpinTill.Load() != 0 || s.shared != 4 {
+	if s.noteYield(hogYield-1, false); noSpinTill.Load() != 0 || s.shared != 4 {
 		t.Error("a yield of less than a slice was taken for one")
 	}
-	if s.gaveAway(hogYield+1, true); noSpinTill.Load() != 0 {
+	if s.noteYield(hogYield+1, true); noSpinTill.Load() != 0 {
 		t.Error("so was a goroutine that computes, which the peer may be")
 	}
-	if s.gaveAway(hogYield+1, false); noSpinTill.Load() < now() || s.shared != 0 {
+	if s.noteYield(hogYield+1, false); noSpinTill.Load() < now() || s.shared != 0 {
 		t.Error("a yield of more than a slice was not")
 	}
 	var word atomic.Uint64
@@ -106,7 +106,7 @@ func TestWriterLetsAReaderOnItsCoreRun(t *testing.T) {
 		neverSpin(t)
 		for try := 0; lets(); try++ { // Go's scheduler may do so too, rarely
 			if try == 50 {
-				t.Errorf("%s: it gave the core to whoever computes", name)
+				t.Errorf("%s: it gave the core to a program that computes", name)
 				break
 			}
 		}

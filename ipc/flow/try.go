@@ -5,14 +5,14 @@ import (
 	"o7s/ipc/internal/shm"
 )
 
-// deathLooks is how often TryReadPacket finds nothing before it asks the bell
-// whether the other end lives: who never sleeps is not told.
-const deathLooks = 4096
+// deathChecks is how often TryReadPacket finds nothing before it asks the bell
+// whether the peer lives. The bell tells only readers that sleep.
+const deathChecks = 4096
 
-// TryReadPacket is ReadPacket, but where there is no packet now, or another
-// goroutine waits for one, it returns 0 and no error rather than wait. It does
-// not wait, so it heeds no deadline. It is for programs that poll; those that do
-// nothing else keep a core busy.
+// TryReadPacket is ReadPacket that does not wait. If there is no packet now, or
+// another goroutine waits for one, it returns 0 and no error. Deadlines do not
+// concern it. It is for programs that poll; a program that does nothing else keeps
+// a core busy.
 func (e *End) TryReadPacket(p []byte) (int, error) {
 	if !e.r.enter() {
 		return 0, nil
@@ -21,7 +21,7 @@ func (e *End) TryReadPacket(p []byte) (int, error) {
 	if err := e.readable(); err != nil && err != core.ErrTimeout {
 		return 0, err
 	}
-	end := e.readEnd() // before the look: what came before the end is read first
+	end := e.readEnd() // before Next: packets from before the end come first
 	n, err := e.r.ring.Next()
 	switch {
 	case err != nil:
@@ -33,10 +33,10 @@ func (e *End) TryReadPacket(p []byte) (int, error) {
 		return 0, end
 	}
 	if e.r.ring.Publish() {
-		e.ring()
+		e.wakePeer()
 	}
-	if e.r.tries++; e.r.tries%deathLooks == 0 && shm.Dead(e.bell.fd) {
-		e.raise(attDead)
+	if e.r.tries++; e.r.tries%deathChecks == 0 && shm.Dead(e.bell.fd) {
+		e.raise(flagDead)
 	}
 	return 0, nil
 }

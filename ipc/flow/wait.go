@@ -9,48 +9,48 @@ import (
 	"o7s/ipc/internal/shm"
 )
 
-// ring wakes the peer, and notes it if there is none any more. The caller holds
-// a half.mu and has seen that the end is not closed.
-func (e *End) ring() {
-	if err := e.bell.ring(); err != nil {
-		e.noRing(err)
+// wakePeer wakes the peer, or notes that it is dead. The caller holds a half.mu and
+// has checked that this end is not closed.
+func (e *End) wakePeer() {
+	if err := e.bell.notify(); err != nil {
+		e.wakeFailed(err)
 	}
 }
 
-func (e *End) noRing(err error) {
+func (e *End) wakeFailed(err error) {
 	if err == shm.ErrDead {
-		e.raise(attDead)
+		e.raise(flagDead)
 	}
-	// ErrRetry: no memory for one byte. The peer's flag is down, so it would
-	// sleep until the next one. Nothing better is left than to let others
-	// run and give memory back.
+	// ErrRetry: the kernel had no memory for one byte. The peer's word is
+	// cleared already, so without this wake-up it would sleep until the next
+	// packet. Let other goroutines run, which may free memory, and try again.
 	for range 100 {
 		if err != shm.ErrRetry {
 			return
 		}
 		runtime.Gosched()
-		err = e.bell.ring()
+		err = e.bell.notify()
 	}
 }
 
-// local reports whether the peer is in this process, as far as it says.
-func (e *End) local() bool { return e.r.ring.Who() == process }
+// local reports whether the peer says that it is in this process.
+func (e *End) local() bool { return e.r.ring.Process() == process }
 
 // waitRead waits until there may be a packet, or a reason not to wait. The
-// caller holds e.r.mu and looks again afterwards.
+// caller holds e.r.mu and checks again afterwards.
 func (e *End) waitRead() error {
 	word, old := e.r.ring.Watch()
-	e.r.lag.hold(e.w.ring.Shown(), e.r.ring.Packets)
+	e.r.gather.delay(e.w.ring.Published(), e.r.ring.Packets)
 	start, ok := e.r.spin.wait(word, old, e.local())
-	e.r.lag.waited(e.r.spin.quick)
+	e.r.gather.note(e.r.spin.quick)
 	if ok {
 		return nil
 	}
-	return e.park(&e.r.half, start, e.r.ring.Packets, e.r.ring.Bytes, kickRead)
+	return e.park(&e.r.half, start, e.r.ring.Packets, e.r.ring.Bytes, dirRead)
 }
 
 // waitWrite waits until there may be room for a packet of n bytes, or a reason
-// not to wait. The caller holds e.w.mu and looks again afterwards.
+// not to wait. The caller holds e.w.mu and checks again afterwards.
 func (e *End) waitWrite(n int) error {
 	word, old := e.w.ring.Watch()
 	start, ok := e.w.spin.wait(word, old, e.local())
@@ -58,19 +58,19 @@ func (e *End) waitWrite(n int) error {
 		return nil
 	}
 	e.w.need = n
-	return e.park(&e.w.half, start, e.w.ring.Packets, e.w.ring.Bytes, kickWrite)
+	return e.park(&e.w.half, start, e.w.ring.Packets, e.w.ring.Bytes, dirWrite)
 }
 
 // park sleeps in the poller until the direction's poll function returns true.
 func (e *End) park(h *half, start int64, packets, bytes uint64, dir int) error {
 	rc, err := e.bell.conn()
 	if err != nil || rc == nil {
-		return err // nil: closed, which the caller sees
+		return err // nil if closed, which the caller checks
 	}
 	h.packets.Store(packets)
 	h.bytes.Store(bytes)
 	h.asleep.Store(true)
-	if dir == kickRead {
+	if dir == dirRead {
 		err = rc.Read(e.r.poll)
 		e.r.ring.Awake()
 	} else {
@@ -78,69 +78,69 @@ func (e *End) park(h *half, start int64, packets, bytes uint64, dir int) error {
 		e.w.ring.Awake()
 	}
 	h.asleep.Store(false)
-	h.spin.slept(start)
+	h.spin.noteSleep(start)
 	if err != nil {
-		e.bell.poked(dir)
+		e.bell.rechecked(dir)
 	}
-	// A deadline is judged by the caller, by our own clock: it may have been
-	// moved, or be a kick.
+	// The caller checks the deadline itself: the poller's may have been changed
+	// meanwhile, or stand for an interrupt or a recheck.
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
 	return fmt.Errorf("wait for the other end: %w", err)
 }
 
-const attEnd = attClosed | attPeer | attFailed | attDead | attShut
+const flagEnd = flagClosed | flagPeer | flagFailed | flagDead | flagShut
 
-// pollRead is called by the poller before the reader sleeps and whenever the
-// bell stirs; true ends the wait.
+// pollRead is called by the poller before the reader sleeps, and whenever the bell
+// is readable. It returns true to end the wait.
 //
-// The order matters. A ring of the bell after the look at the memory is a new
-// edge in the poller, so it is not lost. The flag is raised anew each time,
-// since whoever rings takes it down.
+// The order matters. A wake-up after the check of the memory is a new edge in the
+// poller, so it is not lost. The word that says "I sleep" is set again each time,
+// since a peer that wakes clears it.
 func (e *End) pollRead(fd uintptr) bool {
-	return e.lookRead() || e.stirred(fd, &e.w.half, kickWrite) && e.lookRead()
+	return e.armRead() || e.checkBell(fd, &e.w.half, dirWrite) && e.armRead()
 }
 
-func (e *End) lookRead() bool {
+func (e *End) armRead() bool {
 	e.r.ring.Sleep()
-	return e.more()
+	return e.readReady()
 }
 
 // pollWrite is pollRead for the writer.
 func (e *End) pollWrite(fd uintptr) bool {
-	return e.lookWrite() || e.stirred(fd, &e.r.half, kickRead) && e.lookWrite()
+	return e.armWrite() || e.checkBell(fd, &e.r.half, dirRead) && e.armWrite()
 }
 
-func (e *End) lookWrite() bool {
+func (e *End) armWrite() bool {
 	e.w.ring.Sleep()
 	ok, err := e.w.ring.Room(e.w.need, true)
-	return ok || err != nil || e.w.ring.Gone() || e.w.att.Load()&attEnd != 0
+	return ok || err != nil || e.w.ring.Gone() || e.w.flags.Load()&flagEnd != 0
 }
 
-// drainEvery is how many looks there may be between two drains. Each look makes
-// the peer ring at most once. Its socket, and so its writer, is told nothing
-// any more when a quarter of the queue is taken, which is 69 rings by default,
-// fewer where an administrator made buffers smaller.
+// drainEvery is how many polls there may be between two drains of the bell. After
+// each poll the peer writes at most one byte to it. The poller of the peer's socket
+// goes silent when a quarter of the queue is full. That is 69 bytes by default, and
+// fewer if an administrator made buffers smaller.
 const drainEvery = 8
 
-// stirred looks at the bell itself, and reports whether the memory must be
-// looked at again. Both directions call it: the poller tells of the peer's end
-// only once, and while only writers wait nobody else drains.
+// checkBell checks the socket itself, and reports whether the memory must be checked
+// again. Both directions call it: the poller tells only one of them of the peer's
+// end, and while only writers wait no reader drains.
 //
-// other is the other direction. If it sleeps too, the byte that is drained here
-// may have been for it, and the poller, which looks only later, finds nothing
-// to wake it for.
-func (e *End) stirred(fd uintptr, other *half, dir int) bool {
+// other is the other direction, dir its bit. If it sleeps too, the byte that is
+// drained here may have been for it. The poller looks later and then finds nothing
+// to wake it for. So checkBell makes it check the memory again.
+func (e *End) checkBell(fd uintptr, other *half, dir int) bool {
 	if shm.Dead(int(fd)) {
-		e.raise(attDead)
+		e.raise(flagDead)
 		return true
 	}
-	if e.bell.looks.Add(1)%drainEvery != 0 || !shm.Drain(int(fd)) {
+	if e.bell.polls.Add(1)%drainEvery != 0 || !shm.Drain(int(fd)) {
 		return false
 	}
 	if other.asleep.Load() {
-		e.bell.poke(dir)
+		e.bell.recheck(dir)
 	}
 	return true
 }

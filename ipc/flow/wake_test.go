@@ -23,8 +23,8 @@ func spinFrom(t testing.TB, then int64) {
 	t.Cleanup(func() { noSpinTill.Store(0) })
 }
 
-// A ring of the bell must not be lost between the last look at the memory and
-// the sleep, nor when the other direction drains it.
+// A wake-up must not be lost between the last check of the memory and the sleep, nor
+// when the other direction drains the bell.
 func TestNoWakeIsLost(t *testing.T) {
 	neverSpin(t)
 	trips := 20000
@@ -77,8 +77,7 @@ func TestNoWakeIsLost(t *testing.T) {
 	})
 }
 
-// The same, where only a writer and a reader's last look meet: thousands of
-// times as often.
+// The same for a writer and a reader's last check alone, thousands of times as often.
 func TestPacketOrSleeperIsSeen(t *testing.T) {
 	p := make([]byte, 8)
 	for name, write := range map[string]func(*End) error{
@@ -97,7 +96,7 @@ func TestPacketOrSleeperIsSeen(t *testing.T) {
 			lost := 0
 			in := make([]byte, len(p))
 			rounds := lockstep.Run(func() {
-				saw = b.lookRead()
+				saw = b.armRead()
 			}, func() {
 				if err := write(a); err != nil {
 					t.Error(err)
@@ -119,8 +118,8 @@ func TestPacketOrSleeperIsSeen(t *testing.T) {
 	}
 }
 
-// Hazard: only writers wait, so only they can empty the bell. If nobody did,
-// the queue would fill up and the peer's rings make no new edge.
+// Where only writers wait, they must drain the bell. Otherwise the queue would fill
+// up, and the peer's bytes would make no new edge.
 func TestBellIsDrainedByAWriterToo(t *testing.T) {
 	neverSpin(t)
 	a, b := pair(t, MinRing)
@@ -133,14 +132,14 @@ func TestBellIsDrainedByAWriterToo(t *testing.T) {
 		}
 	}()
 	p := make([]byte, core.MaxPacket)
-	// As many looks, and so rings, as a queue that nobody drains can't take.
-	for a.bell.looks.Load() < 600 {
+	// So many polls, and so many bytes, that a queue without drains is full.
+	for a.bell.polls.Load() < 600 {
 		if err := a.WritePacket(p); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := unread(t, a); n > 2*drainEvery {
-		t.Errorf("%d rings left unread after %d looks", n, a.bell.looks.Load())
+		t.Errorf("%d bytes left unread after %d polls", n, a.bell.polls.Load())
 	}
 }
 
@@ -154,12 +153,12 @@ func unread(t testing.TB, e *End) int {
 	return n
 }
 
-// Hazard: a dead peer that left bytes unread gives ECONNRESET, not an end of
-// file, and an end that is hidden behind unread bytes gives no edge.
+// A dead peer that left bytes unread gives ECONNRESET, not an end of file. An end
+// behind unread bytes gives no edge.
 func TestPeerThatDiesIsNoticedByBothDirections(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
-		mine, their int // rings left unread at each end
+		mine, their int // bytes left unread at each end
 	}{
 		{"nothing unread", 0, 0},
 		{"unread at this end", 5, 0},
@@ -170,10 +169,10 @@ func TestPeerThatDiesIsNoticedByBothDirections(t *testing.T) {
 			a, b := pair(t, MinRing)
 			fill(t, a)
 			for range tt.mine {
-				shm.Ring(b.bell.fd)
+				shm.Notify(b.bell.fd)
 			}
 			for range tt.their {
-				shm.Ring(a.bell.fd)
+				shm.Notify(a.bell.fd)
 			}
 			done := make(chan error)
 			go func() { _, err := a.Read(make([]byte, 1)); done <- err }()
@@ -209,8 +208,8 @@ func TestPeerThatDiesIsNoticedByBothDirections(t *testing.T) {
 	})
 }
 
-// A reader that dies while it does not sleep rings no more and is rung for no
-// more. Who goes on writing is told, long before the ring is full.
+// No wake-up tells a writer of the death of a reader that did not sleep. The writer
+// learns of it all the same, long before the ring is full.
 func TestPeerThatDiesAwakeIsNoticedByTheWriter(t *testing.T) {
 	for name, write := range map[string]func(*End) error{
 		"Write":          func(e *End) error { _, err := e.Write([]byte("x")); return err },
@@ -234,7 +233,7 @@ func TestPeerThatDiesAwakeIsNoticedByTheWriter(t *testing.T) {
 				}
 			}
 			must(write(a))
-			for a.w.doubted.Load() { // this one is settled: b lives
+			for a.w.checkDue.Load() { // until it is checked: b lives
 				time.Sleep(time.Millisecond)
 			}
 			die(b)
@@ -254,25 +253,25 @@ func TestPeerThatDiesAwakeIsNoticedByTheWriter(t *testing.T) {
 	}
 }
 
-// Who is at work when it is to be settled whether the peer lives, and writes no
-// more, learns of the death all the same.
-func TestDoubtOutlivesABusyWriter(t *testing.T) {
+// The check of a peer is repeated if the writer is at work: the writer may write no
+// more afterwards.
+func TestPeerCheckIsRepeatedWhileTheWriterWorks(t *testing.T) {
 	a, b := pair(t, DefaultRing)
 	die(b)
 	a.w.mu.Lock()
-	a.settle() // as settleDoubts does
+	a.checkPeer() // as checkPeers does
 	a.w.mu.Unlock()
-	for start := time.Now(); a.w.att.Load()&attDead == 0; time.Sleep(time.Millisecond) {
+	for start := time.Now(); a.w.flags.Load()&flagDead == 0; time.Sleep(time.Millisecond) {
 		if time.Since(start) > 10*time.Second {
-			t.Fatal("nobody was told")
+			t.Fatal("the death was not noticed")
 		}
 	}
 }
 
-// die closes e's bell as the kernel does for a process that was killed: nothing
-// is said in the memory.
+// die closes e's bell as the kernel does for a process that was killed. The memory
+// stays as it is.
 func die(e *End) {
-	e.w.mu.Lock() // it may be doubted
+	e.w.mu.Lock() // checkPeer may use the bell
 	defer e.w.mu.Unlock()
 	e.bell.mu.Lock()
 	defer e.bell.mu.Unlock()
@@ -282,7 +281,7 @@ func die(e *End) {
 		unix.Close(e.bell.fd)
 	}
 	// A descriptor that the later Close may close.
-	p, err := shm.Bell()
+	p, err := shm.NewBell()
 	if err != nil {
 		panic(err)
 	}
@@ -290,8 +289,7 @@ func die(e *End) {
 	e.bell.fd, e.bell.file, e.bell.rc = p[0], nil, nil
 }
 
-// A killed process must be noticed in well under 50 ms, by who reads and by who
-// writes.
+// Both the reader and the writer must notice within 50 ms that the peer was killed.
 func TestKilledProcessIsNoticed(t *testing.T) {
 	c, cmd := remote(t, "flow", "hold")
 	a := c.(*End)
@@ -311,11 +309,10 @@ func TestKilledProcessIsNoticed(t *testing.T) {
 	t.Logf("noticed after %v", time.Since(start))
 }
 
-// MSG_NOSIGNAL: a ring for a peer that is gone must not kill the process by
-// SIGPIPE. MSG_DONTWAIT: it must not block either, even where somebody cleared
-// the descriptor's flag.
-func TestRingNeverBlocksAndRaisesNoSignal(t *testing.T) {
-	p, err := shm.Bell()
+// MSG_NOSIGNAL: to wake a dead peer must not kill the process by SIGPIPE.
+// MSG_DONTWAIT: it must not block either, even if the descriptor's flag is cleared.
+func TestNotifyNeverBlocksAndRaisesNoSignal(t *testing.T) {
+	p, err := shm.NewBell()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,12 +321,12 @@ func TestRingNeverBlocksAndRaisesNoSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 1000 { // more than the queue takes
-		if err := shm.Ring(p[0]); err != nil {
+		if err := shm.Notify(p[0]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if shm.Drain(p[0]) {
-		t.Error("drained what nobody rang")
+		t.Error("drained bytes that were not sent")
 	}
 	if shm.Dead(p[0]) {
 		t.Error("dead while open")
@@ -338,5 +335,5 @@ func TestRingNeverBlocksAndRaisesNoSignal(t *testing.T) {
 	if !shm.Dead(p[0]) {
 		t.Error("alive while closed")
 	}
-	wantErr(t, "Ring", shm.Ring(p[0]), shm.ErrDead)
+	wantErr(t, "Notify", shm.Notify(p[0]), shm.ErrDead)
 }

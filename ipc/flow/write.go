@@ -6,11 +6,11 @@ import (
 	"o7s/core"
 )
 
-// Write sends p as one packet if it has at most core.MaxPacket bytes, or what
-// Bound said, as several otherwise; an empty p sends nothing. It waits for room until the
-// write deadline. It returns how many bytes were sent, in whole packets, and an
-// error if they are fewer than len(p). Packets of other goroutines are not
-// mixed into those of one Write.
+// Write sends p as one packet if it has at most core.MaxPacket bytes, or what Bound
+// said, and as several packets otherwise. An empty p sends nothing. Write waits for
+// room until the write deadline. It returns how many bytes were sent, in whole
+// packets, and an error if they are fewer than len(p). No packets of other
+// goroutines come between those of one Write.
 func (e *End) Write(p []byte) (int, error) {
 	if uint(len(p)-1) >= uint(e.w.cut) {
 		return e.writeMany(p)
@@ -48,10 +48,10 @@ func (e *End) WritePacket(p []byte) error {
 	return e.put(p)
 }
 
-// TryWritePacket is WritePacket, but it returns ErrFull, which wraps
-// core.ErrLimit, rather than wait: also while another goroutine's Write waits
-// for room. The reader gives room back in pieces of up to an eighth of the
-// ring, so ErrFull can come a little early.
+// TryWritePacket is WritePacket that does not wait. If there is no room now, or
+// another goroutine's Write waits for room, it returns ErrFull, which wraps
+// core.ErrLimit. The reader gives room back in pieces of up to an eighth of the ring,
+// so ErrFull can come a little early.
 func (e *End) TryWritePacket(p []byte) error {
 	if len(p) == 0 {
 		return nil
@@ -77,13 +77,13 @@ func (e *End) TryWritePacket(p []byte) error {
 	return nil
 }
 
-// batchBytes is how much WriteBatch writes before the reader may see it: one
-// core's first cache holds it.
+// batchBytes is how much WriteBatch writes before it publishes. It fits in a core's
+// first cache.
 const batchBytes = 16 << 10
 
 // WriteBatch sends each of packets as WritePacket does, and returns how many it
-// sent; an error belongs to the one after those. The reader is told once for
-// many, which saves a few nanoseconds a packet where packets are small.
+// sent. An error is about the packet after those. The reader is notified once for
+// many packets, which saves a few nanoseconds a packet if packets are small.
 func (e *End) WriteBatch(packets [][]byte) (int, error) {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
@@ -96,12 +96,12 @@ func (e *End) WriteBatch(packets [][]byte) (int, error) {
 		case len(p) > e.w.largest:
 			err = e.w.tooLarge
 		default:
-			if e.w.usual() && !e.w.ring.Gone() {
+			if e.w.fast() && !e.w.ring.Gone() {
 				ok, bad := e.w.ring.Put(p)
 				if ok {
-					if e.w.ring.Unpublished(from) >= batchBytes {
+					if e.w.ring.Since(from) >= batchBytes {
 						e.publish()
-						e.pace()
+						e.yieldToReader()
 						from = e.w.ring.Pos()
 					}
 					continue
@@ -110,7 +110,7 @@ func (e *End) WriteBatch(packets [][]byte) (int, error) {
 					return i, e.corrupt(bad)
 				}
 			}
-			// Whoever waits for room must show first what is there.
+			// putHeld may wait for room, and the reader must not wait for us.
 			e.flush(from)
 			err = e.putHeld(p)
 			from = e.w.ring.Pos()
@@ -124,11 +124,9 @@ func (e *End) WriteBatch(packets [][]byte) (int, error) {
 	return len(packets), nil
 }
 
-// flush publishes what was committed after from. It does nothing on an end
-// that is closed: a Close waits for the lock, so the memory is still there, but
-// nobody is to hear of what a failed call left.
+// flush publishes what was committed after from. On a closed end it does nothing.
 func (e *End) flush(from uint64) {
-	if e.w.ring.Unpublished(from) > 0 {
+	if e.w.ring.Since(from) > 0 {
 		e.publish()
 	}
 }
@@ -137,36 +135,36 @@ func (e *End) flush(from uint64) {
 func (e *End) publish() {
 	raceRelease()
 	e.w.ring.Publish()
-	e.notify()
+	e.notifyReader()
 }
 
 // publishUnlock is publish, and unlocks e.w.mu.
 func (e *End) publishUnlock() {
 	raceRelease()
 	if !e.w.ring.PublishUnlock(&e.w.mu) {
-		e.notify()
+		e.notifyReader()
 		e.w.mu.Unlock()
-	} else if !e.w.doubted.Load() {
-		e.doubt()
+	} else if !e.w.checkDue.Load() {
+		e.checkPeerLater()
 	}
 }
 
 // notify wakes the reader if it sleeps. If it does not, notify makes sure that
 // its death will be noticed. The caller has just published.
-func (e *End) notify() {
+func (e *End) notifyReader() {
 	if e.w.ring.Wake() {
-		e.ring()
-	} else if !e.w.doubted.Load() {
-		e.doubt()
+		e.wakePeer()
+	} else if !e.w.checkDue.Load() {
+		e.checkPeerLater()
 	}
 }
 
-// pace lets a reader run that has stood still for long, in case that it shares
-// this core: it finds what was written in the core's cache then, and this writer
-// finds the same room there afterwards. Elsewhere that costs next to nothing.
-// The caller holds e.w.mu and has shown what it wrote.
-func (e *End) pace() {
-	if e.w.ring.Still() {
+// yieldToReader lets a reader run that has not moved for long. If the reader shares
+// this core, it then finds the packets in the core's cache, and the writer finds
+// the free room there afterwards. On another core the call costs next to nothing.
+// The caller holds e.w.mu and has published what it wrote.
+func (e *End) yieldToReader() {
+	if e.w.ring.Stalled() {
 		yield(e.local())
 	}
 }
@@ -174,7 +172,7 @@ func (e *End) pace() {
 // put sends one packet of 1 to core.MaxPacket bytes and waits for room.
 func (e *End) put(p []byte) error {
 	e.w.mu.Lock()
-	if e.w.usual() && !e.w.ring.Gone() && e.w.ring.PutFast(p) {
+	if e.w.fast() && !e.w.ring.Gone() && e.w.ring.PutFast(p) {
 		e.publishUnlock()
 		return nil
 	}
@@ -183,7 +181,7 @@ func (e *End) put(p []byte) error {
 	return err
 }
 
-// putHeld is put for who holds e.w.mu.
+// putHeld is put for a caller that holds e.w.mu.
 func (e *End) putHeld(p []byte) error {
 	for {
 		if err := e.writable(); err != nil {
@@ -195,7 +193,7 @@ func (e *End) putHeld(p []byte) error {
 		}
 		if ok {
 			e.publish()
-			e.pace()
+			e.yieldToReader()
 			return nil
 		}
 		if err := e.waitWrite(len(p)); err != nil {
@@ -204,32 +202,31 @@ func (e *End) putHeld(p []byte) error {
 	}
 }
 
-// writable returns why nothing can be written any more, or now.
+// writable returns why no packet can be written now, or any more.
 func (e *End) writable() error {
-	att := e.w.att.Load()
+	flags := e.w.flags.Load()
 	switch {
-	case att&attClosed != 0:
+	case flags&flagClosed != 0:
 		return core.ErrClosed
-	case att&attPeer != 0:
+	case flags&flagPeer != 0:
 		return e.reason()
-	case att&attShut != 0:
+	case flags&flagShut != 0:
 		return errShut
 	case e.w.lent:
 		return errLent
-	case att&attFailed != 0:
+	case flags&flagFailed != 0:
 		return e.reason()
 	case e.w.ring.Gone():
 		return errPeerClosed
-	case att&attDead != 0:
+	case flags&flagDead != 0:
 		return core.ErrFlowDown
-	case att&attDeadline != 0 && e.w.expired():
+	case flags&flagDeadline != 0 && e.w.expired():
 		return core.ErrTimeout
 	}
 	return nil
 }
 
-// enter locks h.mu unless its holder sleeps. It waits for those who are only
-// busy.
+// enter locks h.mu, unless its holder sleeps. It waits for a holder that is busy.
 func (h *half) enter() bool {
 	for {
 		if h.mu.TryLock() {

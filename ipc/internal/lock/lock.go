@@ -21,7 +21,7 @@ import (
 // only: if it was woken and finds the lock taken again, it gets it next.
 type Lock struct {
 	state atomic.Uint32
-	queue sync.Mutex    // those who wait; the first of them holds it
+	queue sync.Mutex    // of the goroutines that wait; the first of them holds it
 	woken chan struct{} // wakes the first; made by the first that waits
 }
 
@@ -58,7 +58,7 @@ func (l *Lock) Unlock() {
 }
 
 // PublishUnlock stores a in *first, then b in *second, and unlocks l if *flag is
-// 0 and nobody waits for l. It reports whether it unlocked. The caller holds l.
+// 0 and no goroutine waits for l. It reports whether it unlocked. The caller holds l.
 //
 // Another core sees each of the two stores after all stores before it. *flag is
 // loaded after others can see both.

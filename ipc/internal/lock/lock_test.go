@@ -46,7 +46,7 @@ func TestOneAtATime(t *testing.T) {
 				rounds++
 				total[i]++
 				if n%64 == 0 {
-					runtime.Gosched() // hold it long enough for the front to sleep
+					runtime.Gosched() // hold it long enough for the first of the queue to sleep
 				}
 				inside--
 				if n%5 == 0 || !l.PublishUnlock(&words[0], uint64(n), &words[1], uint64(n), &flag) {
@@ -111,8 +111,8 @@ func TestPublishUnlockStaysWhereSomethingIsToBeDone(t *testing.T) {
 	}
 }
 
-// The front sleeps, is woken, and if others were faster, is next.
-func TestFrontThatWasWokenInVainIsNext(t *testing.T) {
+// The first of the queue sleeps and is woken. If others were faster, it is next.
+func TestFirstThatWasWokenInVainIsNext(t *testing.T) {
 	var l Lock
 	for {
 		l.Lock()
@@ -123,7 +123,7 @@ func TestFrontThatWasWokenInVainIsNext(t *testing.T) {
 		}()
 		until(t, &l, wanted)
 		l.Unlock()
-		if !l.TryLock() { // the front was faster
+		if !l.TryLock() { // the first of the queue was faster
 			<-got
 			l.Unlock()
 			continue
@@ -131,7 +131,7 @@ func TestFrontThatWasWokenInVainIsNext(t *testing.T) {
 		until(t, &l, claimed)
 		l.Unlock()
 		if l.TryLock() {
-			t.Fatal("the front was passed twice")
+			t.Fatal("the first of the queue was passed twice")
 		}
 		<-got
 		l.Unlock()
@@ -184,7 +184,7 @@ type word struct {
 	_ [120]byte
 }
 
-// Whoever sees the second word sees the first, and whoever sees the first sees
+// A core that sees the second word sees the first, and one that sees the first sees
 // what was written before.
 func TestPublishUnlockKeepsTheOrder(t *testing.T) {
 	var l Lock
@@ -233,8 +233,8 @@ func TestPublishUnlockKeepsTheOrder(t *testing.T) {
 	t.Logf("%d of %d rounds saw it come", seen, round)
 }
 
-// Of one that publishes and then loads a flag, and one that raises the flag and
-// then looks, one at least sees the other.
+// One goroutine publishes and then loads a flag; the other raises the flag and then
+// looks. One of them at least sees the other.
 func TestPublishUnlockIsAFullBarrier(t *testing.T) {
 	var l Lock
 	var first, second word

@@ -6,7 +6,7 @@
 // func publishUnlock(state *atomic.Uint32, first *atomic.Uint64, a uint64, second *atomic.Uint64, b uint64, flag *atomic.Uint32) bool
 //
 // Other cores see the stores of an amd64 processor in their order. XCHG is a full
-// barrier. While the state is leaving nobody else changes it.
+// barrier. While the state is leaving no other goroutine changes it.
 TEXT ·publishUnlock(SB), NOSPLIT, $0-49
 	MOVQ  state+0(FP), DI
 	MOVQ  first+8(FP), AX

@@ -1,4 +1,4 @@
-// Package lockstep is for tests of what two goroutines do at the same moment.
+// Package lockstep lets tests do two things at the same moment, many times.
 package lockstep
 
 import (
@@ -14,11 +14,11 @@ const (
 	over   = -1
 )
 
-// Run calls here and there, in two goroutines at once, then after, and so on
-// for 0.3 s: hundreds of thousands of rounds on two cores. A few instructions,
-// other ones in each round, come before here and there, so that each place of
-// the one meets each of the other. here and after run in the caller's goroutine
-// and may end it. It returns the number of rounds.
+// Run calls here and there at once, in two goroutines, and then after. It repeats
+// this for 0.3 s, which is hundreds of thousands of rounds on two cores, and returns
+// the number of rounds. A short delay, another one in each round, comes before here
+// and there, so that every instruction of one meets every instruction of the other.
+// here and after run in the caller's goroutine and may end it.
 func Run(here, there, after func()) int64 {
 	var begun, done atomic.Int64 // rounds
 	var wg sync.WaitGroup

@@ -37,7 +37,7 @@ func TestConsumerRefusesEveryViolation(t *testing.T) {
 		{"packet across the end", func(c *Consumer) {
 			// Walk to the last 16 bytes, then claim more than is there.
 			c.pos = size - 16
-			c.pub = c.pos
+			c.published = c.pos
 			head(c, 9)
 		}},
 	} {

@@ -9,44 +9,44 @@ import (
 )
 
 const (
-	// MinSize and MaxSize bound the bytes of one direction. In the smallest
-	// ring the largest packet and the skip before it still fit, wherever the
-	// producer stands, once the ring is empty.
+	// MinSize and MaxSize bound the bytes of one direction. An empty ring of
+	// MinSize has room for the largest packet and the skip before it,
+	// wherever the producer's position is.
 	MinSize = 256 << 10
 	MaxSize = 1 << 30
 
 	page     = 4096
 	dirWords = 1024
 
-	wposAt  = 0
-	rposAt  = 128
-	rwaitAt = 256
-	wwaitAt = 384
-	eofAt   = 512
-	goneAt  = 640
-	whoAt   = 768
+	wposAt    = 0
+	rposAt    = 128
+	rwaitAt   = 256
+	wwaitAt   = 384
+	eofAt     = 512
+	goneAt    = 640
+	processAt = 768
 
 	header   = 8
 	skipMark = 0xffffffff
 
-	// rewindMax is the offset from which an empty ring starts again at 0, so
-	// that a flow with few packets under way stays in the cache and touches
-	// few pages. Lower starves packets of 64 KiB: right after a rewind only
-	// the old offset is free.
+	// rewindMax is the offset from which the producer starts again at 0 when
+	// the ring is empty. So a flow with few packets on their way stays in the
+	// cache and uses few pages. A smaller value slows packets of 64 KiB down:
+	// right after a rewind only the bytes before the old offset are free.
 	rewindMax = 512 << 10
 
-	// lookEvery is after how many bytes a producer that could start again at
-	// 0 looks whether it may.
-	lookEvery = 8 << 10
+	// rewindEvery is how many bytes the producer writes between two checks
+	// of whether the ring is empty and it can start again at 0.
+	rewindEvery = 8 << 10
 
-	// stillAfter is after how many bytes Still looks whether the consumer has
-	// moved. More would have left a core's second cache before a consumer on
-	// the same core reads it.
-	stillAfter = 512 << 10
+	// stallAfter is how many bytes Stalled lets pass between two checks. It
+	// is small enough that they are still in the core's second cache when a
+	// consumer on the same core reads them.
+	stallAfter = 512 << 10
 )
 
-// The reasons for ErrCorrupt. They are made once, since an error on this
-// path must not cost memory either.
+// The reasons for ErrCorrupt. They are made once: an error must not allocate
+// memory here either.
 var (
 	errRpos   = fmt.Errorf("%w: its read position is out of range", core.ErrCorrupt)
 	errWpos   = fmt.Errorf("%w: its write position is out of range", core.ErrCorrupt)
@@ -72,7 +72,7 @@ type words struct {
 	wpos, rpos   *atomic.Uint64
 	rwait, wwait *atomic.Uint32
 	eof, gone    *atomic.Uint32
-	who          *atomic.Uint64
+	process      *atomic.Uint64
 }
 
 // open returns the words and the ring of direction dir in mem.
@@ -85,13 +85,13 @@ func open(mem []byte, size, dir int) (words, []byte, error) {
 	}
 	at := dir * dirWords
 	w := words{
-		wpos:  word64(mem, at+wposAt),
-		rpos:  word64(mem, at+rposAt),
-		rwait: word32(mem, at+rwaitAt),
-		wwait: word32(mem, at+wwaitAt),
-		eof:   word32(mem, at+eofAt),
-		gone:  word32(mem, at+goneAt),
-		who:   word64(mem, at+whoAt),
+		wpos:    word64(mem, at+wposAt),
+		rpos:    word64(mem, at+rposAt),
+		rwait:   word32(mem, at+rwaitAt),
+		wwait:   word32(mem, at+wwaitAt),
+		eof:     word32(mem, at+eofAt),
+		gone:    word32(mem, at+goneAt),
+		process: word64(mem, at+processAt),
 	}
 	start := page + dir*size
 	return w, mem[start : start+size : start+size], nil

@@ -11,18 +11,21 @@ import (
 type Producer struct {
 	buf    []byte
 	mask   uint64
-	rewind uint64
+	rewind uint64 // from this offset on an empty ring starts again at 0
 
 	pos  uint64 // the next free byte; the shared wpos follows at Publish
-	head uint64 // the header at this offset is what Publish shows
-	show uint64 // its value; 0: everything is shown
-	rpos uint64 // the consumer's position when last looked at, checked
-	look uint64 // where to look next whether the ring is empty
-	rec  uint64 // where the reserved record starts: pos, or past a skip
-	free uint64 // a record that ends up to here goes to pos, without a look
+	rpos uint64 // the consumer's position when last loaded, checked
+	rec  uint64 // where the reserved record starts: pos, or after a skip
 
-	far uint64 // from here on Still looks again
-	was uint64 // the consumer's position when Still last looked
+	// The header that Publish stores, and its offset. It is that of the first
+	// unpublished record and hides all records after it. 0: all is published.
+	pending, pendingAt uint64
+
+	fastEnd     uint64 // a record that ends here or before goes to pos, without a check
+	rewindCheck uint64 // position at which to check next whether the ring is empty
+
+	stallCheck uint64 // position after which Stalled checks again
+	stallPos   uint64 // the consumer's position at the last check of Stalled
 
 	w words
 
@@ -31,8 +34,8 @@ type Producer struct {
 }
 
 // NewProducer returns the producer of direction dir, 0 or 1, of rings of size
-// bytes in mem, which must be Bytes(size) long and fresh (all zero) in this
-// direction. The error wraps core.ErrUsage.
+// bytes in mem. mem must be Bytes(size) long and all zero in this direction. The
+// error wraps core.ErrUsage.
 func NewProducer(mem []byte, size, dir int) (Producer, error) {
 	w, buf, err := open(mem, size, dir)
 	if err != nil {
@@ -40,27 +43,28 @@ func NewProducer(mem []byte, size, dir int) (Producer, error) {
 	}
 	return Producer{
 		buf: buf, mask: uint64(size) - 1, rewind: min(rewindMax, uint64(size)/2),
-		far: stillAfter, w: w,
+		stallCheck: stallAfter, w: w,
 	}, nil
 }
 
 // place finds room for a record of need bytes and sets rec.
 func (p *Producer) place(need uint64) (bool, error) {
-	if p.pos+need <= p.free {
+	if p.pos+need <= p.fastEnd {
 		p.rec = p.pos
 		return true, nil
 	}
 	return p.search(need)
 }
 
-// search is place where there is something to look at. It loads the consumer's
-// position at most once for the room and once for the rewind.
+// search is place where room must be looked for. It loads the consumer's position
+// at most once for the room and once for the rewind.
 func (p *Producer) search(need uint64) (bool, error) {
 	off := p.pos & p.mask
 	size := p.mask + 1
 	rec := p.pos
-	// Before rewind, half of the smallest ring at least, the largest packet fits.
-	if off >= p.rewind && p.pos >= p.look && p.empty() {
+	// The largest packet fits before the offset rewind, which is at least half
+	// of the smallest ring.
+	if off >= p.rewind && p.pos >= p.rewindCheck && p.empty() {
 		rec += size - off
 	} else if off+need > size {
 		rec += size - off
@@ -74,31 +78,31 @@ func (p *Producer) search(need uint64) (bool, error) {
 		}
 	}
 	p.rec = rec
-	// Until the end of the ring, of the room, or until it is time to look
-	// whether to start again at 0. A record that skips is not counted on: it may
-	// yet be given back.
+	// The next records need no check until the end of the ring, the end of the
+	// room or the next check for a rewind. A skip does not count: the reserved
+	// record may never be committed.
 	start := p.pos - off
-	p.free = min(start+size-header, p.rpos+size-header, max(start+p.rewind, p.look))
+	p.fastEnd = min(start+size-header, p.rpos+size-header, max(start+p.rewind, p.rewindCheck))
 	return true, nil
 }
 
-// Still reports that the consumer has not said that it read anything while more
-// than 512 KiB were written. It looks once for each so many. Such a consumer may
-// only be waiting for the producer's core.
-func (p *Producer) Still() bool {
-	if p.pos <= p.far {
+// Stalled reports whether the consumer has not moved while more than 512 KiB were
+// written. It checks once for each 512 KiB. Such a consumer may be waiting for
+// the producer's core.
+func (p *Producer) Stalled() bool {
+	if p.pos <= p.stallCheck {
 		return false
 	}
-	was := p.was
-	p.was, p.far = p.w.rpos.Load(), p.pos+stillAfter
-	return p.was == was
+	was := p.stallPos
+	p.stallPos, p.stallCheck = p.w.rpos.Load(), p.pos+stallAfter
+	return p.stallPos == was
 }
 
-// empty reports whether the consumer has read everything. It is asked only now
-// and then: a consumer that keeps up writes its position all the time, and each
-// look takes the line away from it.
+// empty reports whether the consumer has read everything. It is called only now
+// and then. A fast consumer writes its position all the time, and each load by
+// the producer takes the cache line away from it.
 func (p *Producer) empty() bool {
-	p.look = p.pos + lookEvery
+	p.rewindCheck = p.pos + rewindEvery
 	if p.w.rpos.Load() != p.pos {
 		return false
 	}
@@ -106,8 +110,8 @@ func (p *Producer) empty() bool {
 	return true
 }
 
-// reload looks at the consumer's position: between what it was and what is
-// written, and a multiple of 8, or the consumer broke the rules.
+// reload loads the consumer's position. Unless it lies between the last one and
+// what is written, and is a multiple of 8, the consumer broke the rules.
 func (p *Producer) reload() error {
 	r := p.w.rpos.Load()
 	if r-p.rpos > p.pos-p.rpos || r&7 != 0 {
@@ -117,9 +121,9 @@ func (p *Producer) reload() error {
 	return nil
 }
 
-// Reserve returns n bytes of the ring to be filled with a packet, or nil if
-// there is no room for it now. n is from 1 to core.MaxPacket. It belongs to the
-// caller until Commit; a later Reserve replaces it.
+// Reserve returns n bytes of the ring to be filled with a packet, or nil if there
+// is no room now. n is from 1 to core.MaxPacket. The bytes belong to the caller
+// until Commit. A later Reserve replaces this one.
 func (p *Producer) Reserve(n int) ([]byte, error) {
 	ok, err := p.place(recordSize(n))
 	if !ok {
@@ -145,11 +149,11 @@ func (p *Producer) Commit(n int) {
 	p.Bytes += uint64(n)
 }
 
-// mark gives the record at pos its header. That of the first record which the
-// consumer may not see yet waits for Publish, and hides the others.
+// mark gives the record at pos its header h. The header of the first unpublished
+// record is left to Publish.
 func (p *Producer) mark(h uint64) {
-	if p.show == 0 {
-		p.head, p.show = p.pos&p.mask, h
+	if p.pending == 0 {
+		p.pendingAt, p.pending = p.pos&p.mask, h
 	} else {
 		putWord(p.buf, p.pos&p.mask, h)
 	}
@@ -173,67 +177,66 @@ func (p *Producer) PutParts(head, body []byte) (bool, error) {
 	return true, nil
 }
 
-// PutFast is Put where nothing but the copy is to be done, which is nearly
-// always. Else it does nothing and returns false: call Put.
+// PutFast is Put of a packet that needs no work but the copy. If there is other
+// work, it does nothing and returns false; call Put then. Nearly always there is
+// none.
 func (p *Producer) PutFast(b []byte) bool {
 	need := recordSize(len(b))
-	if p.pos+need > p.free || p.show != 0 {
+	if p.pos+need > p.fastEnd || p.pending != 0 {
 		return false
 	}
 	off := p.pos & p.mask
 	copy(p.buf[off+header:off+need], b)
 	putWord(p.buf, off+need, 0)
-	p.head, p.show = off, uint64(len(b))
+	p.pendingAt, p.pending = off, uint64(len(b))
 	p.pos += need
 	p.Packets++
 	p.Bytes += uint64(len(b))
 	return true
 }
 
-// Publish lets the consumer see all that is committed. The caller asks Wake
-// afterwards.
+// Publish lets the consumer see all that is committed. Call Wake afterwards.
 func (p *Producer) Publish() {
-	if p.show != 0 {
-		word64(p.buf, int(p.head)).Store(p.show)
+	if p.pending != 0 {
+		word64(p.buf, int(p.pendingAt)).Store(p.pending)
 		p.w.wpos.Store(p.pos)
-		p.show = 0
+		p.pending = 0
 	}
 }
 
-// PublishUnlock is Publish of at least one packet, and unlocks mu, which the
-// caller holds. It reports whether it did. It does not where the consumer
-// sleeps or others wait for mu: the caller then asks Wake and unlocks.
+// PublishUnlock is Publish of at least one packet, and then unlocks mu, which the
+// caller holds. It does not unlock if the consumer sleeps or other goroutines wait
+// for mu: it returns false, and the caller calls Wake and Unlock.
 func (p *Producer) PublishUnlock(mu *lock.Lock) bool {
-	h := p.show
-	p.show = 0
-	return mu.PublishUnlock(word64(p.buf, int(p.head)), h, p.w.wpos, p.pos, p.w.rwait)
+	h := p.pending
+	p.pending = 0
+	return mu.PublishUnlock(word64(p.buf, int(p.pendingAt)), h, p.w.wpos, p.pos, p.w.rwait)
 }
 
-// Asleep reports whether the consumer sleeps, as far as it says. Publish is a full
-// barrier: a consumer that did not see the packet has said that it sleeps before
-// the producer asks.
+// Asleep reports whether the consumer says that it sleeps. After Publish, which is
+// a full barrier, Asleep does not miss a consumer that went to sleep without
+// seeing the packet.
 func (p *Producer) Asleep() bool { return p.w.rwait.Load() != 0 }
 
-// Wake is Asleep, and takes the consumer's word back: the caller must wake it if
-// it returns true.
+// Wake is Asleep, and clears the consumer's word. If it returns true, the caller
+// must wake the consumer.
 func (p *Producer) Wake() bool { return p.Asleep() && p.w.rwait.CompareAndSwap(1, 0) }
 
-// Hidden reports whether something is committed and not published.
-func (p *Producer) Hidden() bool { return p.show != 0 }
+// Pending reports whether something is committed and not published.
+func (p *Producer) Pending() bool { return p.pending != 0 }
 
 // Unread returns how many bytes of the ring are published and not read, headers
-// included, as far as the consumer says: never more than the ring has.
+// included. The consumer may lie, but the result is at most the size of the ring.
 func (p *Producer) Unread() int { return int(min(p.w.wpos.Load()-p.w.rpos.Load(), p.mask+1)) }
 
-// Unpublished returns how many bytes are committed beyond from, a value that
-// Pos returned.
-func (p *Producer) Unpublished(from uint64) uint64 { return p.pos - from }
+// Since returns how many bytes were committed since Pos returned from.
+func (p *Producer) Since(from uint64) uint64 { return p.pos - from }
 
-// Pos returns the number of bytes that were ever committed, headers included.
+// Pos returns how many bytes were ever committed, headers included.
 func (p *Producer) Pos() uint64 { return p.pos }
 
-// Idle returns the memory of the ring where the consumer has read all that was
-// committed, so that nothing in it counts, else nil.
+// Idle returns the memory of the ring if the consumer has read all that was
+// committed, so that no byte of it is needed. Else it returns nil.
 func (p *Producer) Idle() []byte {
 	if p.w.rpos.Load() != p.pos || p.w.wpos.Load() != p.pos {
 		return nil
@@ -241,13 +244,13 @@ func (p *Producer) Idle() []byte {
 	return p.buf
 }
 
-// Shown returns the position that was last published, as the shared memory has
-// it: any goroutine may ask, and the answer is only a hint.
-func (p *Producer) Shown() uint64 { return p.w.wpos.Load() }
+// Published returns the position that the shared memory holds. It is a hint. Any
+// goroutine may call it at any time.
+func (p *Producer) Published() uint64 { return p.w.wpos.Load() }
 
-// Room reports whether a packet of n bytes fits now; with half, also whether
-// the ring is at most half full, which is what a producer that slept waits for,
-// so that it is woken for many packets at once.
+// Room reports whether a packet of n bytes fits now. With half set, the ring must
+// also be at most half full. A producer that sleeps waits for that, so that one
+// wake-up serves many packets.
 func (p *Producer) Room(n int, half bool) (bool, error) {
 	if err := p.reload(); err != nil {
 		return false, err
@@ -258,23 +261,23 @@ func (p *Producer) Room(n int, half bool) (bool, error) {
 	return p.place(recordSize(n))
 }
 
-// Watch returns the word that changes when there is more room, and the value
-// that it had when last looked at.
+// Watch returns the word that changes when there is more room, and its value when
+// last loaded.
 func (p *Producer) Watch() (*atomic.Uint64, uint64) { return p.w.rpos, p.rpos }
 
-// Sleep says that the producer is about to sleep; it must look at Room once
-// more after that. Awake takes it back.
+// Sleep tells the consumer that the producer is about to sleep. The producer must
+// check Room once more afterwards.
 func (p *Producer) Sleep() { p.w.wwait.Store(1) }
 
-// Awake takes Sleep back.
+// Awake undoes Sleep.
 func (p *Producer) Awake() { p.w.wwait.Store(0) }
 
-// End says that no packet follows. Ask Wake afterwards.
+// End says that no packet follows. Call Wake afterwards.
 func (p *Producer) End() { p.w.eof.Store(1) }
 
 // Gone reports whether the consumer said that it reads no more.
 func (p *Producer) Gone() bool { return p.w.gone.Load() != 0 }
 
-// SetWho stores a number for this process: a hint, which the peer may use to
-// choose how to wait.
-func (p *Producer) SetWho(n uint64) { p.w.who.Store(n) }
+// SetProcess stores a number for this process. It is a hint by which the peer
+// chooses how to wait.
+func (p *Producer) SetProcess(n uint64) { p.w.process.Store(n) }

@@ -12,7 +12,7 @@ import (
 	"o7s/ipc/internal/lockstep"
 )
 
-// link returns both sides of direction 0 of fresh rings, and their memory.
+// link returns both sides of direction 0 of new rings, and their memory.
 func link(t testing.TB, size int) (*Producer, *Consumer, []byte) {
 	t.Helper()
 	mem := make([]byte, Bytes(size))
@@ -182,7 +182,7 @@ func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
 		p.Put(packet(10, i))
 	}
 	if p.PutFast(packet(10, 3)) {
-		t.Fatal("PutFast went past packets that are not shown")
+		t.Fatal("PutFast went past unpublished packets")
 	}
 	if n, err := c.Next(); n != 0 || err != nil {
 		t.Fatalf("before Publish: %d, %v", n, err)
@@ -311,7 +311,7 @@ func TestReserveLendsTheRingAndCommitMayShorten(t *testing.T) {
 func TestEmptyRingStartsAgainAtItsBeginning(t *testing.T) {
 	for _, size := range []int{MinSize, 1 << 20, 4 << 20} {
 		p, c, _ := link(t, size)
-		limit := min(rewindMax, size/2) + lookEvery + 1508
+		limit := min(rewindMax, size/2) + rewindEvery + 1508
 		for i := range 3 * size / 1500 {
 			put(t, p, 1500, i)
 			get(t, c, 1500, i)
@@ -448,20 +448,20 @@ func TestReadPositionIsPublishedInTime(t *testing.T) {
 	for i := range 100 {
 		put(t, p, 1000, i)
 	}
-	lag := func() uint64 { return c.pos - c.w.rpos.Load() }
+	behind := func() uint64 { return c.pos - c.w.rpos.Load() }
 	for i := range 50 {
 		get(t, c, 1000, i)
-		if lag() >= MinSize/8 {
-			t.Fatalf("%d bytes unpublished", lag())
+		if behind() >= MinSize/8 {
+			t.Fatalf("%d bytes unpublished", behind())
 		}
 	}
-	if lag() == 0 {
+	if behind() == 0 {
 		t.Fatal("published each packet: the line bounces")
 	}
 	p.Sleep()
 	get(t, c, 1000, 50)
-	if lag() != 0 {
-		t.Errorf("%d bytes unpublished while the producer sleeps", lag())
+	if behind() != 0 {
+		t.Errorf("%d bytes unpublished while the producer sleeps", behind())
 	}
 }
 
@@ -472,24 +472,24 @@ func TestConsumerThatStandsStillIsToldOf(t *testing.T) {
 	told := func(packets int) (times int) {
 		for i := range packets {
 			put(t, p, n, i)
-			if p.Still() {
+			if p.Stalled() {
 				times++
 			}
 		}
 		return times
 	}
-	if n := told(stillAfter / 8192); n != 0 {
+	if n := told(stallAfter / 8192); n != 0 {
 		t.Errorf("told %d times before 512 KiB were written", n)
 	}
-	if n := told(3 * stillAfter / 8192); n != 3 {
+	if n := told(3 * stallAfter / 8192); n != 3 {
 		t.Errorf("told %d times in three times 512 KiB, want 3", n)
 	}
 	get(t, c, n, 0)
 	c.Publish()
-	if n := told(stillAfter / 8192); n != 0 {
+	if n := told(stallAfter / 8192); n != 0 {
 		t.Error("told though it moved")
 	}
-	if n := told(stillAfter / 8192); n != 1 {
+	if n := told(stallAfter / 8192); n != 1 {
 		t.Error("not told when it stood still again")
 	}
 }
@@ -499,17 +499,17 @@ func TestDirectionsAreApart(t *testing.T) {
 	for dir := range 2 {
 		p, _ := NewProducer(mem, MinSize, dir)
 		c, _ := NewConsumer(mem, MinSize, dir)
-		p.SetWho(uint64(dir) + 7)
+		p.SetProcess(uint64(dir) + 7)
 		put(t, &p, core.MaxPacket, dir)
 		other, _ := NewConsumer(mem, MinSize, 1-dir)
 		if dir == 0 {
-			if n, _ := other.Next(); n != 0 || other.Who() != 0 {
+			if n, _ := other.Next(); n != 0 || other.Process() != 0 {
 				t.Errorf("direction 1 sees direction 0")
 			}
 		}
 		get(t, &c, core.MaxPacket, dir)
-		if c.Who() != uint64(dir)+7 {
-			t.Errorf("Who: %d", c.Who())
+		if c.Process() != uint64(dir)+7 {
+			t.Errorf("Process: %d", c.Process())
 		}
 	}
 }
@@ -529,15 +529,15 @@ func TestWatchedWordTellsOfAPacket(t *testing.T) {
 		if word.Load() == old || c.Empty() {
 			t.Errorf("packet %d does not show", i)
 		}
-		if p.Shown() != p.Pos() {
-			t.Errorf("packet %d: shown %d of %d bytes", i, p.Shown(), p.Pos())
+		if p.Published() != p.Pos() {
+			t.Errorf("packet %d: published %d of %d bytes", i, p.Published(), p.Pos())
 		}
 		get(t, c, 8, i)
 	}
 }
 
-// Of a consumer that goes to sleep and a producer that shows a packet at the
-// same time, one at least sees the other.
+// If a consumer goes to sleep while a producer publishes a packet, one of them at
+// least sees the other.
 func TestSleeperOrPacketIsSeen(t *testing.T) {
 	for _, way := range []string{"Publish", "PublishUnlock"} {
 		t.Run(way, func(t *testing.T) {

@@ -5,8 +5,9 @@ import (
 	"unsafe"
 )
 
-// All unsafe code of the package is here: it turns places in a []byte into
-// atomic words. Each checks its bounds; callers pass multiples of 8.
+// All unsafe code of the package is in this file. It turns offsets in a []byte
+// into atomic words. Each function checks the bounds; the offsets that callers
+// pass are multiples of 8.
 
 // aligned reports whether 64-bit atomics work at multiples of 8 in b.
 func aligned(b []byte) bool {
@@ -21,13 +22,12 @@ func word64(b []byte, at int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer((*[8]byte)(b[at:])))
 }
 
-// load64 loads the word at a multiple of 8 once.
+// load64 loads a word, once.
 func load64(b []byte, at uint64) uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer((*[8]byte)(b[at:]))).Load()
 }
 
-// putWord stores the word at a multiple of 8. The other side does not look at it
-// before the next Publish.
+// putWord stores a word that the other side does not load before Publish.
 func putWord(b []byte, at, v uint64) {
 	*(*uint64)(unsafe.Pointer((*[8]byte)(b[at:]))) = v
 }

@@ -15,13 +15,14 @@ import (
 // Bell returns the two ends of a new bell: a connected pair of stream sockets
 // of the Unix family, non-blocking and close-on-exec. The caller owns both.
 //
-// A bell is not an eventfd, since the status flags of an eventfd are shared: a
-// hostile peer can make a write to it block. Each end of a socket pair has its
-// own flags, and says when the other has gone.
+// A bell is not an eventfd. Both processes share the status flags of an eventfd, so
+// a hostile peer can make a write to it block. Each end of a socket pair has its own
+// flags, and tells when the other end is closed.
 //
-// No descriptors can be sent through a bell, since Linux 6.16: whoever drains it
-// would have to close them, which for some takes as long as their sender likes.
-func Bell() ([2]int, error) {
+// Since Linux 6.16 no descriptors can be sent through a bell. The process that drains
+// the bell would have to close them, and a hostile sender can choose ones whose close
+// takes as long as it likes.
+func NewBell() ([2]int, error) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return [2]int{-1, -1}, sysErr("socketpair", err)
@@ -51,8 +52,8 @@ func CheckBell(fd int) error {
 			return fmt.Errorf("%w: bell: socket %s %d, want %d", core.ErrUsage, o.name, got, o.want)
 		}
 	}
-	// That the other end may have closed by now is not said here but found by
-	// Dead, since what it wrote is still to be read.
+	// The other end may be closed by now. Dead finds that later: what it wrote
+	// is read first.
 	if acc, err := sys.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || acc != 0 {
 		return fmt.Errorf("%w: bell: a listening socket", core.ErrUsage)
 	}
@@ -70,8 +71,8 @@ func CheckBell(fd int) error {
 }
 
 // Dead reports whether the other end of the bell is closed or shut down, by its
-// owner or by the kernel. It takes no bytes, so it also sees an end that is
-// hidden behind some, and never waits.
+// owner or by the kernel. It reads no bytes, so bytes that wait to be read do not
+// hide the end. It never waits.
 func Dead(fd int) bool {
 	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
 	var zero unix.Timespec
@@ -81,20 +82,20 @@ func Dead(fd int) bool {
 
 const (
 	drainBytes = 512
-	drainCalls = 8 // bounds one Drain, however fast a hostile peer rings
+	drainCalls = 8 // bounds one Drain, however fast a hostile peer writes
 )
 
-// sink takes what is drained, from everybody, and nobody reads it. On the stack
-// of a goroutine that waits it would double that stack.
+// sink takes the bytes that all calls of Drain read; no code reads it. On the stack
+// of a goroutine that waits it would double the size of that stack.
 var sink [drainBytes]byte
 
-// Drain reads and forgets what the peer rang, up to a few KiB, and reports
-// whether there was anything. It never waits: MSG_DONTWAIT, whatever the
-// descriptor's flags are.
+// Drain reads and drops the bytes of the peer's Notify, up to a few KiB, and reports
+// whether there were any. It never waits: MSG_DONTWAIT, whatever the descriptor's
+// flags are.
 //
-// Who drains takes the ring of the bell from everybody who sleeps on it: the
-// poller reports only what is still to be read. They have to be woken, or to
-// look at the memory once more.
+// The poller reports only bytes that are still to be read. So after a Drain, all
+// other goroutines that sleep on the bell must be woken, or the memory be checked
+// for them.
 func Drain(fd int) bool {
 	some := false
 	for range drainCalls {
@@ -111,17 +112,16 @@ func Drain(fd int) bool {
 	return some
 }
 
-var ding = [1]byte{1}
+var oneByte = [1]byte{1}
 
-// Ring wakes the other end. It never waits and raises no signal. The error is
-// nil, ErrDead, or, if the kernel had no memory for it, ErrRetry: the peer was
-// not woken.
+// Notify wakes the other end. It never waits and raises no signal. The error is nil;
+// ErrDead; or ErrRetry if the kernel had no memory, so that the peer was not woken.
 //
-// A full queue is no error: whoever left hundreds of bytes unread was told
-// often enough.
-func Ring(fd int) error {
+// A full queue is no error: a peer with hundreds of bytes to read is awake, or will
+// be without one more.
+func Notify(fd int) error {
 	for range 3 {
-		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&ding)), 1,
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&oneByte)), 1,
 			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0, unix.EAGAIN:
@@ -136,5 +136,5 @@ func Ring(fd int) error {
 
 var (
 	ErrDead  = errors.New("bell: the other end is closed")
-	ErrRetry = errors.New("bell: no memory to ring it")
+	ErrRetry = errors.New("bell: no memory to wake the other end")
 )

@@ -1,5 +1,6 @@
-// Package shm makes and checks what two processes share for a flow: a sealed
-// memfd, and a bell. It does not know what is in the memory.
+// Package shm makes and checks what two processes share for a flow: memory, which is
+// a sealed memfd, and a bell, a socket by which each wakes the other. It does not
+// know what is in the memory.
 package shm
 
 import (
@@ -41,19 +42,19 @@ func Create(size int) (int, error) {
 }
 
 // Map checks that fd is a sealed memfd of exactly size bytes and maps it. It
-// closes fd in every case. An error about the descriptor wraps core.ErrUsage:
-// whoever passed it is not to be trusted. The caller must Unmap.
+// closes fd in every case. An error about the descriptor wraps core.ErrUsage: the
+// process that sent it is not to be trusted. The caller must Unmap.
 func Map(fd, size int) ([]byte, error) {
 	got, err := sys.Fcntl(fd, unix.F_GET_SEALS, 0)
 	if err != nil {
-		unix.Close(fd) // which may be anything
+		unix.Close(fd) // may be any kind of file, so sys.Close could wait
 		return nil, fmt.Errorf("%w: memory: not a memfd", core.ErrUsage)
 	}
 	defer sys.Close(fd)
 	if got&seals != seals {
 		return nil, fmt.Errorf("%w: memory: seals %#x, want %#x", core.ErrUsage, got, seals)
 	}
-	// Only now, since before the seals the size could change after the look.
+	// After the check of the seals: without them the size could change later.
 	var st unix.Stat_t
 	if err := sys.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("%w: memory: %w", core.ErrUsage, os.NewSyscallError("fstat", err))
@@ -68,15 +69,14 @@ func Map(fd, size int) ([]byte, error) {
 	return mem, nil
 }
 
-// Unmap gives back what Map returned. Nobody may hold a part of it any more.
+// Unmap unmaps what Map returned. No part of it may be used any more.
 func Unmap(mem []byte) error {
 	return os.NewSyscallError("munmap", sys.Unmap(mem))
 }
 
-// Forget gives the pages of part, a part of what Map returned, back to the
-// system, for both processes. They read as zeros afterwards. part begins and
-// ends at a page.
-func Forget(part []byte) error {
+// Discard gives the pages of part back to the system, for both processes. They read
+// as zeros afterwards. part is a part of what Map returned, in whole pages.
+func Discard(part []byte) error {
 	// MADV_REMOVE: a hole in the file. The seals allow it.
 	return os.NewSyscallError("madvise", unix.Madvise(part, unix.MADV_REMOVE))
 }

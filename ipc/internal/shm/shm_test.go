@@ -12,7 +12,7 @@ import (
 
 const size = 64 << 10
 
-// dup returns a copy of fd that the test closes unless somebody did.
+// dup returns a copy of fd that the test closes unless it is closed by then.
 func dup(t *testing.T, fd int) int {
 	t.Helper()
 	d, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
@@ -85,7 +85,7 @@ func TestMapRefusesWhatIsNotTheAgreedMemoryAndClosesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain.Truncate(size)
-	bell, _ := Bell()
+	bell, _ := NewBell()
 	defer unix.Close(bell[1])
 	for _, tt := range []struct {
 		name string
@@ -125,7 +125,7 @@ func TestMapRefusesWhatIsNotTheAgreedMemoryAndClosesIt(t *testing.T) {
 }
 
 func TestCheckBellTakesOnlyAConnectedStream(t *testing.T) {
-	good, err := Bell()
+	good, err := NewBell()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,15 +184,15 @@ func TestCheckBellTakesOnlyAConnectedStream(t *testing.T) {
 func TestDeadSeesEveryWayToGoAndTakesNoBytes(t *testing.T) {
 	for name, do := range map[string]func(p [2]int){
 		"closed":                   func(p [2]int) { unix.Close(p[1]) },
-		"closed with bytes for us": func(p [2]int) { Ring(p[1]); unix.Close(p[1]) },
-		"closed with bytes unread": func(p [2]int) { Ring(p[0]); unix.Close(p[1]) },
+		"closed with bytes for us": func(p [2]int) { Notify(p[1]); unix.Close(p[1]) },
+		"closed with bytes unread": func(p [2]int) { Notify(p[0]); unix.Close(p[1]) },
 		"half shut down":           func(p [2]int) { unix.Shutdown(p[1], unix.SHUT_WR) },
 	} {
-		p, err := Bell()
+		p, err := NewBell()
 		if err != nil {
 			t.Fatal(err)
 		}
-		Ring(p[1])
+		Notify(p[1])
 		if Dead(p[0]) {
 			t.Errorf("%s: dead before", name)
 		}
@@ -215,25 +215,25 @@ func TestDeadSeesEveryWayToGoAndTakesNoBytes(t *testing.T) {
 }
 
 func TestRingSaysWhenThePeerIsGone(t *testing.T) {
-	p, err := Bell()
+	p, err := NewBell()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(p[0])
 	for range 2000 { // a full queue is no error
-		if err := Ring(p[0]); err != nil {
+		if err := Notify(p[0]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	unix.Close(p[1])
-	if err := Ring(p[0]); err != ErrDead {
+	if err := Notify(p[0]); err != ErrDead {
 		t.Errorf("error %v", err)
 	}
 }
 
 // However much a hostile peer sends, one Drain ends.
 func TestDrainIsBounded(t *testing.T) {
-	p, err := Bell()
+	p, err := NewBell()
 	if err != nil {
 		t.Fatal(err)
 	}

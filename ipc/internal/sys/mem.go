@@ -26,6 +26,6 @@ func Map(fd, size int) ([]byte, error) {
 	if errno != 0 {
 		return nil, errno
 	}
-	// Not the collector's memory, so that p may have been a number till now.
+	// It is not the garbage collector's memory, so p may be a number until here.
 	return unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), size), nil
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What these calls are named and what they take differs from one of these
-// architectures to the next. The library knows, so the scheduler is told.
+// The names and arguments of these calls differ between these architectures. Package
+// unix knows them, and tells the scheduler of each call.
 
 // Ftruncate is ftruncate(2) of a memfd.
 func Ftruncate(fd, size int) error { return unix.Ftruncate(fd, int64(size)) }

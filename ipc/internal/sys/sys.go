@@ -1,11 +1,10 @@
-// Package sys makes system calls that never wait, without telling Go's
-// scheduler of them. Told of a call, the scheduler wakes its monitor thread,
-// if that sleeps because there was nothing to do: in a process that works for a
-// few microseconds at a time, as all do that allocate a flow, this costs more
-// than the calls themselves.
+// Package sys makes system calls that never wait, and does not tell Go's scheduler
+// of them. When the scheduler is told of a call it wakes its monitor thread, if that
+// sleeps. A process that allocates a flow works for a few microseconds at a time, so
+// the monitor thread always sleeps, and to wake it costs more than the calls.
 //
-// Only what the kernel does at once belongs here: until then the thread can do
-// nothing else, and the garbage collector waits for it.
+// Only calls that the kernel completes at once belong here. During a call the thread
+// can do nothing else, and the garbage collector waits for it.
 package sys
 
 import (
@@ -14,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Close closes a descriptor of a memfd or of a socket of the Unix family;
-// others may make the caller wait.
+// Close closes a descriptor of a memfd or of a socket of the Unix family. Other kinds
+// of file may make the caller wait.
 func Close(fd int) {
-	// An error says that fd was none, which nobody can do anything about.
+	// The only error is that fd is no descriptor: there is nothing to do then.
 	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 

@@ -6,7 +6,7 @@ func TestReaderHoldsStillOnlyInAOneWayStream(t *testing.T) {
 	type wait struct {
 		sent, got uint64
 		quick     bool
-		held      bool // wanted
+		delayed   bool // wanted
 	}
 	for _, tt := range []struct {
 		name  string
@@ -27,12 +27,12 @@ func TestReaderHoldsStillOnlyInAOneWayStream(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var l lag
+			var l gather
 			for i, w := range tt.waits {
-				if l.hold(w.sent, w.got); l.held != w.held {
-					t.Fatalf("wait %d: held %v", i, l.held)
+				if l.delay(w.sent, w.got); l.delayed != w.delayed {
+					t.Fatalf("wait %d: delayed %v", i, l.delayed)
 				}
-				l.waited(w.quick)
+				l.note(w.quick)
 			}
 		})
 	}
