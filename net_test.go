@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +24,8 @@ import (
 // (10.7.0.2, fd07::2). Beside TestScripts' commands they have:
 //
 //	cable pull|plug            take host B's end of the cable out, or put it in
+//	cable remove|new           remove both devices, or make them anew
+//	mtu N                      change the MTU of both devices
 //
 // All of this is in a user namespace, so that it needs no root. Where the
 // kernel forbids that the test is skipped, unless O7S_NEED_NETNS is set.
@@ -32,7 +35,7 @@ func TestNetwork(t *testing.T) {
 		return
 	}
 	params := scripts("testdata/net")
-	params.Cmds["cable"] = cable
+	params.Cmds["cable"], params.Cmds["mtu"] = cable, mtu
 	then := params.Setup
 	params.Setup = func(env *testscript.Env) error {
 		net, err := newNetwork()
@@ -115,11 +118,16 @@ func newNetwork() (*network, error) {
 		}
 		n.hosts = append(n.hosts, &host{name: name, ns: ns, net: h})
 	}
+	return n, n.join()
+}
+
+// join joins the hosts by a new cable.
+func (n *network) join() error {
 	a, b := n.hosts[0], n.hosts[1]
 	if err := a.net.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: a.device(), MTU: 1500}, PeerName: b.device(), PeerNamespace: netlink.NsFd(int(b.ns)),
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	for i, h := range n.hosts {
 		for _, dev := range []string{"lo", h.device()} {
@@ -131,11 +139,11 @@ func newNetwork() (*network, error) {
 				err = h.address(link, i+1)
 			}
 			if err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // address gives the device of host number n its addresses.
@@ -171,17 +179,41 @@ func newNamespace() (netns.NsHandle, error) {
 
 // cable pulls out or plugs in host B's end.
 func cable(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 || args[0] != "pull" && args[0] != "plug" {
-		ts.Fatalf("usage: cable pull|plug")
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: cable pull|plug|remove|new")
 	}
-	b := ts.Value(networkKey{}).(*network).hosts[1]
+	n := ts.Value(networkKey{}).(*network)
+	if args[0] == "new" {
+		ts.Check(n.join())
+		return
+	}
+	b := n.hosts[1]
 	link, err := b.net.LinkByName(b.device())
 	ts.Check(err)
-	if args[0] == "pull" {
+	switch args[0] {
+	case "pull":
 		ts.Check(b.net.LinkSetDown(link))
-	} else {
+	case "plug":
 		ts.Check(b.net.LinkSetUp(link))
 		ts.Check(b.address(link, 2)) // the kernel has taken those of IPv6
+	case "remove":
+		ts.Check(b.net.LinkDel(link)) // the other end goes too
+	default:
+		ts.Fatalf("usage: cable pull|plug|remove|new")
+	}
+}
+
+// mtu changes the MTU of both devices.
+func mtu(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mtu N")
+	}
+	size, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for _, h := range ts.Value(networkKey{}).(*network).hosts {
+		link, err := h.net.LinkByName(h.device())
+		ts.Check(err)
+		ts.Check(h.net.LinkSetMTU(link, size))
 	}
 }
 

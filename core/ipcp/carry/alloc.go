@@ -59,7 +59,17 @@ func (f *Flows[P]) again(req ipcp.AllocRequest, done func(error)) {
 	waits := fl != nil && fl.state == asking
 	f.mu.Unlock()
 	if waits {
-		_ = f.out.Request(fl.peer, fl.eid, fl.dst, fl.qos, req.Data) // as good as lost
+		to, err := f.out.Find(fl.dst)
+		f.mu.Lock()
+		if err == nil && fl.state == asking {
+			fl.peer = to // it may have moved
+		}
+		to = fl.peer
+		f.mu.Unlock()
+		if r, ok := f.out.(Refresher); ok {
+			r.Refresh(fl.dst)
+		}
+		_ = f.out.Request(to, fl.eid, fl.dst, fl.qos, req.Data) // as good as lost
 	}
 	done(nil)
 }
@@ -67,6 +77,10 @@ func (f *Flows[P]) again(req ipcp.AllocRequest, done func(error)) {
 // errOrder is the answer to whoever asks for order: its two ends would have to
 // put a header in front of each packet, which they don't yet.
 var errOrder = fmt.Errorf("%w: packets to another system may be lost and change their order; ask for raw", core.ErrQoS)
+
+// Refresher is an Out whose directory asks anew where a name is when nothing has
+// answered there.
+type Refresher interface{ Refresh(dst core.Hash) }
 
 // Replied is the reader's word that from has answered the request of eid: code
 // is 0 where it accepts, and remote is the other end's id then.

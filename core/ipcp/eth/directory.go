@@ -84,19 +84,13 @@ func (d *directory) query(ctx context.Context, h core.Hash) error {
 		d.mu.Unlock()
 		return nil
 	}
-	l := d.lookUps[h]
+	l, first := d.lookUpLocked(h)
+	d.mu.Unlock()
 	if l == nil {
-		if len(d.lookUps) >= maxLookUps {
-			d.mu.Unlock()
-			return fmt.Errorf("%w: %d look-ups are under way", core.ErrLimit, maxLookUps)
-		}
-		l = &lookUp{over: make(chan struct{}), until: d.clock.Now().Add(lookUpTime)}
-		l.timer = d.clock.AfterFunc(askAgain, func() { d.again(h, l) })
-		d.lookUps[h] = l
-		d.mu.Unlock()
+		return fmt.Errorf("%w: %d look-ups are under way", core.ErrLimit, maxLookUps)
+	}
+	if first {
 		d.ask(h)
-	} else {
-		d.mu.Unlock()
 	}
 	select {
 	case <-l.over:
@@ -107,6 +101,29 @@ func (d *directory) query(ctx context.Context, h core.Hash) error {
 		return fmt.Errorf("%w: no station answered for %v in %v", core.ErrTimeout, h, lookUpTime)
 	}
 	return nil
+}
+
+// lookUpLocked returns the look-up of h that is under way, or a first one; nil
+// where there are too many.
+func (d *directory) lookUpLocked(h core.Hash) (l *lookUp, first bool) {
+	if l := d.lookUps[h]; l != nil || len(d.lookUps) >= maxLookUps {
+		return l, false
+	}
+	l = &lookUp{over: make(chan struct{}), until: d.clock.Now().Add(lookUpTime)}
+	l.timer = d.clock.AfterFunc(askAgain, func() { d.again(h, l) })
+	d.lookUps[h] = l
+	return l, true
+}
+
+// refresh asks for the station of h although an answer is there, which counts
+// until there is another.
+func (d *directory) refresh(h core.Hash) {
+	d.mu.Lock()
+	_, first := d.lookUpLocked(h)
+	d.mu.Unlock()
+	if first {
+		d.ask(h)
+	}
 }
 
 // again repeats the query of l, or ends l.

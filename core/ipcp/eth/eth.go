@@ -182,6 +182,10 @@ func (l *layer) Bye(to port.MAC, remote uint64) {
 	_ = l.manage(to, &message{Code: flowBye, DEID: uint16(remote)})
 }
 
+// Refresh implements carry.Refresher: the station may have gone, or have another
+// address.
+func (l *layer) Refresh(dst core.Hash) { l.dir.refresh(dst) }
+
 // ask broadcasts a query for the station of h.
 func (l *layer) ask(h core.Hash) {
 	_ = l.manage(port.Broadcast, &message{Code: nameQuery, Rest: []byte(h)})
@@ -250,8 +254,12 @@ func (l *layer) read() {
 // watch tells of a link that goes down or comes up. Flows live on: packets are
 // lost meanwhile.
 func (l *layer) watch() {
-	was := true
+	was, mtu := true, l.socket.MTU()
 	for {
+		if now := l.socket.MTU(); now != mtu {
+			mtu = now
+			l.env.Log.Infof("Device %s has the MTU %d.", l.dev, mtu)
+		}
 		if up := l.socket.Up(); up != was {
 			was = up
 			if up {
