@@ -212,12 +212,8 @@ func TestUserThatHasNoUID(t *testing.T) {
 	})
 	t.Run("IRMd", func(t *testing.T) {
 		w := newWorld(t, "local")
-		attr := inUserNamespace()
-		attr.UidMappings[0].HostID = 65534
-		attr.GidMappings[0].HostID = 65534
-		attr.GidMappingsEnableSetgroups = true
-		attr.Credential = &syscall.Credential{}
-		client, err := start("test-idle", w.dir, attr)
+		// Without any uid the kernel shows it its own as the overflow uid too.
+		client, err := start("test-idle", w.dir, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER})
 		must(t, err)
 		defer client.stop()
 		line, err := client.line("error:", 1)

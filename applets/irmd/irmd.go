@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -102,11 +103,12 @@ func check(ctx context.Context, env *applets.Env, file string, types []ipcp.Type
 
 // daemon is an irmd that runs.
 type daemon struct {
-	log   *logs.Logger
-	level *slog.LevelVar
-	dir   string // the runtime directory
-	m     *irm.Manager
-	users users
+	log      *logs.Logger
+	level    *slog.LevelVar
+	dir      string // the runtime directory
+	m        *irm.Manager
+	users    users
+	watchers *watchers
 
 	mu    sync.Mutex // guards the fields below
 	links map[*rpc.Link]bool
@@ -156,6 +158,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	if err := home.listen(); err != nil {
 		return err
 	}
+	d.watchers = newWatchers(d.m)
 	log.Infof("Ouroboros IPC Resource Manager daemon started...")
 	var serving sync.WaitGroup
 	serve := func(ln *net.UnixListener) { serving.Go(func() { d.serve(ln, links) }) }
@@ -187,6 +190,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	home.close()
 	serving.Wait()
 	d.m.Stop()
+	d.watchers.close()
 	d.disconnect()
 	log.Infof("Bye.")
 	return err
@@ -207,6 +211,7 @@ func (d *daemon) linkConfig() (rpc.Config, error) {
 	return rpc.Config{
 		Mux:      d.userMux(),
 		Watch:    watch,
+		Shares:   rpc.NewShares(runtime.GOMAXPROCS(0), userCalls),
 		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
 		Admit:    d.admit,
 		NoFiles:  true,

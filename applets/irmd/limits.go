@@ -13,6 +13,10 @@ import (
 // one for each thing that it asks as an administrator at the same time.
 const processLinks = 256
 
+// userCalls is how many calls that may take long the processes of a user may
+// have under way: to list, to watch, to make layers and names.
+const userCalls = 1024
+
 // census counts connections, so that none can take the descriptors of the
 // others: more than their share is refused.
 type census struct {

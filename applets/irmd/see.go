@@ -39,19 +39,14 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 	handleRows(m, irmctl.ShowFlows, d.m.Flows)
 
 	rpc.HandleBlocking(m, irmctl.Watch, func(ctx context.Context, l *rpc.Link, _ *rpc.Empty) (*rpc.Empty, error) {
-		// A watcher that doesn't read loses its link.
-		stop := d.m.Watch(func(e view.Event) { _ = rpc.Notify(l, irmctl.Event, &e) })
-		defer stop()
-		_ = rpc.Notify(l, irmctl.Event, &view.Event{Event: irmctl.Watching})
-		<-ctx.Done()
-		return nil, nil
+		return nil, d.watchers.watch(ctx, l)
 	})
 }
 
 // handleRows registers the method that returns a list of rows in pages.
 func handleRows[R view.Row](m *rpc.Mux, method rpc.Method[irmctl.Page, irmctl.Rows[R]], list func() []R) {
 	p := &pager[R]{list: list}
-	rpc.HandleBlocking(m, method, func(_ context.Context, l *rpc.Link, r *irmctl.Page) (*irmctl.Rows[R], error) {
+	rpc.HandleInTurn(m, method, func(_ context.Context, l *rpc.Link, r *irmctl.Page) (*irmctl.Rows[R], error) {
 		page := p.page(l, r.After)
 		return &page, nil
 	})

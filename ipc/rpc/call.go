@@ -81,10 +81,16 @@ const firstOnewayKey = 1 << 32
 // run: answered, or the link ended.
 func (l *Link) admit(c *inbound, name string, blocking bool) bool {
 	l.mu.Lock()
-	over := !c.oneway && len(l.in) >= l.cfg.Limits.Calls || blocking && l.blocking >= l.cfg.Limits.Calls
+	var over error
+	if !c.oneway && len(l.in) >= l.cfg.Limits.Calls || blocking && l.blocking >= l.cfg.Limits.Calls {
+		over = fmt.Errorf("%w: %d calls of one connection are unanswered", core.ErrLimit, l.cfg.Limits.Calls)
+	}
 	_, dup := l.in[uint64(c.id)]
 	dup = dup && !c.oneway
-	if !over && !dup {
+	if over == nil && !dup && blocking && l.share != nil {
+		over = l.share.begin(l)
+	}
+	if over == nil && !dup {
 		switch {
 		case !c.oneway:
 			c.key = uint64(c.id)
@@ -106,8 +112,8 @@ func (l *Link) admit(c *inbound, name string, blocking bool) bool {
 	case dup:
 		l.protocolError(fmt.Errorf("%w: call %d is under way already", core.ErrMessage, c.id))
 		return false
-	case over:
-		c.reject(name, fmt.Errorf("%w: %d calls of one connection are unanswered", core.ErrLimit, l.cfg.Limits.Calls))
+	case over != nil:
+		c.reject(name, over)
 		return false
 	}
 	return true
@@ -160,6 +166,9 @@ func (c *inbound) release() {
 		c.link.mu.Lock()
 		c.link.blocking--
 		c.link.mu.Unlock()
+		if c.link.share != nil {
+			c.link.share.end()
+		}
 		c.blocking = false
 	}
 }

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -167,14 +168,39 @@ func (w *waiter[Resp]) receive(body []byte, f *files, err error) {
 // Notify tells the other end, which does not answer. The error says that the
 // message was not sent; nil does not say that it arrived.
 func Notify[Req any](l *Link, m Method[Req, Empty], req *Req, fds ...int) error {
-	if err := l.Err(); err != nil {
+	if l.Err() != nil {
 		return l.downError()
 	}
-	err := l.sendBody(kindNotify, 0, m.Name, req, fds)
+	return l.notified(l.sendBody(kindNotify, 0, m.Name, req, fds))
+}
+
+func (l *Link) notified(err error) error {
 	if err == errGone {
 		return l.downError()
 	}
 	return err
+}
+
+// Notification is a notification that is encoded once, for many links.
+type Notification struct{ packet []byte }
+
+// NewNotification encodes what Notify would send. The error says that it is
+// too large, or cannot be encoded.
+func NewNotification[Req any](m Method[Req, Empty], req *Req) (Notification, error) {
+	f, err := encode(kindNotify, 0, m.Name, req, 0)
+	if err != nil {
+		return Notification{}, err
+	}
+	defer f.free()
+	return Notification{bytes.Clone(f.b)}, nil
+}
+
+// Notify sends n as the function Notify does.
+func (l *Link) Notify(n Notification) error {
+	if l.Err() != nil {
+		return l.downError()
+	}
+	return l.notified(l.send(n.packet, nil))
 }
 
 // register enters r as a call that waits, under an id of its own.

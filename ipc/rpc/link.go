@@ -68,6 +68,9 @@ type Config struct {
 	// connection ends, though another one may hold its socket.
 	Watch *PeerWatch
 
+	// Shares, if not nil, bound what all links of a user may take together.
+	Shares *Shares
+
 	// Limits bound what the other end can make this one hold.
 	Limits Limits
 
@@ -81,7 +84,8 @@ type Link struct {
 	raw    syscall.RawConn
 	cfg    Config
 	peer   Peer
-	pidfd  int // to be closed with the link; -1: none
+	pidfd  int    // to be closed with the link; -1: none
+	share  *share // of the peer's user; nil: none
 	helloT time.Time
 
 	instance atomic.Uint64
@@ -113,13 +117,16 @@ type Link struct {
 	wio      packetIO
 	wfn      func(fd uintptr) bool
 
-	// The reader's own.
-	rio    packetIO
-	rbuf   *[MaxMessage + 1]byte
-	rfn    func(fd uintptr) bool
-	hello  bool // the other end's has come
-	resets int
-	last   bool // nothing new will come, only what is there already
+	// The reader's own. A packet is fresh if the reader waited for it: those
+	// that are not may have waited themselves, for a peer that has gone.
+	stale    int  // packets since the last fresh one
+	peerGone bool // the other end has closed
+	rio      packetIO
+	rbuf     *[MaxMessage + 1]byte
+	rfn      func(fd uintptr) bool
+	hello    bool // the other end's has come
+	resets   int
+	last     bool // nothing new will come, only what is there already
 }
 
 // New makes conn a link and takes it over, also where it fails. It says hello
@@ -209,6 +216,9 @@ func (l *Link) start() error {
 		if err := l.cfg.Admit(l.peer); err != nil {
 			l.protocolError(err)
 		}
+	}
+	if l.cfg.Shares != nil {
+		l.share = l.cfg.Shares.join(l.peer.UID)
 	}
 	if l.cfg.Watch != nil {
 		l.cfg.Watch.add(l)
@@ -351,6 +361,9 @@ func (l *Link) run() {
 	}
 	if l.cfg.OnEnd != nil {
 		l.cfg.OnEnd(l, l.Err())
+	}
+	if l.share != nil {
+		l.cfg.Shares.leave(l.peer.UID)
 	}
 	if l.pidfd >= 0 {
 		unix.Close(l.pidfd)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"sync/atomic"
+
+	"o7s/core"
 )
 
 const (
@@ -103,6 +105,17 @@ func Handle[Req, Resp any](m *Mux, method Method[Req, Resp], h func(call *Call[R
 // handlers of one link run at once, in no order; descriptors that come with
 // the request are closed. A nil response without an error is the zero Resp.
 func HandleBlocking[Req, Resp any](m *Mux, method Method[Req, Resp], h func(ctx context.Context, l *Link, req *Req) (*Resp, error)) {
+	handleBlocking(m, method, h, false)
+}
+
+// HandleInTurn is HandleBlocking for work that takes long: where the link has
+// Shares, such calls of one user run one after the other. So h must not wait
+// for anything else.
+func HandleInTurn[Req, Resp any](m *Mux, method Method[Req, Resp], h func(ctx context.Context, l *Link, req *Req) (*Resp, error)) {
+	handleBlocking(m, method, h, true)
+}
+
+func handleBlocking[Req, Resp any](m *Mux, method Method[Req, Resp], h func(ctx context.Context, l *Link, req *Req) (*Resp, error), inTurn bool) {
 	m.add(method.Name, reflect.TypeFor[Req](), reflect.TypeFor[Resp](),
 		func(l *Link, id uint32, oneway bool, body []byte, f *files) {
 			f.close()
@@ -114,7 +127,12 @@ func HandleBlocking[Req, Resp any](m *Mux, method Method[Req, Resp], h func(ctx 
 			x.call.OnCancel(cancel)
 			l.wg.Go(func() {
 				defer cancel()
-				resp, err := h(ctx, l, &x.req)
+				resp, err := (*Resp)(nil), error(nil)
+				if inTurn && l.share != nil {
+					resp, err = takeTurn(ctx, l, func() (*Resp, error) { return h(ctx, l, &x.req) })
+				} else {
+					resp, err = h(ctx, l, &x.req)
+				}
 				x.call.in.release() // first: the answer may bring the next call
 				if err != nil {
 					x.call.Fail(err)
@@ -123,4 +141,18 @@ func HandleBlocking[Req, Resp any](m *Mux, method Method[Req, Resp], h func(ctx 
 				}
 			})
 		})
+}
+
+// takeTurn calls f in the user's turn, unless ctx is done or the link ends before.
+func takeTurn[Resp any](ctx context.Context, l *Link, f func() (*Resp, error)) (*Resp, error) {
+	select {
+	case l.share.turn <- struct{}{}:
+		defer func() { <-l.share.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if ctx.Err() != nil || l.ending.Load() {
+		return nil, core.ErrCanceled
+	}
+	return f()
 }

@@ -24,11 +24,17 @@ func (l *Link) tryRead(fd uintptr) bool {
 	l.rio.prepare(buf[:], controlSpace)
 	if !l.rio.call(unix.SYS_RECVMSG, fd, unix.MSG_CMSG_CLOEXEC) {
 		readBufs.Put(buf)
+		l.stale = 0
 		return false
 	}
 	l.rbuf = buf
 	return true
 }
+
+// staleCheck is after how many packets that it did not wait for the reader looks
+// whether the other end has closed: then calls are dropped, for nobody waits for
+// their answers.
+const staleCheck = 16
 
 // read handles packets until the link ends, and returns why.
 func (l *Link) read() error {
@@ -36,9 +42,18 @@ func (l *Link) read() error {
 		err := l.raw.Read(l.rfn)
 		switch {
 		case err == nil:
+			if l.share != nil {
+				l.share.packets <- struct{}{}
+			}
+			if l.stale++; l.stale%staleCheck == 0 && !l.peerGone {
+				l.peerGone = l.PeerClosed()
+			}
 			l.hold()
 			err = l.packet()
 			l.release()
+			if l.share != nil {
+				<-l.share.packets
+			}
 			readBufs.Put(l.rbuf)
 			l.rbuf = nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -216,6 +231,10 @@ func (l *Link) serve(m message, f *files) error {
 	if !oneway && m.id == 0 {
 		f.close()
 		return malformed("a call with id 0")
+	}
+	if l.peerGone && !oneway {
+		f.close()
+		return nil
 	}
 	s := l.cfg.Mux.handlers[string(m.method)]
 	if s == nil {

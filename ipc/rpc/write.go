@@ -34,28 +34,37 @@ func (l *Link) sendHello() {
 
 // sendBody sends a call, a notification or a reply.
 func (l *Link) sendBody(kind byte, id uint32, method string, body any, fds []int) error {
-	if len(fds) > MaxFiles {
-		return fmt.Errorf("%w: %d descriptors, a message carries %d", core.ErrUsage, len(fds), MaxFiles)
+	f, err := encode(kind, id, method, body, len(fds))
+	if err != nil {
+		return err
+	}
+	err = l.send(f.b, fds)
+	f.free()
+	return err
+}
+
+// encode returns a call, a notification or a reply with so many descriptors.
+func encode(kind byte, id uint32, method string, body any, files int) (*frame, error) {
+	if files > MaxFiles {
+		return nil, fmt.Errorf("%w: %d descriptors, a message carries %d", core.ErrUsage, files, MaxFiles)
 	}
 	if len(method) > MaxMethod {
-		return fmt.Errorf("%w: a method name of %d bytes", core.ErrUsage, len(method))
+		return nil, fmt.Errorf("%w: a method name of %d bytes", core.ErrUsage, len(method))
 	}
 	f := newFrame(kind)
 	f.uint(uint64(id))
-	f.uint(uint64(len(fds)))
+	f.uint(uint64(files))
 	if kind != kindReply {
 		f.str(method)
 	}
 	if err := f.body(body); err != nil {
-		// Not back to the pool: who knows what the encoder is left in.
+		// The encoder may be left in the middle: f does not go back to the pool.
 		if errors.Is(err, errTooLarge) {
-			return errTooLarge
+			return nil, errTooLarge
 		}
-		return fmt.Errorf("%w: encode: %w", core.ErrInternal, err)
+		return nil, fmt.Errorf("%w: encode: %w", core.ErrInternal, err)
 	}
-	err := l.send(f.b, fds)
-	f.free()
-	return err
+	return f, nil
 }
 
 func (l *Link) sendError(id uint32, err error) {

@@ -1,0 +1,191 @@
+package irmd
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"o7s/core"
+	"o7s/core/irm"
+	"o7s/core/view"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
+)
+
+const (
+	// maxWatchers is how many connections of one user may watch.
+	maxWatchers = 64
+	// maxEvents is how many events may wait to be sent.
+	maxEvents = 4096
+)
+
+// watchers are the connections that are told of events. The Manager tells an
+// event under its lock: then the event is only queued. A goroutine encodes it,
+// once, and sends it to all.
+type watchers struct {
+	m    *irm.Manager
+	done chan struct{} // closed when the goroutine has ended
+
+	subscribing sync.Mutex // held while stop is changed; before the lock of m
+	stop        func()     // ends the subscription at m; nil: there is none
+
+	mu     sync.Mutex // guards the fields below; taken under the lock of m
+	all    map[*rpc.Link]*watcher
+	count  map[int]int // of all, by uid
+	queue  []any       // a view.Event, or a *watcher that is to be told from here on
+	more   chan struct{}
+	closed bool
+}
+
+// watcher is one connection that watches.
+type watcher struct {
+	link  *rpc.Link
+	gone  atomic.Bool // it watches no more
+	lost  chan struct{}
+	ended sync.Once // for the close of lost
+}
+
+func newWatchers(m *irm.Manager) *watchers {
+	ws := &watchers{
+		m: m, done: make(chan struct{}), more: make(chan struct{}, 1),
+		all: make(map[*rpc.Link]*watcher), count: make(map[int]int),
+	}
+	go ws.run()
+	return ws
+}
+
+// close sends what is queued and ends the goroutine.
+func (ws *watchers) close() {
+	ws.mu.Lock()
+	ws.closed = true
+	ws.mu.Unlock()
+	ws.wake()
+	<-ws.done
+}
+
+func (ws *watchers) wake() {
+	select {
+	case ws.more <- struct{}{}:
+	default:
+	}
+}
+
+// watch tells the other end of l of events until ctx is done. The first one is
+// irmctl.Watching.
+func (ws *watchers) watch(ctx context.Context, l *rpc.Link) error {
+	w := &watcher{link: l, lost: make(chan struct{})}
+	if err := ws.add(w); err != nil {
+		return err
+	}
+	defer ws.remove(w)
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-w.lost:
+		return fmt.Errorf("%w: more than %d events wait to be sent: watch again", core.ErrLimit, maxEvents)
+	}
+}
+
+func (ws *watchers) add(w *watcher) error {
+	ws.subscribing.Lock()
+	defer ws.subscribing.Unlock()
+	uid := w.link.Peer().UID
+	ws.mu.Lock()
+	var err error
+	switch {
+	case ws.all[w.link] != nil:
+		err = fmt.Errorf("%w: the connection watches already", core.ErrExists)
+	case ws.count[uid] >= maxWatchers:
+		err = fmt.Errorf("%w: uid %d has %d connections that watch", core.ErrLimit, uid, maxWatchers)
+	default:
+		ws.all[w.link] = w
+		ws.count[uid]++
+	}
+	ws.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if ws.stop == nil {
+		ws.stop = ws.m.Watch(ws.tell)
+	}
+	ws.mu.Lock()
+	ws.queue = append(ws.queue, w)
+	ws.mu.Unlock()
+	ws.wake()
+	return nil
+}
+
+func (ws *watchers) remove(w *watcher) {
+	w.gone.Store(true)
+	ws.subscribing.Lock()
+	defer ws.subscribing.Unlock()
+	uid := w.link.Peer().UID
+	ws.mu.Lock()
+	delete(ws.all, w.link)
+	if ws.count[uid]--; ws.count[uid] == 0 {
+		delete(ws.count, uid)
+	}
+	last := len(ws.all) == 0
+	ws.mu.Unlock()
+	if last {
+		ws.stop()
+		ws.stop = nil
+	}
+}
+
+// tell queues an event. The Manager calls it under its lock.
+func (ws *watchers) tell(e view.Event) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if len(ws.queue) < maxEvents {
+		ws.queue = append(ws.queue, e)
+		ws.wake()
+		return
+	}
+	// Whoever watches misses this one, and is told so.
+	for _, w := range ws.all {
+		w.ended.Do(func() { close(w.lost) })
+	}
+}
+
+// run sends what is queued until close.
+func (ws *watchers) run() {
+	defer close(ws.done)
+	var told []*watcher
+	for range ws.more {
+		ws.mu.Lock()
+		queue, closed := ws.queue, ws.closed
+		ws.queue = nil
+		ws.mu.Unlock()
+		for _, item := range queue {
+			if w, ok := item.(*watcher); ok {
+				_ = rpc.Notify(w.link, irmctl.Event, &view.Event{Event: irmctl.Watching})
+				told = append(told, w)
+				continue
+			}
+			told = send(told, item.(view.Event))
+		}
+		if closed {
+			return
+		}
+	}
+}
+
+// send tells those of told that still watch of e, and returns them. One that
+// does not read loses its link.
+func send(told []*watcher, e view.Event) []*watcher {
+	n, err := rpc.NewNotification(irmctl.Event, &e)
+	left := told[:0]
+	for _, w := range told {
+		if w.gone.Load() {
+			continue
+		}
+		left = append(left, w)
+		if err == nil {
+			_ = w.link.Notify(n)
+		}
+	}
+	clear(told[len(left):])
+	return left
+}
