@@ -112,7 +112,7 @@ func forbidden(dir, imported string) string {
 
 // forTests reports whether a package is for tests alone.
 func forTests(dir string) bool {
-	for _, name := range []string{"ipcptest", "porttest", "wiretest"} {
+	for _, name := range []string{"ipcptest", "porttest", "testkit", "wiretest"} {
 		if slices.Contains(strings.Split(dir, "/"), name) {
 			return true
 		}

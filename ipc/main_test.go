@@ -1,12 +1,10 @@
 package ipc_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"o7s/core/ipcp/ipcptest/relay"
 	"o7s/core/ipcp/local"
 	"o7s/ipc"
+	"o7s/ipc/internal/testkit"
 )
 
 // types are the layer types that the suite runs over: one that joins the two
@@ -79,20 +78,10 @@ type holding struct {
 }
 
 func held() holding {
-	var h holding
-	fds, _ := os.ReadDir("/proc/self/fd")
-	for _, fd := range fds {
-		what, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+	h := holding{maps: testkit.FlowMaps(), goroutines: testkit.Goroutines("o7s/", "main_test.go", "process_test.go")}
+	for _, what := range testkit.Files() {
 		if strings.HasPrefix(what, "socket:") || strings.HasPrefix(what, "/memfd:") || what == "anon_inode:[pidfd]" {
 			h.files++
-		}
-	}
-	maps, _ := os.ReadFile("/proc/self/maps")
-	h.maps = bytes.Count(maps, []byte("memfd:o7s"))
-	buf := make([]byte, 4<<20)
-	for s := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if strings.Contains(s, "o7s/") && !strings.Contains(s, "main_test.go") && !strings.Contains(s, "process_test.go") {
-			h.goroutines = append(h.goroutines, s)
 		}
 	}
 	return h

@@ -446,7 +446,7 @@ func path(b *testing.B, size int, name string) {
 // BenchmarkOpen is making, opening at both ends and closing of a flow.
 func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
-		x, y, err := Pair(DefaultRing)
+		x, y, err := openPair(DefaultRing)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -488,7 +488,7 @@ func BenchmarkIdle(b *testing.B) {
 		var all []*End
 		var wg sync.WaitGroup
 		for range flows {
-			x, y, err := Pair(DefaultRing)
+			x, y, err := openPair(DefaultRing)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"o7s/core"
+	"o7s/ipc/internal/testkit"
 )
 
 // On a flow with bounds Write cuts, and what is larger is refused with the
@@ -13,7 +14,7 @@ import (
 func TestBound(t *testing.T) {
 	a, b := pair(t, MinRing)
 	a.Bound(1000, 400)
-	if n, err := a.Write(packet(1000, 1)); n != 1000 || err != nil {
+	if n, err := a.Write(testkit.Packet(1000, 1)); n != 1000 || err != nil {
 		t.Fatal(n, err)
 	}
 	buf := make([]byte, core.MaxPacket)
@@ -22,13 +23,13 @@ func TestBound(t *testing.T) {
 			t.Fatalf("%d bytes, %v; want %d", n, err, want)
 		}
 	}
-	if err := a.WritePacket(packet(1000, 1)); err != nil {
+	if err := a.WritePacket(testkit.Packet(1000, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := b.ReadPacket(buf); n != 1000 || err != nil {
 		t.Fatal(n, err)
 	}
-	large := packet(1001, 1)
+	large := testkit.Packet(1001, 1)
 	_, batch := a.WriteBatch([][]byte{large})
 	_, lent := a.Reserve(1001)
 	for what, err := range map[string]error{"WritePacket": a.WritePacket(large), "TryWritePacket": a.TryWritePacket(large), "WriteBatch": batch, "Reserve": lent} {

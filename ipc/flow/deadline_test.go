@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/ipc/internal/testkit"
 )
 
 var long = time.Unix(233431200, 0) // ago
@@ -181,7 +182,7 @@ func TestDeadlineInALongWriteGivesThePartThatWent(t *testing.T) {
 	done := make(chan error)
 	go func() {
 		var err error
-		n, err = a.Write(packet(10*core.MaxPacket, 3))
+		n, err = a.Write(testkit.Packet(10*core.MaxPacket, 3))
 		done <- err
 	}()
 	asleep(t, &a.w.half) // the ring is full
@@ -217,7 +218,7 @@ func TestDeadlinesWhileDataPasses(t *testing.T) {
 	}
 	const total = 20 << 20
 	wg.Go(func() {
-		p := packet(1000, 0)
+		p := testkit.Packet(1000, 0)
 		for n := 0; n < total; {
 			m, err := a.Write(p)
 			if err != nil && err != core.ErrTimeout {

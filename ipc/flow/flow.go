@@ -116,26 +116,6 @@ func (k *Kit) Open(side int) (*End, error) {
 	return Open(side, mem, k.TakeBell(side), k.Ring)
 }
 
-// Pair returns both ends of a new flow within this process. ring is as for
-// NewKit.
-func Pair(ring int) (*End, *End, error) {
-	k, err := NewKit(ring)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer k.Close()
-	a, err := k.Open(0)
-	if err != nil {
-		return nil, nil, err
-	}
-	b, err := k.Open(1)
-	if err != nil {
-		a.Close()
-		return nil, nil, err
-	}
-	return a, b, nil
-}
-
 // End is one end of a flow. Several goroutines may call every method at once. All
 // calls that read share one lock, all that write another. So each call's packet is
 // whole, and readers that wait take turns.

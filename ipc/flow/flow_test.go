@@ -13,12 +13,32 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/ipc/internal/testkit"
 )
+
+// openPair returns both ends of a new flow within this process.
+func openPair(ring int) (*End, *End, error) {
+	k, err := NewKit(ring)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer k.Close()
+	a, err := k.Open(0)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := k.Open(1)
+	if err != nil {
+		a.Close()
+		return nil, nil, err
+	}
+	return a, b, nil
+}
 
 // pair returns both ends of a flow and closes them at the test's end.
 func pair(t testing.TB, ring int) (*End, *End) {
 	t.Helper()
-	a, b, err := Pair(ring)
+	a, b, err := openPair(ring)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,21 +46,12 @@ func pair(t testing.TB, ring int) (*End, *End) {
 	return a, b
 }
 
-// packet returns n bytes that depend on seed.
-func packet(n, seed int) []byte {
-	p := make([]byte, n)
-	for i := range p {
-		p[i] = byte(seed + i*7)
-	}
-	return p
-}
-
 // fill writes packets of 1000 bytes until there is no room, and returns how
 // many.
 func fill(t testing.TB, e *End) int {
 	t.Helper()
 	for n := 0; ; n++ {
-		switch err := e.TryWritePacket(packet(1000, n)); {
+		switch err := e.TryWritePacket(testkit.Packet(1000, n)); {
 		case errors.Is(err, core.ErrLimit):
 			return n
 		case err != nil:
@@ -60,11 +71,8 @@ func wantErr(t testing.TB, what string, err, want error) {
 // asleep waits until the holder of h's lock sleeps in the poller.
 func asleep(t testing.TB, h *half) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !h.asleep.Load(); {
-		if time.Now().After(end) {
-			t.Fatal("no goroutine sleeps after 10 s")
-		}
-		time.Sleep(100 * time.Microsecond)
+	if !testkit.Eventually(h.asleep.Load) {
+		t.Fatal("no goroutine sleeps after 10 s")
 	}
 }
 
@@ -73,7 +81,7 @@ func TestPacketsArriveWholeAndInOrderBothWays(t *testing.T) {
 	for _, dir := range [][2]*End{{a, b}, {b, a}} {
 		var buf [core.MaxPacket]byte
 		for i, n := range []int{1, 7, 8, 9, 64, 1500, 65534, core.MaxPacket} {
-			p := packet(n, i)
+			p := testkit.Packet(n, i)
 			if err := dir[0].WritePacket(p); err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +162,7 @@ func TestEmptyReadAndWriteDoNothing(t *testing.T) {
 
 func TestLongWriteIsSeveralPacketsLongPacketIsRefused(t *testing.T) {
 	a, b := pair(t, DefaultRing)
-	p := packet(3*core.MaxPacket+10, 1)
+	p := testkit.Packet(3*core.MaxPacket+10, 1)
 	wantErr(t, "WritePacket", a.WritePacket(p), core.ErrUsage)
 	wantErr(t, "WritePacket of one too many", a.WritePacket(p[:core.MaxPacket+1]), core.ErrUsage)
 	wantErr(t, "TryWritePacket", a.TryWritePacket(p), core.ErrUsage)
@@ -185,13 +193,13 @@ func TestTryWriteSaysFullAndNeverWaits(t *testing.T) {
 	}
 	// Also while another goroutine waits for room with the lock in its hand.
 	done := make(chan error)
-	go func() { done <- a.WritePacket(packet(1000, n)) }()
+	go func() { done <- a.WritePacket(testkit.Packet(1000, n)) }()
 	asleep(t, &a.w.half)
 	wantErr(t, "beside a blocked Write", a.TryWritePacket([]byte("x")), core.ErrLimit)
 	buf := make([]byte, core.MaxPacket)
 	for i := range n + 1 {
 		m, err := b.ReadPacket(buf)
-		if err != nil || !bytes.Equal(buf[:m], packet(1000, i)) {
+		if err != nil || !bytes.Equal(buf[:m], testkit.Packet(1000, i)) {
 			t.Fatalf("packet %d: %d bytes, %v", i, m, err)
 		}
 	}

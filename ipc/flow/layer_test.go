@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"o7s/core"
+	"o7s/ipc/internal/testkit"
 )
 
 // drain takes what a layer sees at e now, at most batch packets at a time.
@@ -34,7 +35,7 @@ func TestLookLendsWhatIsThereAndPutIsSeenAfterShow(t *testing.T) {
 			var want [][]byte
 			for _, n := range []int{1, 7, 8, 9, 1400, 65535}[:3+round%4] {
 				seed++
-				p := packet(n, seed)
+				p := testkit.Packet(n, seed)
 				head := n / 3
 				if ok, err := a.Put(p[:head], p[head:]); !ok || err != nil {
 					t.Fatalf("Put of %d bytes: %v, %v", n, ok, err)
@@ -68,7 +69,7 @@ func TestLookLendsWhatIsThereAndPutIsSeenAfterShow(t *testing.T) {
 func TestDropLeavesTheRest(t *testing.T) {
 	a, b := pair(t, MinRing)
 	for i := range 5 {
-		if err := a.WritePacket(packet(10+i, i)); err != nil {
+		if err := a.WritePacket(testkit.Packet(10+i, i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,7 +99,7 @@ func TestDropLeavesTheRest(t *testing.T) {
 
 func TestPutWithoutRoom(t *testing.T) {
 	a, b := pair(t, MinRing)
-	p := packet(1000, 1)
+	p := testkit.Packet(1000, 1)
 	n := 0
 	for {
 		ok, err := a.Put(p[:4], p[4:])
@@ -140,7 +141,7 @@ func TestLookTellsTheEnd(t *testing.T) {
 		if err := s.Add(b, 1); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.WritePacket(packet(10, 1)); err != nil {
+		if err := a.WritePacket(testkit.Packet(10, 1)); err != nil {
 			t.Fatal(err)
 		}
 		if err := tt.end(a); err != nil {
@@ -163,7 +164,7 @@ func TestLookTellsTheEnd(t *testing.T) {
 
 func TestCloseWhilePacketsAreLent(t *testing.T) {
 	a, b := pair(t, MinRing)
-	want := packet(1000, 1)
+	want := testkit.Packet(1000, 1)
 	if err := a.WritePacket(want); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +188,7 @@ func TestSetTellsOfRoom(t *testing.T) {
 	a, b := in[0], peers[0]
 	n := 0
 	for {
-		ok, err := a.Put(nil, packet(1000, n))
+		ok, err := a.Put(nil, testkit.Packet(1000, n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +215,7 @@ func TestSetTellsOfRoom(t *testing.T) {
 	if got := waitSet(t, s); got != 0 {
 		t.Fatalf("%d has room, want 0", got)
 	}
-	if ok, err := a.Put(nil, packet(1000, 1)); !ok || err != nil {
+	if ok, err := a.Put(nil, testkit.Packet(1000, 1)); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if v, ok := s.Next(); ok {
@@ -227,7 +228,7 @@ func TestSetTellsOfRoom(t *testing.T) {
 	}
 	// One that waits for room and whose peer dies.
 	for ok := true; ok; {
-		ok, _ = a.Put(nil, packet(1000, 1))
+		ok, _ = a.Put(nil, testkit.Packet(1000, 1))
 	}
 	a.Show()
 	s.Room(a, 1000)
@@ -240,7 +241,7 @@ func TestSetTellsOfRoom(t *testing.T) {
 func TestLookAndPutTakeNoMemory(t *testing.T) {
 	a, b := pair(t, MinRing)
 	p := make([][]byte, 64)
-	head, body := packet(4, 1), packet(1000, 2)
+	head, body := testkit.Packet(4, 1), testkit.Packet(1000, 2)
 	round := func() {
 		for range 64 {
 			if ok, err := a.Put(head, body); !ok || err != nil {
@@ -266,7 +267,7 @@ func TestLookAndPutTakeNoMemory(t *testing.T) {
 func BenchmarkLayer(b *testing.B) {
 	a, c := pair(b, DefaultRing)
 	p := make([][]byte, 64)
-	head, body := packet(4, 1), packet(1400, 2)
+	head, body := testkit.Packet(4, 1), testkit.Packet(1400, 2)
 	b.ReportAllocs()
 	b.SetBytes(1404)
 	for i := 0; i < b.N; i += 64 {

@@ -1,9 +1,7 @@
 package flow
 
 import (
-	"bytes"
 	"errors"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -11,21 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/testkit"
 )
 
 // held counts what this process holds: descriptors, mappings of flows,
 // goroutines.
-func held(t testing.TB) [3]int {
-	t.Helper()
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return [3]int{len(d), bytes.Count(m, []byte("memfd:o7s-flow")), runtime.NumGoroutine()}
+func held() [3]int {
+	return [3]int{len(testkit.Files()), testkit.FlowMaps(), runtime.NumGoroutine()}
 }
 
 // leaked waits until no more is held than before, and reports what is where that
@@ -34,7 +24,7 @@ func held(t testing.TB) [3]int {
 func leaked(t testing.TB, before [3]int) (after [3]int, more bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		after = held(t)
+		after = held()
 		more = after[0] > before[0] || after[1] > before[1] || after[2] > before[2]
 		if !more || time.Now().After(end) {
 			return after, more
@@ -46,7 +36,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	a, _ := pair(t, MinRing) // the poller's own descriptors come with the first flow
 	a.SetReadDeadline(time.Now().Add(time.Millisecond))
 	a.Read(make([]byte, 1))
-	before := held(t)
+	before := held()
 	for name, f := range map[string]func(a, b *End){
 		"never used": func(a, b *End) {},
 		"used":       func(a, b *End) { a.Write([]byte("x")); b.Read(make([]byte, 1)) },
@@ -65,7 +55,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		},
 		"poisoned": func(a, b *End) { a.corrupt(core.ErrCorrupt) },
 	} {
-		a, b, err := Pair(MinRing)
+		a, b, err := openPair(MinRing)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +69,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 }
 
 func TestOpenTakesBothDescriptorsAlsoOnError(t *testing.T) {
-	before := held(t)
+	before := held()
 	for name, f := range map[string]func(k *Kit) (int, int, int, int){
 		"side 2":       func(k *Kit) (int, int, int, int) { return 2, k.Mem, k.Bell[0], k.Ring },
 		"odd size":     func(k *Kit) (int, int, int, int) { return 0, k.Mem, k.Bell[0], k.Ring + 1 },
@@ -133,7 +123,7 @@ func TestKitSaysWhenDescriptorsRunOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
-	before := held(t)
+	before := held()
 	// Room for the memory, but not for the bell.
 	fd := dev(t)
 	unix.Close(fd)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"o7s/core"
+	"o7s/ipc/internal/testkit"
 )
 
 func TestLentMemoryIsAPacket(t *testing.T) {
@@ -19,13 +20,13 @@ func TestLentMemoryIsAPacket(t *testing.T) {
 		if err != nil || len(q) != n {
 			t.Fatalf("Reserve(%d): %d bytes, %v", n, len(q), err)
 		}
-		copy(q, packet(n, i))
+		copy(q, testkit.Packet(n, i))
 		sent := n - n/3
 		if err := a.Commit(sent); err != nil {
 			t.Fatal(err)
 		}
 		p, err := b.Peek()
-		if err != nil || !bytes.Equal(p, packet(n, i)[:sent]) {
+		if err != nil || !bytes.Equal(p, testkit.Packet(n, i)[:sent]) {
 			t.Fatalf("Peek: %d bytes of %d, %v", len(p), sent, err)
 		}
 		if err := b.Release(); err != nil {
@@ -113,7 +114,7 @@ func TestBatchesKeepBoundaries(t *testing.T) {
 	a, b := pair(t, MinRing)
 	var packets [][]byte
 	for i := range 100 {
-		packets = append(packets, packet(1+i*7, i))
+		packets = append(packets, testkit.Packet(1+i*7, i))
 	}
 	packets[50] = nil // sends nothing
 	if n, err := a.WriteBatch(packets); n != 100 || err != nil {
@@ -143,7 +144,7 @@ func TestBatchesKeepBoundaries(t *testing.T) {
 
 func TestBatchStopsAtWhatDoesNotFit(t *testing.T) {
 	a, b := pair(t, MinRing)
-	n, err := a.WriteBatch([][]byte{packet(5, 0), packet(50, 1), make([]byte, core.MaxPacket+1), packet(5, 2)})
+	n, err := a.WriteBatch([][]byte{testkit.Packet(5, 0), testkit.Packet(50, 1), make([]byte, core.MaxPacket+1), testkit.Packet(5, 2)})
 	if n != 2 || !errors.Is(err, core.ErrUsage) {
 		t.Errorf("WriteBatch: %d, %v", n, err)
 	}
@@ -163,7 +164,7 @@ func TestBatchLongerThanTheRing(t *testing.T) {
 	a, b := pair(t, MinRing)
 	packets := make([][]byte, 1000)
 	for i := range packets {
-		packets[i] = packet(1500, i)
+		packets[i] = testkit.Packet(1500, i)
 	}
 	done := make(chan error)
 	go func() {

@@ -21,7 +21,7 @@ func setOf(t testing.TB, n int) (*Set, []*End, []*End) {
 	t.Cleanup(func() { s.Close() })
 	var in, peers []*End
 	for i := range n {
-		a, b, err := Pair(MinRing)
+		a, b, err := openPair(MinRing)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -84,7 +84,7 @@ func TestWriterLetsAReaderOnItsCoreRun(t *testing.T) {
 	} {
 		// lets reports whether another goroutine runs while 2 MiB are written.
 		lets := func() bool {
-			a, b, err := Pair(DefaultRing)
+			a, b, err := openPair(DefaultRing)
 			if err != nil {
 				t.Fatal(err)
 			}

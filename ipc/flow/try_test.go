@@ -10,7 +10,7 @@ import (
 )
 
 func TestTryReadPacket(t *testing.T) {
-	a, b, err := Pair(MinRing)
+	a, b, err := openPair(MinRing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestTryReadPacket(t *testing.T) {
 }
 
 func TestTryReadPacketSeesADeath(t *testing.T) {
-	a, b, err := Pair(MinRing)
+	a, b, err := openPair(MinRing)
 	if err != nil {
 		t.Fatal(err)
 	}

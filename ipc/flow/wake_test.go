@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
-	"o7s/ipc/internal/lockstep"
 	"o7s/ipc/internal/shm"
+	"o7s/ipc/internal/testkit"
 )
 
 // neverSpin makes every wait of this process a sleep until the test's end.
@@ -95,7 +95,7 @@ func TestPacketOrSleeperIsSeen(t *testing.T) {
 			var saw bool
 			lost := 0
 			in := make([]byte, len(p))
-			rounds := lockstep.Run(func() {
+			rounds := testkit.Lockstep(func() {
 				saw = b.armRead()
 			}, func() {
 				if err := write(a); err != nil {

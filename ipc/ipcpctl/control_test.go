@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"o7s/core/logs"
 	"o7s/core/view"
 	"o7s/ipc/flow"
+	"o7s/ipc/internal/testkit"
 	"o7s/ipc/rpc"
 )
 
@@ -269,7 +271,7 @@ func TestAttachRefuses(t *testing.T) {
 	}
 	defer null.Close()
 	fd := int(null.Fd())
-	before := descriptors(t)
+	before := descriptors()
 	for name, tt := range map[string]struct {
 		msg  Memory
 		fds  []int
@@ -296,22 +298,16 @@ func TestAttachRefuses(t *testing.T) {
 		t.Errorf("Attach: %v", err)
 	}
 	runtime.GC()
-	if after := descriptors(t); after > before {
+	if after := descriptors(); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }
 
 // descriptors counts this process's, but for those of links, which are closed
 // at the test's end.
-func descriptors(t *testing.T) (n int) {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range fds {
-		what, _ := os.Readlink(fmt.Sprint("/proc/self/fd/", e.Name()))
-		if what == os.DevNull || len(what) > 6 && what[:7] == "/memfd:" {
+func descriptors() (n int) {
+	for _, what := range testkit.Files() {
+		if what == os.DevNull || strings.HasPrefix(what, "/memfd:") {
 			n++
 		}
 	}

@@ -6,12 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"o7s/ipc/internal/testkit"
 )
 
 // childRole says in a child's environment which function of children it runs.
@@ -132,7 +133,7 @@ func cloexec(conn *net.UnixConn) error {
 // or goroutines are left. Call it first.
 func noLeaks(t testing.TB) {
 	t.Helper()
-	before := openFiles(t)
+	before := testkit.Files()
 	t.Cleanup(func() {
 		t.Helper()
 		// A goroutine's last act is to say that it ends; then it still has
@@ -147,7 +148,7 @@ func noLeaks(t testing.TB) {
 		for _, s := range stacks {
 			t.Errorf("goroutine left behind:\n%s", s)
 		}
-		for fd, what := range openFiles(t) {
+		for fd, what := range testkit.Files() {
 			if before[fd] == "" {
 				t.Errorf("descriptor %s left behind: %s", fd, what)
 			}
@@ -155,32 +156,7 @@ func noLeaks(t testing.TB) {
 	})
 }
 
-// openFiles maps each open descriptor to what it is.
-func openFiles(t testing.TB) map[string]string {
-	t.Helper()
-	const dir = "/proc/self/fd"
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := make(map[string]string)
-	for _, e := range entries {
-		// The descriptor of the directory itself is gone by now.
-		if what, err := os.Readlink(dir + "/" + e.Name()); err == nil {
-			open[e.Name()] = what
-		}
-	}
-	return open
-}
-
 // goroutines returns the stacks that run code of this package, but for tests.
-func goroutines() (stacks []string) {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	for _, s := range strings.Split(string(buf), "\n\n") {
-		if strings.Contains(s, "rpc.(*") && !strings.Contains(s, "testing.tRunner") && !strings.Contains(s, "testing.(*") {
-			stacks = append(stacks, s)
-		}
-	}
-	return stacks
+func goroutines() []string {
+	return testkit.Goroutines("rpc.(*", "testing.tRunner", "testing.(*")
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"o7s/ipc/internal/lockstep"
+	"o7s/ipc/internal/testkit"
 )
 
 // until waits for the state, which another goroutine is about to bring about.
@@ -193,7 +193,7 @@ func TestPublishUnlockKeepsTheOrder(t *testing.T) {
 	var payload [16]uint64 // plain memory, as a packet is
 	var round uint64
 	var seen, early, torn int
-	lockstep.Run(func() {
+	testkit.Lockstep(func() {
 		next := round + 1
 		b, a := second.Load(), first.Load()
 		for range 1000 {
@@ -245,7 +245,7 @@ func TestPublishUnlockIsAFullBarrier(t *testing.T) {
 	}
 	var saw, unlocked bool
 	missed := 0
-	rounds := lockstep.Run(func() {
+	rounds := testkit.Lockstep(func() {
 		flag.Store(1)
 		saw = first.Load() == 1
 	}, func() {

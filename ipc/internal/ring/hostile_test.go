@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/testkit"
 )
 
 func TestConsumerRefusesEveryViolation(t *testing.T) {
@@ -85,14 +86,14 @@ func TestProducerRefusesEveryViolation(t *testing.T) {
 			}
 			c.Publish()
 			for {
-				if ok, err := p.Put(packet(1000, 1)); err != nil {
+				if ok, err := p.Put(testkit.Packet(1000, 1)); err != nil {
 					t.Fatal(err)
 				} else if !ok {
 					break
 				}
 			}
 			p.w.rpos.Store(tt.rpos(p))
-			if ok, err := p.Put(packet(1000, 1)); ok || !errors.Is(err, core.ErrCorrupt) {
+			if ok, err := p.Put(testkit.Packet(1000, 1)); ok || !errors.Is(err, core.ErrCorrupt) {
 				t.Errorf("Put: %v, %v", ok, err)
 			}
 			if ok, err := p.Room(1000, true); ok || !errors.Is(err, core.ErrCorrupt) {

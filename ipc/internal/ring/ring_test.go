@@ -9,7 +9,7 @@ import (
 
 	"o7s/core"
 	"o7s/ipc/internal/lock"
-	"o7s/ipc/internal/lockstep"
+	"o7s/ipc/internal/testkit"
 )
 
 // link returns both sides of direction 0 of new rings, and their memory.
@@ -31,7 +31,7 @@ func link(t testing.TB, size int) (*Producer, *Consumer, []byte) {
 // there is room.
 func put(t testing.TB, p *Producer, n, seed int) {
 	t.Helper()
-	if ok, err := send(p, packet(n, seed), seed); !ok || err != nil {
+	if ok, err := send(p, testkit.Packet(n, seed), seed); !ok || err != nil {
 		t.Fatalf("Put of %d bytes: %v, %v", n, ok, err)
 	}
 }
@@ -53,12 +53,12 @@ func send(p *Producer, b []byte, seed int) (bool, error) {
 }
 
 // get takes the packet at the head and fails the test unless it is
-// packet(n, seed). It takes every other one the fast way, if that goes.
+// testkit.Packet(n, seed). It takes every other one the fast way, if that goes.
 func get(t testing.TB, c *Consumer, n, seed int) {
 	t.Helper()
 	if seed%2 == 0 {
 		b := make([]byte, n+seed%3)
-		if m, _ := c.GetFast(b); m == n && bytes.Equal(b[:n], packet(n, seed)) {
+		if m, _ := c.GetFast(b); m == n && bytes.Equal(b[:n], testkit.Packet(n, seed)) {
 			return
 		} else if m != 0 {
 			t.Fatalf("GetFast: %d bytes, want %d, or others", m, n)
@@ -67,18 +67,10 @@ func get(t testing.TB, c *Consumer, n, seed int) {
 	if m, err := c.Next(); m != n || err != nil {
 		t.Fatalf("Next: %d, %v, want %d", m, err, n)
 	}
-	if !bytes.Equal(c.Head(), packet(n, seed)) {
+	if !bytes.Equal(c.Head(), testkit.Packet(n, seed)) {
 		t.Fatalf("packet of %d bytes differs", n)
 	}
 	c.Take(n)
-}
-
-func packet(n, seed int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(seed + i*13)
-	}
-	return b
 }
 
 func TestSizesAreChecked(t *testing.T) {
@@ -114,7 +106,7 @@ func TestAllSizesPassWhereverTheProducerStands(t *testing.T) {
 		if rnd.IntN(3) == 0 {
 			n = 1 + rnd.IntN(3000)
 		}
-		ok, err := send(p, packet(n, i), i)
+		ok, err := send(p, testkit.Packet(n, i), i)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +143,7 @@ func TestTwoGoroutinesPassEverythingInOrder(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := 0; i < packets; {
-			ok, err := send(p, packet(size(i), i), i)
+			ok, err := send(p, testkit.Packet(size(i), i), i)
 			if err != nil {
 				t.Error(err)
 				return
@@ -179,9 +171,9 @@ func TestTwoGoroutinesPassEverythingInOrder(t *testing.T) {
 func TestPacketsAreInvisibleUntilPublished(t *testing.T) {
 	p, c, _ := link(t, MinSize)
 	for i := range 3 {
-		p.Put(packet(10, i))
+		p.Put(testkit.Packet(10, i))
 	}
-	if p.PutFast(packet(10, 3)) {
+	if p.PutFast(testkit.Packet(10, 3)) {
 		t.Fatal("PutFast went past unpublished packets")
 	}
 	if n, err := c.Next(); n != 0 || err != nil {
@@ -206,9 +198,9 @@ func TestSkipIsInvisibleUntilPublished(t *testing.T) {
 		}
 		last := int(p.pos/recordSize(1000)) - 1
 		if !first {
-			p.Put(packet(10, 4))
+			p.Put(testkit.Packet(10, 4))
 		}
-		p.Put(packet(40000, 5))
+		p.Put(testkit.Packet(40000, 5))
 		if p.rec != MinSize {
 			t.Fatal("it does not skip")
 		}
@@ -280,7 +272,7 @@ func TestTakeInPiecesKeepsThePlaceUntilTheLast(t *testing.T) {
 	put(t, p, 10, 3)
 	c.Next()
 	c.Take(4)
-	if n, _ := c.Next(); n != 6 || !bytes.Equal(c.Head(), packet(10, 3)[4:]) || c.Packets != 0 {
+	if n, _ := c.Next(); n != 6 || !bytes.Equal(c.Head(), testkit.Packet(10, 3)[4:]) || c.Packets != 0 {
 		t.Errorf("after 4 of 10 bytes: %d left, %d packets", n, c.Packets)
 	}
 	c.Take(6)
@@ -295,10 +287,10 @@ func TestReserveLendsTheRingAndCommitMayShorten(t *testing.T) {
 	if err != nil || len(b) != 100 || cap(b) != 100 {
 		t.Fatalf("Reserve: %d, %d, %v", len(b), cap(b), err)
 	}
-	copy(b, packet(100, 1))
+	copy(b, testkit.Packet(100, 1))
 	p.Reserve(200) // replaces it
 	b, _ = p.Reserve(100)
-	copy(b, packet(100, 1))
+	copy(b, testkit.Packet(100, 1))
 	p.Commit(60)
 	p.Publish()
 	get(t, c, 60, 1)
@@ -389,7 +381,7 @@ func wakesAtHalf(t *testing.T, take func(c *Consumer) bool) {
 	p, c, _ := link(t, MinSize)
 	n := 0
 	for ; ; n++ {
-		if ok, _ := p.Put(packet(1000, n)); !ok {
+		if ok, _ := p.Put(testkit.Packet(1000, n)); !ok {
 			break
 		}
 		p.Publish()
@@ -546,7 +538,7 @@ func TestSleeperOrPacketIsSeen(t *testing.T) {
 			var mu lock.Lock
 			b := make([]byte, 8)
 			lost := 0
-			rounds := lockstep.Run(func() {
+			rounds := testkit.Lockstep(func() {
 				c.Sleep()
 				empty = c.Empty()
 			}, func() {

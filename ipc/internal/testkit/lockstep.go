@@ -1,5 +1,4 @@
-// Package lockstep lets tests do two things at the same moment, many times.
-package lockstep
+package testkit
 
 import (
 	"math/rand/v2"
@@ -14,12 +13,12 @@ const (
 	over   = -1
 )
 
-// Run calls here and there at once, in two goroutines, and then after. It repeats
+// Lockstep calls here and there at once, in two goroutines, and then after. It repeats
 // this for 0.3 s, which is hundreds of thousands of rounds on two cores, and returns
 // the number of rounds. A short delay, another one in each round, comes before here
 // and there, so that every instruction of one meets every instruction of the other.
 // here and after run in the caller's goroutine and may end it.
-func Run(here, there, after func()) int64 {
+func Lockstep(here, there, after func()) int64 {
 	var begun, done atomic.Int64 // rounds
 	var wg sync.WaitGroup
 	defer wg.Wait()
