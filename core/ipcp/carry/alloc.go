@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"o7s/core"
 	"o7s/core/ipcp"
@@ -21,57 +20,70 @@ func (f *Flows[P]) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 		f.loop.FlowAlloc(req, done)
 		return
 	}
-	if req.QoS.InOrder {
-		done(errOrder)
-		return
-	}
 	to, err := f.out.Find(req.Dst)
-	if err != nil {
-		done(err)
-		return
+	f.mu.Lock()
+	defer f.unlock()
+	old := f.byID[req.Flow]
+	switch {
+	case req.QoS.InOrder:
+		err = errOrder
+	case err != nil:
+	case f.stopped:
+		err = errStopped
+	case old != nil && old.state != over:
+		err = fmt.Errorf("%w: flow %d is in use", core.ErrState, req.Flow)
 	}
 	fl := &flow[P]{state: asking, id: req.Flow, hasID: true, dst: req.Dst, peer: to, qos: req.QoS, since: f.clock.Now()}
-	f.mu.Lock()
-	if f.byID[req.Flow] != nil {
-		f.mu.Unlock()
-		done(fmt.Errorf("%w: flow %d is in use", core.ErrState, req.Flow))
+	if err == nil {
+		err = f.slots.add(fl)
+	}
+	if err != nil {
+		f.then(func() { done(err) })
 		return
 	}
-	if err = f.slots.add(fl); err == nil {
-		f.byID[req.Flow] = fl
-	}
-	f.mu.Unlock()
-	if err == nil {
-		f.log.Debugf("Requesting flow to %v from %s, endpoint id %d.", req.Dst, f.cfg.Text(to), fl.eid)
-		if err = f.out.Request(to, fl.eid, req.Dst, req.QoS, req.Data); err != nil {
-			f.mu.Lock()
-			f.forgetLocked(fl)
-			f.mu.Unlock()
+	f.byID[req.Flow] = fl
+	f.then(func() { f.request(fl, to, req.Data, done) })
+}
+
+// request sends the request of fl.
+func (f *Flows[P]) request(fl *flow[P], to P, data []byte, done func(error)) {
+	f.log.Debugf("Requesting flow to %v from %s, endpoint id %d.", fl.dst, f.cfg.Text(to), fl.eid)
+	err := f.out.Request(to, fl.eid, fl.dst, fl.qos, data)
+	if err != nil {
+		f.mu.Lock()
+		if fl.state == asking {
+			f.forgetLocked(fl, 0)
 		}
+		f.mu.Unlock()
 	}
 	done(err)
 }
 
-// again sends a request once more, unless it is answered.
+// again sends a request once more, unless it is answered. The IRMd asks for that,
+// and not this package: only the IRMd can make the data of a request, which has
+// to be new each time.
 func (f *Flows[P]) again(req ipcp.AllocRequest, done func(error)) {
 	f.mu.Lock()
-	fl := f.byID[req.Flow]
-	waits := fl != nil && fl.state == asking
-	f.mu.Unlock()
-	if waits {
-		to, err := f.out.Find(fl.dst)
-		f.mu.Lock()
-		if err == nil && fl.state == asking {
-			fl.peer = to // it may have moved
-		}
-		to = fl.peer
-		f.mu.Unlock()
-		if r, ok := f.out.(Refresher); ok {
-			r.Refresh(fl.dst)
-		}
-		_ = f.out.Request(to, fl.eid, fl.dst, fl.qos, req.Data) // as good as lost
+	defer f.unlock()
+	if fl := f.byID[req.Flow]; fl != nil && fl.state == asking {
+		f.then(func() { f.requestAgain(fl, req.Data) })
 	}
-	done(nil)
+	f.then(func() { done(nil) })
+}
+
+// requestAgain sends a request once more, to where its name is now.
+func (f *Flows[P]) requestAgain(fl *flow[P], data []byte) {
+	to, err := f.out.Find(fl.dst)
+	f.mu.Lock()
+	if err == nil && fl.state == asking {
+		fl.peer = to // it may have moved
+	}
+	to = fl.peer
+	f.mu.Unlock()
+	if r, ok := f.out.(Refresher); ok {
+		r.Refresh(fl.dst)
+	}
+	_ = f.out.Request(to, fl.eid, fl.dst, fl.qos, data) // as good as lost
 }
 
 // errOrder is the answer to whoever asks for order: its two ends would have to
@@ -87,49 +99,64 @@ type Refresher interface{ Refresh(dst core.Hash) }
 func (f *Flows[P]) Replied(from P, eid, remote uint64, code core.Errno, data []byte) {
 	fl := f.slots.find(eid)
 	f.mu.Lock()
+	defer f.unlock()
 	if fl == nil || fl.state != asking || fl.peer != from {
-		f.mu.Unlock()
 		f.count.Stray.Add(1)
 		// One that came again, or too late: then nobody has the flow.
 		if fl == nil && code == 0 && f.cfg.Ours(data) {
-			f.out.Bye(from, remote)
+			f.then(func() { f.out.Bye(from, remote) })
 		}
 		return
 	}
 	reply := ipcp.AllocReply{Flow: fl.id, Code: code, Data: bytes.Clone(data), From: f.cfg.Text(from)}
-	if code != 0 || len(data) > ipcp.MaxData {
+	if code == 0 && len(data) > ipcp.MaxData {
+		reply.Code = core.ErrMessage
+	}
+	if reply.Code != 0 {
 		if code == 0 {
-			reply.Code, reply.Data = core.ErrMessage, nil
+			reply.Data = nil
 		}
-		f.forgetLocked(fl)
-		f.mu.Unlock()
-		f.log.Debugf("Flow to %v was refused by %s: %v.", fl.dst, reply.From, reply.Code)
-		f.host.FlowAllocReply(reply, func(error) {})
+		f.forgetLocked(fl, 0)
+		f.then(func() {
+			f.log.Debugf("Flow to %v was refused by %s: %v.", fl.dst, reply.From, reply.Code)
+			f.host.FlowAllocReply(reply, func(error) {})
+		})
 		return
 	}
 	fl.state, fl.remote, fl.ours = attaching, remote, f.cfg.Ours(data)
-	f.mu.Unlock()
-	reply.Path = f.cfg.Path(from)
-	f.host.Attach(fl.id, func(mem ipcp.Flow, err error) {
-		if f.attached(fl, mem, err) {
-			f.log.Debugf("Flow to %v at %s is allocated, endpoint ids %d and %d.", fl.dst, reply.From, fl.eid, fl.remote)
-			// Where nobody waits for it any more, FlowDealloc is on its way.
-			f.host.FlowAllocReply(reply, func(error) {})
-			return
-		}
-		if fl.ours {
-			f.out.Bye(from, remote)
-		}
-		if err != nil {
-			f.host.FlowAllocReply(ipcp.AllocReply{Flow: fl.id, Code: core.ErrNotAllocated, From: reply.From}, func(error) {})
-		}
+	f.then(func() {
+		reply.Path = f.cfg.Path(from)
+		f.host.Attach(fl.id, func(mem ipcp.Flow, err error) { f.clientAttached(fl, mem, err, reply) })
 	})
 }
 
-// attached makes fl carry packets once its memory is there. It reports false
-// where there is none, or the process has left meanwhile: then fl is over.
-func (f *Flows[P]) attached(fl *flow[P], mem ipcp.Flow, err error) bool {
+// clientAttached takes the memory of a flow that the other end has accepted.
+func (f *Flows[P]) clientAttached(fl *flow[P], mem ipcp.Flow, err error, reply ipcp.AllocReply) {
 	f.mu.Lock()
+	defer f.unlock()
+	left := fl.leave != nil
+	if f.attachedLocked(fl, mem, err) {
+		f.then(func() {
+			f.log.Debugf("Flow to %v at %s is allocated, endpoint ids %d and %d.", fl.dst, reply.From, fl.eid, fl.remote)
+			// Where nobody waits for it any more, FlowDealloc is on its way.
+			f.host.FlowAllocReply(reply, func(error) {})
+		})
+		return
+	}
+	if fl.ours {
+		f.then(func() { f.out.Bye(fl.peer, fl.remote) })
+	}
+	if err != nil && !left {
+		f.then(func() {
+			f.host.FlowAllocReply(ipcp.AllocReply{Flow: fl.id, Code: core.ErrNotAllocated, From: reply.From}, func(error) {})
+		})
+	}
+}
+
+// attachedLocked makes fl carry packets once its memory is there. It reports
+// false where there is none, or the process or the IPCP has gone meanwhile: then
+// fl is over.
+func (f *Flows[P]) attachedLocked(fl *flow[P], mem ipcp.Flow, err error) bool {
 	leave := fl.leave
 	if err == nil && fl.state == attaching && leave == nil {
 		fl.mem = mem
@@ -137,44 +164,108 @@ func (f *Flows[P]) attached(fl *flow[P], mem ipcp.Flow, err error) bool {
 		fl.sent.Store(now)
 		fl.heard.Store(now)
 		fl.state = up
-		fl.live.Store(true)
 		if fl.ours && f.greeter != nil && len(f.peers) == 0 {
 			f.sweeper.Reset(0) // the other system is to hear of this one soon
 		}
-		f.mu.Unlock()
-		if err := f.set.Add(mem, fl); err != nil {
-			f.log.Warnf("Failed to watch a flow: %v.", err)
-		}
+		f.then(func() { f.begin(fl) })
 		return true
 	}
-	if f.stopped && err == nil {
-		f.mu.Unlock()
-		mem.Abort()
-		return false
-	}
-	f.forgetLocked(fl)
-	f.mu.Unlock()
 	if err == nil {
-		mem.Close()
+		end := mem.Close
+		if f.stopped {
+			end = mem.Abort
+		}
+		f.then(func() { _ = end() })
 	}
-	if leave != nil {
-		f.host.FlowDealloc(fl.id, leave)
+	if fl.state == attaching {
+		f.forgetLocked(fl, core.ErrNotAllocated)
+	}
+	switch {
+	case leave == nil:
+	case f.stopped:
+		f.then(func() { leave(errStopped) })
+	default:
+		f.then(func() { f.host.FlowDealloc(fl.id, leave) })
 	}
 	return false
 }
 
-// forgetLocked takes fl out of the tables.
-func (f *Flows[P]) forgetLocked(fl *flow[P]) {
+// begin gives the process what came before its flow was up, and watches what it
+// writes.
+func (f *Flows[P]) begin(fl *flow[P]) {
+	for early := f.takeEarly(fl); len(early) > 0; early = f.takeEarly(fl) {
+		for _, p := range early {
+			if p.remote == 0 || p.remote == fl.remote {
+				f.put(fl, p.bytes)
+			}
+		}
+		fl.mem.Show()
+	}
+	if err := f.set.Add(fl.mem, fl); err != nil && !errors.Is(err, core.ErrClosed) {
+		f.log.Warnf("Failed to watch a flow: %v.", err)
+	}
+	f.mu.Lock()
+	defer f.unlock()
+	if fl.hungUp && (fl.state == up || fl.state == draining) {
+		f.leftLocked(fl)
+	}
+}
+
+// takeEarly returns the packets that came before fl was up. Where there are none
+// Deliver gives the others to the process from now on.
+func (f *Flows[P]) takeEarly(fl *flow[P]) []earlyPacket {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(fl.early) == 0 {
+		fl.live.Store(fl.state == up || fl.state == draining)
+	}
+	return f.dropEarlyLocked(fl)
+}
+
+// dropEarlyLocked takes the early packets from fl.
+func (f *Flows[P]) dropEarlyLocked(fl *flow[P]) []earlyPacket {
+	early := fl.early
+	fl.early = nil
+	for _, p := range early {
+		f.early -= len(p.bytes)
+	}
+	return early
+}
+
+// forgetLocked takes fl out of the tables. A request from outside is remembered
+// for a while: when it comes again it is answered with code.
+func (f *Flows[P]) forgetLocked(fl *flow[P], code core.Errno) {
+	if fl.state == over {
+		return
+	}
 	if fl.waits() {
 		f.waiting--
 	}
 	fl.state = over
 	fl.live.Store(false)
-	f.slots.remove(fl)
-	if fl.hasID && f.byID[fl.id] == fl {
-		delete(f.byID, fl.id)
+	f.dropEarlyLocked(fl)
+	if fl.drain != nil {
+		fl.drain.Stop()
 	}
-	if r := (request[P]{fl.peer, fl.remote}); fl.server && f.asked[r] == fl {
+	f.slots.remove(fl)
+	if fl.hasID {
+		f.gone = append(f.gone, fl)
+	}
+	if f.asked[request[P]{fl.peer, fl.remote}] == fl {
+		fl.refusal, fl.reply = code, nil
+		f.past = append(f.past, past[P]{fl, f.clock.Now().Add(repeatTime)})
+		if len(f.past) > maxPast {
+			f.forgetPastLocked()
+		}
+	}
+}
+
+// forgetPastLocked forgets the oldest of the requests that are over.
+func (f *Flows[P]) forgetPastLocked() {
+	fl := f.past[0].fl
+	f.past[0].fl = nil
+	f.past = f.past[1:]
+	if r := (request[P]{fl.peer, fl.remote}); f.asked[r] == fl {
 		delete(f.asked, r)
 	}
 }
@@ -194,55 +285,87 @@ func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS,
 	id := string(data[:min(oapIDLen, len(data))])
 	r := request[P]{from, remote}
 	f.mu.Lock()
-	if known := f.asked[r]; known != nil && known.oapID == id {
-		reply := known.reply
-		repeat := known.state == up && f.clock.Now().Sub(known.since) < repeatTime
-		f.mu.Unlock()
-		if repeat {
-			f.out.Reply(from, remote, known.eid, 0, reply)
-		}
+	defer f.unlock()
+	known := f.asked[r]
+	switch {
+	case known != nil && known.oapID == id:
+		f.repeatLocked(known)
 		return
-	}
-	if f.own[dst] && qos.InOrder {
-		f.mu.Unlock()
-		f.log.Infof("Refused a flow to %v for %s: %v.", dst, f.cfg.Text(from), errOrder)
-		f.out.Reply(from, remote, 0, core.ErrNotAllocated, nil)
+	case f.stopped:
 		return
-	}
-	if !f.own[dst] || f.stopped {
-		f.mu.Unlock()
+	case !f.own[dst]:
 		if !f.cfg.Silent {
-			f.log.Debugf("Refused a flow to %v for %s: it is not registered here.", dst, f.cfg.Text(from))
-			f.out.Reply(from, remote, 0, core.ErrName, nil)
+			f.then(func() {
+				f.log.Debugf("Refused a flow to %v for %s: it is not registered here.", dst, f.cfg.Text(from))
+				f.out.Reply(from, remote, 0, core.ErrName, nil)
+			})
 		}
 		return
+	case qos.InOrder:
+		f.then(func() {
+			f.log.Infof("Refused a flow to %v for %s: %v.", dst, f.cfg.Text(from), errOrder)
+			f.out.Reply(from, remote, 0, core.ErrNotAllocated, nil)
+		})
+		return
+	}
+	if known != nil {
+		f.replacedLocked(known)
+	}
+	if oldest := f.oldestLocked(); oldest != nil {
+		f.count.Requests.Add(1)
+		f.withdrawLocked(oldest)
 	}
 	fl := &flow[P]{
 		state: announcing, server: true, peer: from, remote: remote, dst: dst, qos: qos,
 		ours: f.cfg.Ours(data), since: f.clock.Now(), oapID: id,
 	}
-	oldest := f.oldestLocked()
-	err := f.slots.add(fl)
-	if err == nil {
-		f.asked[r] = fl
-		f.pending = append(f.pending, fl)
-		f.waiting++
-		if len(f.pending) >= 2*maxPending {
-			f.pending = slices.DeleteFunc(f.pending, func(fl *flow[P]) bool { return !fl.waits() })
-		}
-	}
-	f.mu.Unlock()
-	if oldest != nil {
+	if f.slots.add(fl) != nil {
 		f.count.Requests.Add(1)
-		f.withdraw(oldest)
-	}
-	if err != nil {
-		f.count.Requests.Add(1)
-		f.out.Reply(from, remote, 0, core.ErrNotAllocated, nil)
+		f.then(func() { f.out.Reply(from, remote, 0, core.ErrNotAllocated, nil) })
 		return
 	}
-	arrival := ipcp.Arrival{Dst: dst, QoS: qos, Data: data, Path: f.cfg.Path(from), From: f.cfg.Text(from)}
-	f.host.FlowReqArr(arrival, func(id core.FlowID, err error) { f.announced(fl, id, err) })
+	f.asked[r] = fl
+	f.pending = append(f.pending, fl)
+	f.waiting++
+	if len(f.pending) >= 2*maxPending {
+		f.pending = slices.DeleteFunc(f.pending, func(fl *flow[P]) bool { return !fl.waits() })
+	}
+	f.then(func() {
+		arrival := ipcp.Arrival{Dst: dst, QoS: qos, Data: data, Path: f.cfg.Path(from), From: f.cfg.Text(from)}
+		f.host.FlowReqArr(arrival, func(id core.FlowID, err error) { f.announced(fl, id, err) })
+	})
+}
+
+// repeatLocked answers the request of fl, which has come again, as before.
+func (f *Flows[P]) repeatLocked(fl *flow[P]) {
+	switch fl.state {
+	case up, draining:
+		if f.clock.Now().Sub(fl.since) < repeatTime {
+			reply := fl.reply
+			f.then(func() { f.out.Reply(fl.peer, fl.remote, fl.eid, 0, reply) })
+		}
+	case over:
+		f.then(func() { f.out.Reply(fl.peer, fl.remote, 0, fl.refusal, nil) })
+	}
+}
+
+// replacedLocked ends fl, whose other end has left without a word: its system asks
+// for another flow with the same endpoint id.
+func (f *Flows[P]) replacedLocked(fl *flow[P]) {
+	switch fl.state {
+	case attaching: // attachedLocked sees it
+		f.forgetLocked(fl, core.ErrNotAllocated)
+	case announcing, arrived:
+		f.forgetLocked(fl, core.ErrNotAllocated)
+		if fl.hasID {
+			f.then(func() { f.host.FlowDealloc(fl.id, func(error) {}) })
+		}
+	case up:
+		f.lostLocked(fl, core.ErrFlowPeer, "its other end uses its id for another flow")
+	case draining:
+		fl.tell = false
+		f.finishLocked(fl)
+	}
 }
 
 // oldestLocked returns the request that has to go where there are as many as may
@@ -254,7 +377,7 @@ func (f *Flows[P]) oldestLocked() *flow[P] {
 			f.pending = f.pending[1:]
 			continue
 		}
-		if f.waiting < maxPending {
+		if f.waiting < f.maxWaiting {
 			return nil
 		}
 		f.pending = f.pending[1:]
@@ -270,85 +393,101 @@ func (fl *flow[P]) waits() bool { return fl.state == announcing || fl.state == a
 // announced takes the host's answer to FlowReqArr.
 func (f *Flows[P]) announced(fl *flow[P], id core.FlowID, err error) {
 	f.mu.Lock()
-	if fl.state != announcing { // it was refused meanwhile
-		f.mu.Unlock()
+	defer f.unlock()
+	switch {
+	case fl.state != announcing: // it was refused meanwhile
 		if err == nil {
-			f.host.FlowDealloc(id, func(error) {})
+			f.then(func() { f.host.FlowDealloc(id, func(error) {}) })
 		}
-		return
+	case err != nil:
+		code := errno(err)
+		f.forgetLocked(fl, code)
+		f.then(func() { f.out.Reply(fl.peer, fl.remote, 0, code, nil) })
+	default:
+		fl.id, fl.hasID, fl.state = id, true, arrived
+		f.byID[id] = fl
+		f.then(func() {
+			f.log.Debugf("Flow to %v requested by %s, endpoint id %d.", fl.dst, f.cfg.Text(fl.peer), fl.remote)
+		})
 	}
-	if err != nil {
-		f.forgetLocked(fl)
-		f.mu.Unlock()
-		f.out.Reply(fl.peer, fl.remote, 0, errno(err), nil)
-		return
-	}
-	fl.id, fl.hasID, fl.state = id, true, arrived
-	f.byID[id] = fl
-	f.mu.Unlock()
-	f.log.Debugf("Flow to %v requested by %s, endpoint id %d.", fl.dst, f.cfg.Text(fl.peer), fl.remote)
 }
 
-// withdraw refuses a request that no process has answered.
-func (f *Flows[P]) withdraw(fl *flow[P]) {
-	f.mu.Lock()
-	if !fl.waits() {
-		f.mu.Unlock()
-		return
-	}
-	f.forgetLocked(fl)
+// withdrawLocked refuses a request that no process has answered.
+func (f *Flows[P]) withdrawLocked(fl *flow[P]) {
+	f.forgetLocked(fl, core.ErrNotAllocated)
 	known := fl.hasID
-	f.mu.Unlock()
-	f.out.Reply(fl.peer, fl.remote, 0, core.ErrNotAllocated, nil)
-	if known {
-		f.host.FlowDealloc(fl.id, func(error) {})
-	}
+	f.then(func() {
+		f.out.Reply(fl.peer, fl.remote, 0, core.ErrNotAllocated, nil)
+		if known {
+			f.host.FlowDealloc(fl.id, func(error) {})
+		}
+	})
 }
 
 // FlowAllocResp implements ipcp.Ops.
 func (f *Flows[P]) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
 	f.mu.Lock()
 	fl := f.byID[resp.Flow]
-	switch {
-	case fl == nil:
+	if fl == nil {
 		f.mu.Unlock()
 		f.loop.FlowAllocResp(resp, done)
 		return
+	}
+	defer f.unlock()
+	switch {
+	case fl.state == over: // and may have given its id to a flow within this system
+		f.then(func() { f.loop.FlowAllocResp(resp, done) })
 	case !fl.server:
-		f.mu.Unlock()
-		done(fmt.Errorf("%w: no request arrived on flow %d", core.ErrNotFound, resp.Flow))
-		return
+		f.then(func() { done(fmt.Errorf("%w: no request arrived on flow %d", core.ErrNotFound, resp.Flow)) })
 	case fl.state != arrived:
-		f.mu.Unlock()
-		done(fmt.Errorf("%w: flow %d is answered", core.ErrState, resp.Flow))
-		return
+		f.then(func() { done(fmt.Errorf("%w: flow %d is answered", core.ErrState, resp.Flow)) })
 	case resp.Code != 0:
-		f.forgetLocked(fl)
-		f.mu.Unlock()
-		f.answer(fl, resp.Code, resp.Data)
-		done(nil)
+		f.forgetLocked(fl, resp.Code)
+		f.then(func() {
+			f.answer(fl, resp.Code, resp.Data)
+			done(nil)
+		})
+	default:
+		f.waiting--
+		fl.state, fl.reply = attaching, bytes.Clone(resp.Data)
+		f.then(func() {
+			f.host.Attach(fl.id, func(mem ipcp.Flow, err error) { f.serverAttached(fl, mem, err, done) })
+		})
+	}
+}
+
+// serverAttached takes the memory of a flow that a process has accepted.
+func (f *Flows[P]) serverAttached(fl *flow[P], mem ipcp.Flow, err error, done func(error)) {
+	f.mu.Lock()
+	defer f.unlock()
+	if f.attachedLocked(fl, mem, err) {
+		reply := fl.reply
+		f.then(func() {
+			f.answer(fl, 0, reply)
+			done(nil)
+		})
 		return
 	}
-	f.waiting--
-	fl.state, fl.reply = attaching, bytes.Clone(resp.Data)
-	f.mu.Unlock()
-	f.host.Attach(fl.id, func(mem ipcp.Flow, err error) {
-		if f.attached(fl, mem, err) {
-			f.answer(fl, 0, fl.reply)
-			done(nil)
-			return
-		}
+	if err == nil {
+		err = fmt.Errorf("%w: the process has left flow %d", core.ErrCanceled, fl.id)
+	}
+	f.then(func() {
 		f.answer(fl, core.ErrNotAllocated, nil)
-		if err == nil {
-			err = fmt.Errorf("%w: the process has left flow %d", core.ErrCanceled, fl.id)
-		}
 		done(err)
 	})
 }
 
-// answer sends the reply to the request of fl, not too early.
+// answer sends the reply to the request of fl, not too early. It sends none where
+// the other end uses its id for another flow by then.
 func (f *Flows[P]) answer(fl *flow[P], code core.Errno, data []byte) {
-	send := func() { f.out.Reply(fl.peer, fl.remote, fl.eid, code, data) }
+	send := func() {
+		f.mu.Lock()
+		current := f.asked[request[P]{fl.peer, fl.remote}] == fl
+		f.mu.Unlock()
+		if current {
+			f.out.Reply(fl.peer, fl.remote, fl.eid, code, data)
+		}
+	}
 	if wait := f.cfg.ReplyAfter - f.clock.Now().Sub(fl.since); wait > 0 && !fl.ours {
 		f.clock.AfterFunc(wait, send)
 		return
@@ -365,54 +504,57 @@ func (f *Flows[P]) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
 		f.loop.FlowDealloc(req, done)
 		return
 	}
-	if fl.leave != nil {
-		f.mu.Unlock()
-		done(fmt.Errorf("%w: flow %d", core.ErrNotFound, req.Flow))
+	defer f.unlock()
+	if fl.state == over || fl.leave != nil {
+		// One that is over may have given its id to a flow within this system.
+		f.then(func() { f.loop.FlowDealloc(req, done) })
 		return
 	}
 	fl.leave, fl.tell = done, req.Tell || fl.ours
 	switch fl.state {
-	case attaching: // attached sees it
-		f.mu.Unlock()
+	case attaching: // attachedLocked sees it
 	case up:
 		fl.state = draining
-		silent := fl.silent
-		f.mu.Unlock()
-		if silent {
-			f.finish(fl)
+		if fl.silent {
+			f.finishLocked(fl)
 			return
 		}
-		f.clock.AfterFunc(drainTime, func() { f.finish(fl) })
+		fl.drain = f.clock.AfterFunc(drainTime, func() { f.finish(fl) })
 	case ended:
-		f.mu.Unlock()
-		f.finish(fl)
+		f.finishLocked(fl)
 	default: // asking, arrived
 		refuse := fl.state == arrived
-		f.forgetLocked(fl)
-		f.mu.Unlock()
-		if refuse {
-			f.answer(fl, core.ErrNotAllocated, nil)
-		}
-		f.host.FlowDealloc(fl.id, done)
+		f.forgetLocked(fl, core.ErrNotAllocated)
+		f.then(func() {
+			if refuse {
+				f.answer(fl, core.ErrNotAllocated, nil)
+			}
+			f.host.FlowDealloc(fl.id, done)
+		})
 	}
 }
 
-// finish lets go of a flow whose process has left.
+// finish ends the drain of fl.
 func (f *Flows[P]) finish(fl *flow[P]) {
 	f.mu.Lock()
-	if fl.leave == nil || fl.state != draining && fl.state != ended {
-		f.mu.Unlock()
-		return
+	defer f.unlock()
+	if fl.state == draining {
+		f.finishLocked(fl)
 	}
+}
+
+// finishLocked lets go of a flow whose process has left.
+func (f *Flows[P]) finishLocked(fl *flow[P]) {
 	tell := fl.tell && fl.state == draining
-	f.forgetLocked(fl)
-	f.mu.Unlock()
-	if tell {
-		f.out.Bye(fl.peer, fl.remote)
-	}
-	fl.mem.Close()
-	f.log.Debugf("Flow with endpoint id %d to %s deallocated.", fl.eid, f.cfg.Text(fl.peer))
-	f.host.FlowDealloc(fl.id, fl.leave)
+	f.forgetLocked(fl, core.ErrNotAllocated)
+	f.then(func() {
+		if tell {
+			f.out.Bye(fl.peer, fl.remote)
+		}
+		fl.mem.Close()
+		f.log.Debugf("Flow with endpoint id %d to %s deallocated.", fl.eid, f.cfg.Text(fl.peer))
+		f.host.FlowDealloc(fl.id, fl.leave)
+	})
 }
 
 // Left is the reader's word that from says that the flow of eid has ended: the
@@ -420,25 +562,32 @@ func (f *Flows[P]) finish(fl *flow[P]) {
 func (f *Flows[P]) Left(from P, eid uint64) {
 	fl := f.slots.find(eid)
 	f.mu.Lock()
-	if fl == nil || fl.peer != from || fl.state != up && fl.state != draining {
-		f.mu.Unlock()
+	defer f.unlock()
+	switch {
+	case fl == nil || fl.peer != from:
 		f.count.Stray.Add(1)
-		return
+	case fl.opening():
+		fl.hungUp = true
+	case fl.state == up || fl.state == draining:
+		f.leftLocked(fl)
+	default:
+		f.count.Stray.Add(1)
 	}
-	was := fl.state
-	if was == up {
-		fl.state = ended
-	} else {
+}
+
+// leftLocked ends fl, whose other end has left.
+func (f *Flows[P]) leftLocked(fl *flow[P]) {
+	if fl.state == draining {
 		fl.tell = false // the other end knows
-	}
-	fl.live.Store(false)
-	f.mu.Unlock()
-	if was == draining {
-		f.finish(fl)
+		f.finishLocked(fl)
 		return
 	}
-	fl.mem.Show()
-	fl.mem.Close()
+	fl.state = ended
+	fl.live.Store(false)
+	f.then(func() {
+		fl.mem.Show()
+		fl.mem.Close()
+	})
 }
 
 // errno returns the number of err.
@@ -475,12 +624,4 @@ func Code(response int32) core.Errno {
 		return code
 	}
 	return core.ErrNotAllocated
-}
-
-// least returns the shorter of two times, of which 0 is none.
-func least(a, b time.Duration) time.Duration {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
 }

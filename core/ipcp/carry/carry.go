@@ -7,13 +7,18 @@
 // Two goroutines serve all flows: one takes what processes wrote to the wire, the
 // other, the type's own reader, calls Requested, Replied, Deliver and Left.
 //
-// Locks: Flows.mu guards the tables and the state of each flow. It is never held
-// across a call of Out, of the Host, of a Flow or of a done. The way of a packet
+// A decision about a flow is made under Flows.mu. What follows from it (calls of
+// the Host, of Out, of a Flow, and answers) is queued as it is decided and carried
+// out in that order, outside the lock: see Flows.unlock. So the Host hears nothing
+// of an id after it was told that the id is free.
+//
+// Locks, in their order: life.mu, Flows.mu, what a Set locks. The way of a packet
 // takes no lock of this package.
 package carry
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,9 +79,15 @@ const (
 	// answerTime is how long a process may take to answer a request. The C
 	// prototype waits 20 s for it.
 	answerTime = 18 * time.Second
-	// repeatTime is how long a reply is kept, to be repeated when the request
-	// comes again.
+	// repeatTime is how long a request that was answered is remembered: one
+	// that comes again gets the same answer, and makes no second flow.
 	repeatTime = 20 * time.Second
+	// maxPast bounds the requests that are over and remembered for repeatTime.
+	maxPast = 4096
+	// maxEarly and maxEarlyBytes bound the packets that are kept because they
+	// came before their flow was up: of one flow, and bytes of all flows.
+	maxEarly      = 64
+	maxEarlyBytes = 1 << 20
 	// drainTime is how long what a process wrote before it closed the flow may
 	// take to leave.
 	drainTime = time.Second
@@ -98,6 +109,8 @@ type Flows[P comparable] struct {
 	wg    sync.WaitGroup // of pump
 	slots slots[P]
 
+	maxWaiting int // bounds waiting
+
 	// The reader's alone.
 	tick  int64      // the time of this batch; 0: not known yet
 	dirty []*flow[P] // that Flush has to show
@@ -108,10 +121,16 @@ type Flows[P comparable] struct {
 	asked   map[request[P]]*flow[P] // that came from outside
 	pending []*flow[P]              // of these, in the order in which they came; some are answered
 	waiting int                     // of pending, those that are not
+	past    []past[P]               // of asked, those that are over, the longest ago first
+	early   int                     // bytes of packets that came before their flows were up
 	sweeper clock.Timer
 	greeter Greeter[P]  // nil: the wire tells nothing
 	peers   map[P]*peer // the o7s systems that flows go to
 	stopped bool
+	todo    []func()   // what follows from the decisions so far
+	gone    []*flow[P] // flows that are over; they leave byID once that is done
+	working bool       // somebody does that
+	idle    sync.Cond
 
 	count Counters
 }
@@ -120,6 +139,12 @@ type Flows[P comparable] struct {
 type request[P comparable] struct {
 	from   P
 	remote uint64
+}
+
+// past is a request that came from outside and whose flow is over.
+type past[P comparable] struct {
+	fl    *flow[P]
+	until time.Time // when it is forgotten
 }
 
 // Counters count what passed and what was dropped. All are packets but
@@ -169,19 +194,23 @@ type flow[P comparable] struct {
 	resumes atomic.Uint64 // calls of Resume
 
 	// Guarded by Flows.mu.
-	state  state
-	id     core.FlowID
-	hasID  bool
-	dst    core.Hash
-	server bool // the request came from outside
-	ours   bool // the other system is an o7s one
-	since  time.Time
-	oapID  string      // of the request that came
-	reply  []byte      // that accepted it
-	silent bool        // the process writes no more
-	parked bool        // waits for Resume
-	tell   bool        // Bye is due
-	leave  func(error) // the done of FlowDealloc
+	state   state
+	id      core.FlowID
+	hasID   bool
+	dst     core.Hash
+	server  bool // the request came from outside
+	ours    bool // the other system is an o7s one
+	since   time.Time
+	oapID   string        // of the request that came
+	reply   []byte        // that accepted it
+	refusal core.Errno    // once it is over: what the request is answered when it comes again
+	early   []earlyPacket // that came before it was up
+	hungUp  bool          // and then its end
+	silent  bool          // the process writes no more
+	parked  bool          // waits for Resume
+	tell    bool          // Bye is due
+	leave   func(error)   // the done of FlowDealloc
+	drain   clock.Timer   // bounds draining
 }
 
 // New returns the flows of an IPCP that is in no layer yet.
@@ -196,7 +225,10 @@ func New[P comparable](env ipcp.Env, cfg Config[P], out Out[P]) *Flows[P] {
 		peers: make(map[P]*peer),
 	}
 	f.greeter, _ = out.(Greeter[P])
+	f.idle.L = &f.mu
 	f.slots.init(cfg.IDs)
+	// Requests that nobody answers leave ids for the flows of others.
+	f.maxWaiting = int(min(maxPending, (cfg.IDs.Last-cfg.IDs.First+1)/2))
 	return f
 }
 
@@ -221,23 +253,61 @@ func (f *Flows[P]) stop() {
 	f.stopped = true
 	f.sweeper.Stop()
 	all := f.slots.all()
+	for _, fl := range all {
+		was, leave := fl.state, fl.leave
+		f.forgetLocked(fl, core.ErrNotAllocated)
+		if (was == up || was == draining) && fl.ours {
+			f.then(func() { f.out.Bye(fl.peer, fl.remote) })
+		}
+		if leave != nil && was != attaching { // else Attach answers
+			f.then(func() { leave(errStopped) })
+		}
+	}
+	f.unlock()
+	f.mu.Lock()
+	for f.working {
+		f.idle.Wait()
+	}
 	f.mu.Unlock()
 	for _, fl := range all {
-		f.mu.Lock()
-		carried := fl.state == up || fl.state == draining || fl.state == ended
-		tell := fl.ours && (fl.state == up || fl.state == draining)
-		fl.state = over
-		fl.live.Store(false)
-		f.mu.Unlock()
-		if tell {
-			f.out.Bye(fl.peer, fl.remote)
-		}
-		if carried {
+		if fl.mem != nil {
 			fl.mem.Abort()
 		}
 	}
 	f.set.Close()
 	f.wg.Wait()
+}
+
+var errStopped = fmt.Errorf("%w: the IPCP ends", core.ErrState)
+
+// then queues do, which follows from a decision; f.mu is held.
+func (f *Flows[P]) then(do func()) { f.todo = append(f.todo, do) }
+
+// unlock unlocks f.mu and does what follows from the decisions that were made
+// under it. Where another goroutine is at that it does these too.
+func (f *Flows[P]) unlock() {
+	if f.working {
+		f.mu.Unlock()
+		return
+	}
+	f.working = true
+	for len(f.todo)+len(f.gone) > 0 {
+		todo, gone := f.todo, f.gone
+		f.todo, f.gone = nil, nil
+		f.mu.Unlock()
+		for _, do := range todo {
+			do()
+		}
+		f.mu.Lock()
+		for _, fl := range gone {
+			if f.byID[fl.id] == fl {
+				delete(f.byID, fl.id)
+			}
+		}
+	}
+	f.working = false
+	f.idle.Broadcast()
+	f.mu.Unlock()
 }
 
 // Register makes h a name of this system. Unregister takes it back. Both are

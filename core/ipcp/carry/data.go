@@ -1,7 +1,9 @@
 package carry
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"time"
 
 	"o7s/core"
@@ -37,25 +39,25 @@ func (f *Flows[P]) visit(fl *flow[P], batch [][]byte) {
 	}
 	resumes := fl.resumes.Load()
 	largest := f.cfg.Path(fl.peer).Max
-	done, full := 0, false
-	for bytes := 0; done < n && bytes < visitBytes; {
-		end := done
-		for end < n && len(batch[end]) <= largest && (end == done || bytes+len(batch[end]) <= visitBytes) {
-			bytes += len(batch[end])
-			end++
-		}
-		if end == done {
+	done, size, full := 0, 0, false
+	for done < n && !full {
+		if len(batch[done]) > largest {
 			f.count.TooLarge.Add(1)
 			done++
 			continue
 		}
+		end := done
+		for end < n && len(batch[end]) <= largest && (size == 0 || size+len(batch[end]) <= visitBytes) {
+			size += len(batch[end])
+			end++
+		}
+		if end == done {
+			break // enough for a visit
+		}
 		taken := f.out.Carry(fl.peer, fl.remote, fl.eid, batch[done:end])
 		f.count.Sent.Add(uint64(taken))
-		if full = taken < end-done; full {
-			done += taken
-			break
-		}
-		done = end
+		full = taken < end-done
+		done += taken
 	}
 	fl.mem.Drop(done)
 	if done > 0 {
@@ -96,11 +98,10 @@ func (f *Flows[P]) Resume(eid uint64) {
 func (f *Flows[P]) wroteLast(fl *flow[P]) {
 	f.set.Remove(fl.mem)
 	f.mu.Lock()
+	defer f.unlock()
 	fl.silent = true
-	leaves := fl.state == draining
-	f.mu.Unlock()
-	if leaves {
-		f.finish(fl)
+	if fl.state == draining {
+		f.finishLocked(fl)
 	}
 }
 
@@ -109,7 +110,14 @@ func (f *Flows[P]) wroteLast(fl *flow[P]) {
 // bytes is a keepalive. The reader calls Flush after each batch.
 func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 	fl := f.slots.find(eid)
-	if fl == nil || !fl.live.Load() || fl.peer != from || remote != 0 && remote != fl.remote {
+	if fl == nil {
+		f.count.Stray.Add(1)
+		return
+	}
+	if !fl.live.Load() && !f.keep(fl, from, remote, packet) {
+		return
+	}
+	if fl.peer != from || remote != 0 && remote != fl.remote {
 		f.count.Stray.Add(1)
 		return
 	}
@@ -120,6 +128,15 @@ func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 	if len(packet) == 0 {
 		return
 	}
+	f.put(fl, packet)
+	if !fl.isDirty {
+		fl.isDirty = true
+		f.dirty = append(f.dirty, fl)
+	}
+}
+
+// put writes a packet for the process of fl, which sees it after Show.
+func (f *Flows[P]) put(fl *flow[P], packet []byte) {
 	if len(packet) > core.MaxPacket {
 		f.count.TooLarge.Add(1)
 		return
@@ -128,16 +145,42 @@ func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 	switch {
 	case err != nil: // the process has left
 		f.count.Stray.Add(1)
-		return
 	case !ok:
 		f.count.Full.Add(1)
 	default:
 		f.count.Received.Add(1)
 	}
-	if !fl.isDirty {
-		fl.isDirty = true
-		f.dirty = append(f.dirty, fl)
+}
+
+// earlyPacket is a packet that came before its flow was up: before the reply, on
+// a wire that keeps no order, or while the memory was on its way.
+type earlyPacket struct {
+	remote uint64 // where it came from, or 0
+	bytes  []byte
+}
+
+// opening reports whether what comes for fl now is for later; Flows.mu is held.
+// The other end of a flow that it has asked for knows no id of ours before that
+// flow is up.
+func (fl *flow[P]) opening() bool {
+	return !fl.server && (fl.state == asking || fl.state == attaching) || fl.state == up && !fl.live.Load()
+}
+
+// keep keeps a packet that came before fl was up. It reports true where fl is up
+// now and the packet has to be delivered.
+func (f *Flows[P]) keep(fl *flow[P], from P, remote uint64, packet []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case fl.live.Load():
+		return true
+	case !fl.opening() || fl.peer != from || len(fl.early) >= maxEarly || f.early+len(packet) > maxEarlyBytes:
+		f.count.Stray.Add(1)
+	case len(packet) > 0:
+		fl.early = append(fl.early, earlyPacket{remote, bytes.Clone(packet)})
+		f.early += len(packet)
 	}
+	return false
 }
 
 // Flush lets the processes see what was delivered.
@@ -158,68 +201,60 @@ const (
 )
 
 // sweep sends the keepalives that are due, ends the flows whose other end is
-// silent and withdraws the requests that no process answers.
+// silent, withdraws the requests that no process answers and forgets those that
+// are long over.
 func (f *Flows[P]) sweep() {
-	var alive, silent, old []*flow[P]
-	shortest := time.Duration(0)
-	now := f.now()
 	f.mu.Lock()
+	defer f.unlock()
 	if f.stopped {
-		f.mu.Unlock()
 		return
 	}
+	next := sweepMax
+	now := f.clock.Now()
 	all := f.slots.all()
 	for _, fl := range all {
 		switch fl.state {
 		case up, draining:
-			timeout := fl.qos.Timeout
-			if timeout <= 0 {
-				continue
-			}
-			shortest = least(shortest, timeout)
-			switch {
-			case now-fl.heard.Load() > int64(timeout) && fl.state == up:
-				fl.state = ended
-				fl.live.Store(false)
-				silent = append(silent, fl)
-			case now-fl.sent.Load() >= int64(timeout/4):
-				alive = append(alive, fl)
+			if timeout := fl.qos.Timeout; timeout > 0 {
+				next = min(next, max(timeout/8, sweepMin))
+				f.checkLocked(fl, timeout, now.UnixNano())
 			}
 		case announcing, arrived:
-			if f.clock.Now().Sub(fl.since) > answerTime {
-				old = append(old, fl)
+			if now.Sub(fl.since) > answerTime {
+				f.withdrawLocked(fl)
 			}
 		}
 	}
-	next := sweepMax
-	if shortest > 0 {
-		next = min(max(shortest/8, sweepMin), sweepMax)
+	for len(f.past) > 0 && now.After(f.past[0].until) {
+		f.forgetPastLocked()
 	}
-	var greet []P
-	var gone []*flow[P]
-	if f.greeter != nil {
-		if greet, gone = f.sweepPeersLocked(all, now); len(greet)+len(f.peers) > 0 {
-			next = min(next, peerSweep)
-		}
+	if f.greeter != nil && f.sweepPeersLocked(all, now.UnixNano()) {
+		next = min(next, peerSweep)
 	}
 	f.sweeper.Reset(next)
-	f.mu.Unlock()
-	for _, p := range greet {
-		f.greeter.Hello(p)
-	}
-	f.down(gone)
-	for _, fl := range alive {
+}
+
+// checkLocked sends the keepalive of fl that is due, or ends fl whose other end is
+// silent. now is in ns.
+func (f *Flows[P]) checkLocked(fl *flow[P], timeout time.Duration, now int64) {
+	switch {
+	case now-fl.heard.Load() > int64(timeout) && fl.state == up:
+		f.lostLocked(fl, core.ErrFlowPeer, fmt.Sprintf("nothing came for %v", timeout))
+	case now-fl.sent.Load() >= int64(timeout/4):
 		fl.sent.Store(now)
-		f.out.Alive(fl.peer, fl.remote, fl.eid)
+		f.then(func() { f.out.Alive(fl.peer, fl.remote, fl.eid) })
 	}
-	for _, fl := range silent {
+}
+
+// lostLocked ends fl, whose other end has gone without a word.
+func (f *Flows[P]) lostLocked(fl *flow[P], code core.Errno, why string) {
+	fl.state = ended
+	fl.live.Store(false)
+	f.then(func() {
 		f.set.Remove(fl.mem)
-		f.log.Infof("Flow with endpoint id %d to %s has ended: nothing came for %v.", fl.eid, f.cfg.Text(fl.peer), fl.qos.Timeout)
-		f.host.FlowEnd(fl.id, core.ErrFlowPeer)
-	}
-	for _, fl := range old {
-		f.withdraw(fl)
-	}
+		f.log.Infof("Flow with endpoint id %d to %s has ended: %s.", fl.eid, f.cfg.Text(fl.peer), why)
+		f.host.FlowEnd(fl.id, code)
+	})
 }
 
 // Carried returns how many flows there are.

@@ -61,10 +61,10 @@ func (f *Flows[P]) Refused(p P) {
 	}
 }
 
-// sweepPeers greets the o7s systems that flows go to, and ends the flows to those
-// that have gone. all is every flow; f.mu is held. It returns what to do without
-// it.
-func (f *Flows[P]) sweepPeersLocked(all []*flow[P], now int64) (greet []P, down []*flow[P]) {
+// sweepPeersLocked greets the o7s systems that flows go to, and ends the flows to
+// those that have gone. all is every flow, now is in ns. It reports whether there
+// are such systems.
+func (f *Flows[P]) sweepPeersLocked(all []*flow[P], now int64) bool {
 	heard := make(map[P]int64)
 	for _, fl := range all {
 		if fl.ours && (fl.state == up || fl.state == draining) {
@@ -88,27 +88,13 @@ func (f *Flows[P]) sweepPeersLocked(all []*flow[P], now int64) (greet []P, down 
 			gone[p] = true
 		case now-known.greeted >= int64(helloTime):
 			known.greeted = now
-			greet = append(greet, p)
+			f.then(func() { f.greeter.Hello(p) })
 		}
-	}
-	if len(gone) == 0 {
-		return greet, nil
 	}
 	for _, fl := range all {
 		if gone[fl.peer] && fl.ours && fl.state == up {
-			fl.state = ended
-			fl.live.Store(false)
-			down = append(down, fl)
+			f.lostLocked(fl, core.ErrFlowDown, "nobody receives there")
 		}
 	}
-	return greet, down
-}
-
-// down tells the processes of flows that the other system has gone.
-func (f *Flows[P]) down(flows []*flow[P]) {
-	for _, fl := range flows {
-		f.set.Remove(fl.mem)
-		f.log.Infof("Flow with endpoint id %d to %s has ended: nobody receives there.", fl.eid, f.cfg.Text(fl.peer))
-		f.host.FlowEnd(fl.id, core.ErrFlowDown)
-	}
+	return len(f.peers) > 0
 }

@@ -1,0 +1,106 @@
+package carry
+
+import (
+	"errors"
+	"math/bits"
+	"math/rand/v2"
+	"testing"
+
+	"o7s/core"
+)
+
+// TestIDs: in every space the ids are those of the wire, no two flows share one,
+// and one that was used does not come again soon.
+func TestIDs(t *testing.T) {
+	for name, ids := range map[string]IDs{
+		"31 bits": IDs31, "16 bits": IDs16, "LLC": IDsSAP, "64 bits": {First: 64, Last: 1<<20 - 1, Bits: 64},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s slots[string]
+			s.init(ids)
+			rnd := rand.New(rand.NewPCG(1, 2))
+			slotsOf := ids.Last - ids.First + 1
+			low := uint64(1)<<bits.Len64(ids.Last) - 1
+			var flows []*flow[string]
+			last := make(map[uint64]int) // when an id was last used
+			for i := range 20000 {
+				if len(flows) > int(min(slotsOf/4, 300)) || len(flows) > 0 && rnd.IntN(2) == 0 {
+					j := rnd.IntN(len(flows))
+					fl := flows[j]
+					flows = append(flows[:j], flows[j+1:]...)
+					s.remove(fl)
+					s.remove(fl) // does nothing
+					last[fl.eid] = i
+					if s.find(fl.eid) != nil {
+						t.Fatalf("id %#x is found after its flow", fl.eid)
+					}
+					continue
+				}
+				fl := &flow[string]{}
+				if err := s.add(fl); err != nil {
+					t.Fatal(err)
+				}
+				if slot := fl.eid & low; slot < ids.First || slot > ids.Last || bits.Len64(fl.eid) > ids.Bits {
+					t.Fatalf("id %#x is not one of %+v", fl.eid, ids)
+				}
+				if s.find(fl.eid) != fl {
+					t.Fatalf("id %#x is not found", fl.eid)
+				}
+				if was, ok := last[fl.eid]; ok && i-was < int(min(slotsOf/4, maxRest)) {
+					t.Fatalf("id %#x comes again after %d steps", fl.eid, i-was)
+				}
+				flows = append(flows, fl)
+			}
+			if len(s.all()) != len(flows) || s.used != len(flows) {
+				t.Errorf("%d flows and %d used, want %d", len(s.all()), s.used, len(flows))
+			}
+			for range 10000 { // whatever comes from outside
+				if fl := s.find(rnd.Uint64() >> rnd.IntN(64)); fl != nil && s.find(fl.eid) != fl {
+					t.Error("another flow is found")
+				}
+			}
+		})
+	}
+}
+
+// TestIDsEnd: a space that is used up is an error, and one that is left is found.
+func TestIDsEnd(t *testing.T) {
+	var s slots[string]
+	s.init(IDsSAP)
+	var flows []*flow[string]
+	for range 62 {
+		fl := &flow[string]{}
+		if err := s.add(fl); err != nil {
+			t.Fatal(err)
+		}
+		flows = append(flows, fl)
+	}
+	if err := s.add(&flow[string]{}); !errors.Is(err, core.ErrLimit) {
+		t.Errorf("the 63rd of 62 ids: error %v", err)
+	}
+	s.remove(flows[17])
+	fl := &flow[string]{}
+	if err := s.add(fl); err != nil || fl.eid != flows[17].eid {
+		t.Errorf("id %d, error %v; want the free one, %d", fl.eid, err, flows[17].eid)
+	}
+}
+
+// TestIDsOfARestart: an IPCP that has started again does not begin with the ids of
+// the one before.
+func TestIDsOfARestart(t *testing.T) {
+	for _, ids := range []IDs{IDs31, IDs16, IDsSAP} {
+		firsts := make(map[uint64]bool)
+		for range 20 {
+			var s slots[string]
+			s.init(ids)
+			fl := &flow[string]{}
+			if err := s.add(fl); err != nil {
+				t.Fatal(err)
+			}
+			firsts[fl.eid] = true
+		}
+		if len(firsts) < 5 {
+			t.Errorf("%+v: 20 starts begin with %d ids", ids, len(firsts))
+		}
+	}
+}
