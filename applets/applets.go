@@ -1,6 +1,6 @@
-// Package applets is the multitool around the applets: it picks one by
-// argv[0] or by the first argument, gives it the one signal context and turns
-// its error into an exit status. What an applet does is its own package's.
+// Package applets is the multitool around the applets. It picks an applet by
+// argv[0] or by the first argument, gives it a context that ends at a signal,
+// and turns its error into an exit status. Each applet has a package of its own.
 package applets
 
 import (
@@ -37,9 +37,9 @@ type Applet struct {
 	// stderr; Usagef and Exit choose the status, which is 1 otherwise.
 	Run func(ctx context.Context, env *Env) error
 
-	// Complete prints what may stand in the place of the last of args, by
-	// Candidate, and Manual returns the manual page. An applet whose command
-	// line is flags, and whose Run does nothing before CLI, needs neither.
+	// Complete prints the words that may replace the last of args, by
+	// Candidate. Manual returns the manual page. An applet needs neither if
+	// its command line is flags and its Run calls CLI first.
 	Complete func(ctx context.Context, w io.Writer, args []string)
 	Manual   func() string
 }
@@ -83,13 +83,13 @@ func Usagef(format string, args ...any) error {
 	return statusError{StatusUsage, fmt.Errorf(format, args...)}
 }
 
-// Exit returns an error that ends the applet with status and prints nothing:
-// what there was to say has been said.
+// Exit returns an error that ends the applet with status. Nothing is printed:
+// the applet has told already what went wrong.
 func Exit(status int) error { return statusError{status, nil} }
 
-// sameSignal is for how long another signal is taken for the first one come
-// again: timeout(1) sends each to the process and to its group, and an applet
-// killed by the other copy would leave behind what it meant to remove.
+// sameSignal is how long a second signal counts as a copy of the first.
+// timeout(1) sends a signal to the process and to its group. If the copy killed
+// the applet, the applet could not clean up.
 var sameSignal = time.Second
 
 // Until returns a context that ends with ctx or at the first of signals. A later

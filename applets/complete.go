@@ -15,9 +15,9 @@ import (
 	"o7s/ipc/irmctl"
 )
 
-// completeWord is the applet that a shell's completion calls: the words of the
-// command line as arguments, the last one being typed. It prints what may
-// stand there, one a line, with a tab and an explanation where there is one.
+// completeWord is the applet that a shell's completion calls. Its arguments are
+// the words of the command line; the last one is being typed. It prints the
+// words that may stand there, one a line, some with a tab and an explanation.
 const completeWord = "__complete"
 
 // completeTime bounds how long a shell may wait for the names of an IRMd.
@@ -167,8 +167,8 @@ func complete(ctx context.Context, w io.Writer, words []string, table []Applet) 
 	}
 }
 
-// valueOf returns what help calls the value of a flag: NAME, LEVEL; "" where
-// word is no flag, or one without a value.
+// valueOf returns the word that help has for the value of a flag: NAME, LEVEL.
+// It returns "" if word is no flag, or a flag without a value.
 func valueOf(ctx context.Context, a Applet, word string) string {
 	for _, f := range appOf(ctx, a).VisibleFlags() {
 		d, ok := f.(cli.DocGenerationFlag)
@@ -188,7 +188,7 @@ func valueOf(ctx context.Context, a Applet, word string) string {
 	return ""
 }
 
-// completeValue prints the values that there are for what help calls value.
+// completeValue prints the values of a flag for which help has the word value.
 func completeValue(ctx context.Context, w io.Writer, typed, value string) {
 	words := map[string][]string{
 		"LEVEL":  logs.LevelNames(),
@@ -212,8 +212,8 @@ func completeValue(ctx context.Context, w io.Writer, typed, value string) {
 	}
 }
 
-// Candidate prints word, and what it means, where it begins as typed does. One
-// that a line can't hold is left out.
+// Candidate prints word and its meaning if word begins with typed. It leaves out
+// a word that a line can't hold.
 func Candidate(w io.Writer, typed, word, meaning string) {
 	if strings.HasPrefix(word, typed) && word != "" && logs.Escape(word) == word {
 		if meaning != "" {

@@ -8,8 +8,8 @@ import (
 )
 
 // install copies this executable to dir/o7s and makes a symlink to it for
-// each applet. What it replaces, it replaces by rename, so that an o7s that
-// runs goes on; a file that is no such symlink is left alone and named.
+// each applet. It replaces an o7s by rename, so that one that runs goes on. It
+// never replaces another file, and its error names that file.
 func install(w io.Writer, dir string, table []Applet) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("install: %w", err)

@@ -116,9 +116,9 @@ func (p *Page) Code(text string) {
 	fmt.Fprintf(&p.b, ".PP\n.nf\n%s\n.fi\n", roff(strings.TrimRight(text, "\n")))
 }
 
-// prose writes text as a help shows it: lines that begin with a blank as they
-// are, the others as paragraphs. A line that a full stop ends stays one, so that
-// a list stays a list.
+// prose writes text as a help shows it. Lines that begin with a blank stay as
+// they are. The others are paragraphs. A line that ends with a full stop stays a
+// line, so that a list stays a list.
 func (p *Page) prose(text string) {
 	const paragraph, code = 'p', 'c'
 	in := ' '
@@ -181,7 +181,7 @@ func (p *Page) Finish(also ...string) {
 // String returns the page.
 func (p *Page) String() string { return p.b.String() }
 
-// roff returns text so that roff shows it as it is.
+// roff escapes text for roff, which then shows it unchanged.
 func roff(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {

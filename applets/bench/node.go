@@ -45,7 +45,7 @@ func startNodeIn(ctx context.Context, space *os.File, typ string, settings ...ip
 	}
 	// For this process, which asks for the layer.
 	os.Setenv(runtimeDir, dir)
-	// Its log goes nowhere: whoever read it would be woken by every line.
+	// Its log goes to /dev/null: every line would wake a reader.
 	n := &node{dir: dir, space: space, irmd: self(ctx, dir, "irmd", "--stdout", "--log-level", "info")}
 	if err := within(space, n.irmd.Start); err != nil {
 		os.RemoveAll(dir)

@@ -198,8 +198,8 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 
 // linkConfig returns what all connections of processes share.
 func (d *daemon) linkConfig() (rpc.Config, error) {
-	// Which irmd this is: after a restart, a flow of the one before is never
-	// taken for one of this one's.
+	// The instance tells this irmd from the one before a restart: a process
+	// never takes a flow of that one for a flow of this one.
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return rpc.Config{}, err
@@ -228,8 +228,8 @@ func (d *daemon) serve(ln *net.UnixListener, cfg rpc.Config) {
 			return
 		}
 		if err != nil {
-			// Out of descriptors: the processes that have theirs go on, and
-			// one that ends makes room.
+			// No descriptor is left. Processes that are connected go on. When
+			// one ends, there is room.
 			d.log.Errorf("Failed to accept a connection: %v.", err)
 			time.Sleep(100 * time.Millisecond)
 			continue
@@ -241,7 +241,7 @@ func (d *daemon) serve(ln *net.UnixListener, cfg rpc.Config) {
 // adopt makes conn a link, and remembers it for the end.
 func (d *daemon) adopt(conn *net.UnixConn, cfg rpc.Config) {
 	d.mu.Lock()
-	defer d.mu.Unlock() // so that userGone, which forgets it, comes after
+	defer d.mu.Unlock() // userGone removes the link, so it must come later
 	l, err := rpc.New(conn, cfg)
 	if err != nil {
 		d.log.Warnf("Failed to take a connection: %v.", err)

@@ -9,24 +9,24 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// processLinks is how many connections a process may have. It needs one, and
-// one for each thing that it asks as an administrator at the same time.
+// processLinks is how many connections a process may have. It needs one for
+// its flows, and one for each administrator's request under way.
 const processLinks = 256
 
 // userCalls is how many calls that may take long the processes of a user may
 // have under way: to list, to watch, to make layers and names.
 const userCalls = 1024
 
-// census counts connections, so that none can take the descriptors of the
-// others: more than their share is refused.
+// census counts connections and refuses those above a share, so that no process
+// and no user takes the descriptors of the others.
 type census struct {
 	perUID int // how many those of one user may have
 	pids   map[int]int
 	uids   map[int]int
 }
 
-// newCensus makes one for as many descriptors as this process may have: one
-// user gets a third of them for connections, which take two each.
+// newCensus returns a census for the descriptors that this process may have.
+// The connections of one user may take a third of them; each takes two.
 func newCensus() census {
 	c := census{perUID: processLinks, pids: make(map[int]int), uids: make(map[int]int)}
 	var lim unix.Rlimit
@@ -36,7 +36,7 @@ func newCensus() census {
 	return c
 }
 
-// add counts a connection, and says why it is one too many.
+// add counts a connection. The error says that it is one too many.
 func (c *census) add(p rpc.Peer) error {
 	c.pids[p.PID]++
 	c.uids[p.UID]++
@@ -50,7 +50,7 @@ func (c *census) add(p rpc.Peer) error {
 	return nil
 }
 
-// remove forgets a connection, also one that was one too many.
+// remove removes a connection from the count, also one that add refused.
 func (c *census) remove(p rpc.Peer) {
 	less := func(m map[int]int, k int) {
 		if m[k]--; m[k] <= 0 {

@@ -20,7 +20,7 @@ func (d *daemon) handleLog(m *rpc.Mux) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", core.ErrUsage, err)
 		}
-		// The line about it is logged at the more talkative level of the two.
+		// SetLogLevel logs a line, which must pass the lower of the two levels.
 		was := d.level.Level()
 		d.level.Set(min(was, level))
 		children, err := d.m.SetLogLevel(caller(l), r.Level)
@@ -38,7 +38,7 @@ func (d *daemon) handleLog(m *rpc.Mux) {
 	})
 }
 
-// setLevel tells an IPCP. One that has ended in the meantime logs nothing.
+// setLevel sets the level of an IPCP. It is no error if the IPCP has ended.
 func setLevel(ctx context.Context, c irm.Child, level string) error {
 	link := c.(*child).Link // this program's spawner makes no other
 	if _, err := rpc.Do(ctx, link, ipcpctl.LogLevel, &ipcpctl.LevelReq{Level: level}, nil); err != nil && link.Err() == nil {

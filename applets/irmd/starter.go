@@ -26,9 +26,9 @@ type starter struct {
 	calls chan func()
 }
 
-// newStarter returns a starter. Its one thread lives as long as irmd does: the
-// kernel signals what the thread has started when that ends, also when irmd is
-// killed.
+// newStarter returns a starter. One thread starts all programs and lives as long
+// as irmd: when that thread ends, also because irmd was killed, the kernel
+// sends SIGTERM to the programs.
 func newStarter(dir string, log *logs.Logger) *starter {
 	s := &starter{dir: dir, log: log, calls: make(chan func())}
 	go func() {
@@ -86,7 +86,7 @@ func (s *starter) Start(p *registry.Program, died func(error)) (irm.Instance, er
 		if err == nil {
 			err = errors.New("exit status 0")
 		}
-		// Its children are as good as dead without it.
+		// The program's own children are of no use without it.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 		_ = out.SetReadDeadline(time.Now().Add(lastWords))
 		<-read
@@ -96,7 +96,8 @@ func (s *starter) Start(p *registry.Program, died func(error)) (irm.Instance, er
 	return r, nil
 }
 
-// credential returns who runs p: the kernel's word on who bound it.
+// credential returns the uid and groups to run p with: those of the process that
+// bound it, as the kernel told them.
 func credential(p *registry.Program) (*syscall.Credential, error) {
 	if len(p.Groups) == 0 || p.UID < 0 {
 		return nil, fmt.Errorf("the groups of uid %d are not known", p.UID)
@@ -112,8 +113,8 @@ func credential(p *registry.Program) (*syscall.Credential, error) {
 	return c, nil
 }
 
-// environment returns what a program of uid finds, as after a login, and the
-// way to this irmd.
+// environment returns the environment of a program of uid: what a login sets,
+// and the runtime directory of this irmd.
 func environment(uid int, dir string) []string {
 	env := []string{"O7S_RUNTIME_DIR=" + dir}
 	for _, k := range []string{"PATH", "LANG", "TZ", "TMPDIR"} {
@@ -144,7 +145,7 @@ func (r *running) Stop() {
 	<-r.done
 }
 
-// programOf returns the program that a request to bind names.
+// programOf returns the program of a request to bind.
 func programOf(r *irmctl.ProgramReq) *registry.Program {
 	return &registry.Program{Name: r.Name, Path: canonical(r.Path), IPCP: r.IPCP, Auto: r.Auto, Args: r.Args}
 }

@@ -53,15 +53,15 @@ func unitWord(s string) string {
 	return b.String()
 }
 
-// notifier tells the service manager that started irmd how that is. Its zero
-// value tells nobody.
+// notifier tells the service manager the state of irmd. The zero value sends
+// nothing.
 type notifier struct {
 	socket string
 	log    *logs.Logger
 }
 
-// newNotifier takes the way to the service manager out of the environment: it
-// is irmd's alone, not its children's.
+// newNotifier takes NOTIFY_SOCKET out of the environment: irmd uses it, its
+// children must not.
 func newNotifier(log *logs.Logger) notifier {
 	n := notifier{os.Getenv("NOTIFY_SOCKET"), log}
 	os.Unsetenv("NOTIFY_SOCKET")

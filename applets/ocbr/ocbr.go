@@ -39,8 +39,8 @@ func (n network) run(ctx context.Context, env *applets.Env) error {
 	if err != nil {
 		return err
 	}
-	// What a Close can say matters to nobody any more: the flow ends, at the
-	// latest, with this process.
+	// The error of Close does not matter: the flow ends with this process at
+	// the latest.
 	defer f.Close()
 	return send(ctx, cfg, f, out, status)
 }

@@ -28,8 +28,8 @@ type counter struct{ packets, bytes atomic.Uint64 }
 // serveFlow tells what arrives on f, each interval, until nothing does for the
 // time-out.
 func (s *server) serveFlow(ctx context.Context, f measure.Flow) {
-	// What a Close can say matters to nobody any more: the flow ends, at the
-	// latest, with this process.
+	// The error of Close does not matter: the flow ends with this process at
+	// the latest.
 	defer f.Close()
 	select {
 	case s.seats <- struct{}{}:

@@ -24,8 +24,8 @@ type client struct {
 func (c *client) run(ctx context.Context, n network) error {
 	streams, err := c.connect(ctx, n)
 	defer func() {
-		// What a Close can say matters to nobody any more: the flows end,
-		// at the latest, with this process.
+		// The error of Close does not matter: the flows end with this process
+		// at the latest.
 		for _, s := range streams {
 			s.flow.Close()
 		}

@@ -42,8 +42,8 @@ func (s *server) leave() {
 
 // serveFlow serves one flow to its end.
 func (s *server) serveFlow(ctx context.Context, f measure.Flow) {
-	// What a Close can say matters to nobody any more: the flow ends, at the
-	// latest, with this process.
+	// The error of Close does not matter: the flow ends with this process at
+	// the latest.
 	defer f.Close()
 	s.out.people("New flow %d.\n", f.FD())
 	stop := measure.OnDone(ctx, func() { _ = f.SetDeadline(measure.LongAgo) })

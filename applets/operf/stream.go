@@ -12,11 +12,11 @@ import (
 
 const maxSize = core.MaxPacket
 
-// counter is what the receiving loop tells those who print. It stores after
-// each batch, or, as fast as packets can come, after some; nobody else writes it.
+// counter has the receiving loop's figures for the goroutines that print. The
+// loop alone stores them: after each batch or, in a flood, after some batches.
 type counter struct {
 	packets, bytes, lost, late atomic.Uint64
-	_                          [64]byte // what others change is apart
+	_                          [64]byte // a cache line apart from what others write
 }
 
 // stream is one end of one flow of a test.
@@ -26,8 +26,8 @@ type stream struct {
 	plan *plan
 	fd   int
 
-	got  counter
-	stir atomic.Uint64 // control packets that came
+	got   counter
+	other atomic.Uint64 // packets that came and are no data
 
 	// of the receiving goroutine, and of others when it has ended
 	seq     measure.Sequence
@@ -75,10 +75,10 @@ func (s *stream) receive(echo bool, onControl func(p []byte) bool) error {
 			switch {
 			case len(p) < 4:
 				s.strange++
-				s.stir.Add(1)
+				s.other.Add(1)
 			case measure.IsControl(p):
-				s.stir.Add(1)
-				over = onControl(p) || over // and what it has overtaken counts
+				s.other.Add(1)
+				over = onControl(p) || over // data that it has overtaken still counts
 			default:
 				s.take(p)
 				if echo {
@@ -149,7 +149,7 @@ func (s *stream) received(sent uint64) *figures {
 }
 
 // progress grows as packets come.
-func (s *stream) progress() uint64 { return s.got.packets.Load() + s.stir.Load() }
+func (s *stream) progress() uint64 { return s.got.packets.Load() + s.other.Load() }
 
 // idle returns how long a receiver waits for the next packet. In the base form
 // silence alone says that a test is over.

@@ -19,7 +19,7 @@ const (
 	maxLateWait = 10 * time.Second
 
 	// maxLag is how far the sender may fall behind its schedule and still
-	// catch up. It makes short intervals right on average; a sender that
+	// catch up, so that short intervals are right on average. A sender that
 	// was held up for longer sends no burst.
 	maxLag = 10 * time.Millisecond
 )
@@ -114,7 +114,7 @@ func (c *client) pace(ctx context.Context, f measure.Flow) error {
 	if recvErr == nil || measure.TimedOut(recvErr) {
 		return sendErr
 	}
-	return recvErr // which knows better how a flow ended
+	return recvErr // the reading side knows better how a flow ended
 }
 
 // send sends packets until there are no more to send, ctx is done or the
@@ -171,9 +171,9 @@ func (c *client) sendOne(f measure.Flow) error {
 	return err
 }
 
-// finish says that no packet will be sent any more, because all are or because
-// of err, and bounds the wait for the rest: for replies, or for the word from
-// the reading side on how the flow ended.
+// finish ends the sending and bounds the time of the receiver, which waits for
+// late replies or, after the error err of a write, for the reason why the flow
+// ended.
 func (c *client) finish(ctx context.Context, f measure.Flow, err error) {
 	broken := err != nil && !measure.TimedOut(err)
 	c.mu.Lock()
@@ -209,7 +209,7 @@ func (c *client) complete() bool {
 }
 
 // reply counts the packet p and prints its line, if it is the first reply to
-// a packet that was sent. What else a server may send is none.
+// a packet that was sent. It ignores any other packet.
 func (c *client) reply(p []byte) {
 	now := time.Since(c.start)
 	m, ok := decode(p)

@@ -64,8 +64,8 @@ func (n network) ping(ctx context.Context, env *applets.Env, cfg *config) error 
 	if err != nil {
 		return err
 	}
-	// What a Close can say matters to nobody any more: the flow ends, at the
-	// latest, with this process.
+	// The error of Close does not matter: the flow ends with this process at
+	// the latest.
 	defer f.Close()
 	c := newClient(cfg)
 	c.out = measure.NewLines(env.Stdout, "")

@@ -15,10 +15,10 @@ import (
 	"o7s/core"
 )
 
-// server answers pings on any number of flows, in turn, on one goroutine: a set
-// says which of them has a packet. Another one accepts flows. What may wait for
-// somebody is neither's: a Close may wait for the IRMd, and a peer that does not
-// read is waited for apart, until its flow's time has run out.
+// server answers pings on any number of flows. One goroutine answers them in
+// turn: a set tells it which flow has a packet. Another goroutine accepts flows.
+// Neither may wait, so other goroutines close flows, which may wait for the IRMd,
+// and write to peers that do not read.
 type server struct {
 	idle  time.Duration // a flow ends when this long without a packet
 	quiet bool          // no line for each packet
@@ -79,9 +79,8 @@ func (s *server) answerAll(ctx context.Context) {
 	buf := make([]byte, core.MaxPacket)
 	for ctx.Err() == nil {
 		until := s.expire(time.Now())
-		// A packet puts its flow's end off, and a new flow's is later than all
-		// others: to look again at that time is soon enough, and takes one
-		// timer, not one for each flow or packet.
+		// A packet only postpones the end of its flow, and a new flow ends
+		// later than all others. So one timer for the next end is enough.
 		wait, cancel := context.WithDeadline(ctx, until)
 		for now := (time.Time{}); now.Before(until) && ctx.Err() == nil; {
 			f, err := s.set.Wait(wait)
@@ -121,8 +120,8 @@ func (s *server) expire(now time.Time) (next time.Time) {
 // end closes f, and does not wait for that.
 func (s *server) end(f measure.Flow) {
 	s.set.Remove(f)
-	// What a Close can say matters to nobody any more: the flow ends, at the
-	// latest, with this process.
+	// The error of Close does not matter: the flow ends with this process at
+	// the latest.
 	s.apart.Go(func() { f.Close() })
 }
 
@@ -132,7 +131,7 @@ func (s *server) answer(f measure.Flow, buf []byte) (now time.Time) {
 	n, err := f.TryReadPacket(buf)
 	now = time.Now()
 	if err != nil {
-		// That the peer has closed f, or died, ends it no earlier.
+		// f stays open until its time runs out, also if the peer is gone.
 		s.set.Remove(f)
 		s.fail(f, err)
 	}
@@ -170,12 +169,12 @@ func (s *server) heard(f measure.Flow, now time.Time) bool {
 	return true
 }
 
-// write sends p on f. Where the peer does not read, nobody else waits for it:
-// f leaves the set, which tells nothing of room, until there is some, or f's
-// time has run out and it is closed.
+// write sends p on f. If the peer does not read, another goroutine waits for
+// room. f leaves the set until there is room, or until its time runs out and f
+// is closed.
 func (s *server) write(f measure.Flow, p []byte) {
-	// Any other error is one of the flow; reading tells it, after what the peer
-	// has sent before.
+	// Any other error is the flow's. The next read tells it, after the packets
+	// that came before.
 	if err := f.TryWritePacket(p); err == nil || !errors.Is(err, core.ErrLimit) {
 		return
 	}

@@ -2,9 +2,9 @@
 //
 //	==06773== irmd(II): Created IPCP 6794.
 //
-// as Tutorial 01 shows them. The sentence is the record: it is a slog handler
-// with a Logger that formats sentences above it. It decides no level and
-// opens no file.
+// as Tutorial 01 shows them. A record is a sentence. The package has a slog
+// handler that writes such lines, and a Logger that formats sentences for it. It
+// chooses no level and opens no file.
 package logs
 
 import (
@@ -110,7 +110,7 @@ func ParseLevel(s string) (slog.Level, error) {
 	return 0, fmt.Errorf("unknown log level %q: it is debug, info, warn or error", s)
 }
 
-// LevelName returns the word for level, of which ParseLevel knows the meaning.
+// LevelName returns the word for level that ParseLevel takes.
 func LevelName(level slog.Level) string {
 	switch Level(level) {
 	case "DB":
@@ -135,7 +135,7 @@ type handler struct {
 // output serializes Writes.
 type output struct {
 	mu   sync.Mutex
-	line []byte // the last line, whose memory the next one gets
+	line []byte // the last line: the next one reuses its memory
 }
 
 func (h *handler) of(component string) *handler {
@@ -177,8 +177,8 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// sentence writes a line of text without making a record and a string of it
-// first.
+// sentence writes a line of text. It makes no record and no string: a line is
+// to cost little.
 func (h *handler) sentence(level slog.Level, format string, args []any) error {
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
@@ -220,9 +220,9 @@ func (h *handler) json(line []byte, r slog.Record) []byte {
 	return append(append(line, b...), '\n')
 }
 
-// Escape writes what does not print as Go does in a quoted string, so that a
-// name with a line feed in it forges no line and one with an escape sequence
-// moves no cursor.
+// Escape returns s with each character that does not print written as in a
+// quoted string of Go. So a name with a line feed forges no line, and a name
+// with an escape sequence moves no cursor.
 func Escape(s string) string {
 	if clean(s) {
 		return s
@@ -243,8 +243,8 @@ func Escape(s string) string {
 	return b.String()
 }
 
-// Word writes s as one word of a command line, to be typed into bash as it
-// stands: in quotes where it needs them, and without what does not print.
+// Word returns s as one word of a command line for bash. It has quotes where it
+// needs them, and no character that does not print.
 func Word(s string) string {
 	if e := Escape(s); e != s {
 		return "$'" + Escape(strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(s)) + "'"

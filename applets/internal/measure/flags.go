@@ -19,8 +19,8 @@ const (
 	ForServer = "Server"
 )
 
-// The flags of every tool with two sides. All values are strings to package
-// cli, so that an error in one is told in words of the tools' own.
+// The flags of every tool with two sides. To package cli all values are strings:
+// the tools check them and word the errors.
 const (
 	listenFlag = "listen"
 	nameFlag   = "server-name"
@@ -55,11 +55,11 @@ func SizeFlag(value, usage string) cli.Flag {
 // Warn tells the user that a value was not taken as it is.
 type Warn func(format string, args ...any)
 
-// Parse returns what env's arguments ask for: of flags, which are those of a
-// tool with two sides, as newConfig reads them, which tells its Warn where it
-// takes another value than the one asked for. Only flags of the side that
-// --listen, or its absence, means are set then. Parse returns nil when that was
-// help or the version, which it has printed. Every error is a usage error.
+// Parse parses env's arguments with the flags of a tool that is a client or, with
+// --listen, a server. It refuses flags of the other side. Then newConfig makes a
+// config of the flags, and tells its Warn about each value that it changed.
+// Parse returns nil if the arguments asked for help or the version, which it has
+// printed. Every error is a usage error.
 func Parse[C any](ctx context.Context, env *applets.Env, summary string, help applets.Help, flags []cli.Flag, newConfig func(*cli.Context, Warn) (*C, error)) (*C, error) {
 	var cfg *C
 	err := applets.CLI(ctx, env, help.On(&cli.App{

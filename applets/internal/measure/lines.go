@@ -9,9 +9,9 @@ import (
 	"o7s/core/logs"
 )
 
-// Lines writes lines for people, each with one Write, so that those of
-// several goroutines and processes never mix. An error of the stream has
-// nowhere to go. Its methods may be called by several goroutines at once.
+// Lines writes lines for people, each with one Write, so that lines of several
+// goroutines and processes never mix. Errors of the stream are told by
+// applets.Main. Several goroutines may call its methods at once.
 type Lines struct {
 	w      io.Writer
 	prefix string

@@ -22,9 +22,9 @@ func Serve(ctx context.Context, l Listener, errs *Lines, handle func(context.Con
 	})
 }
 
-// Accept hands the flows that l accepts to take, which does not wait, until ctx
-// is done, which is no error, or l fails for good. That an IRMd has gone is told
-// errs, once each time, and waited for. When Accept returns, l is closed.
+// Accept calls take with each flow that l accepts; take must not wait. When the
+// IRMd has gone, Accept tells errs once and waits for the next IRMd. It closes l
+// and returns when ctx is done, which is no error, or when l fails for good.
 func Accept(ctx context.Context, l Listener, errs *Lines, take func(Flow)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := OnDone(ctx, func() { l.Close() })
@@ -52,8 +52,8 @@ func Accept(ctx context.Context, l Listener, errs *Lines, take func(Flow)) error
 
 // temporary reports whether err of an accept passes by itself.
 func temporary(err error) bool {
-	// That net.Error's Temporary is deprecated holds for its vague cases, not
-	// for accept.
+	// Temporary is deprecated since most of its cases are vague. Those of
+	// accept are not.
 	t, ok := errors.AsType[interface {
 		error
 		Temporary() bool

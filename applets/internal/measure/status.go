@@ -9,9 +9,9 @@ import (
 	"o7s/applets"
 )
 
-// Status is the last line of a terminal, for the progress of a long run: it is
-// written over, and erased before any other line. A nil Status is that of an
-// output that is no terminal: it writes nothing.
+// Status is the last line of a terminal. It shows the progress of a long run:
+// each text replaces the one before, and the line is erased before any other
+// line is written. A nil Status writes nothing: the output is no terminal.
 type Status struct {
 	w io.Writer
 
@@ -27,8 +27,8 @@ func NewStatus(w io.Writer, terminal bool) *Status {
 	return &Status{w: w}
 }
 
-// Show replaces the line by text, ASCII, of which a terminal shows what is
-// narrower than itself: a line that went on in the next could not be erased.
+// Show replaces the line by text, which is ASCII. It cuts the text to the width
+// of the terminal: a line that is wrapped could not be erased.
 func (s *Status) Show(text string) {
 	if s == nil {
 		return
