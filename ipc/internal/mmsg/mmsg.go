@@ -13,10 +13,6 @@ import (
 // Batch is how many messages one system call passes at most.
 const Batch = 64
 
-// maxParts is how many pieces of memory one message has at most: 64 segments of
-// a head and a body each.
-const maxParts = 2 * MaxSegments
-
 // MaxSegments is how many datagrams the kernel makes of one message at most.
 const MaxSegments = 64
 
