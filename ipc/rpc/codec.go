@@ -17,10 +17,12 @@ func (f *frame) body(v any) error {
 	if err == nil && s.flat {
 		return f.flatten(s, reflect.ValueOf(v).Elem())
 	}
-	if err != nil {
-		return err
+	if c, ok := v.(msgpack.CustomEncoder); ok {
+		err = c.EncodeMsgpack(f.enc)
+	} else {
+		err = f.enc.Encode(v)
 	}
-	return f.enc.Encode(v)
+	return err
 }
 
 // unpacker is a decoder bound to a reader of its own.
@@ -51,7 +53,11 @@ func decode[T any](body []byte, v *T) error {
 	}
 	u := unpackerPool.Get().(*unpacker)
 	u.r.Reset(body)
-	err = u.dec.Decode(v)
+	if c, ok := any(v).(msgpack.CustomDecoder); ok {
+		err = c.DecodeMsgpack(u.dec)
+	} else {
+		err = u.dec.Decode(v)
+	}
 	if err == nil && u.r.Len() > 0 {
 		err = fmt.Errorf("%d bytes left over", u.r.Len())
 	}

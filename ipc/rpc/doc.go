@@ -39,8 +39,12 @@
 //
 // # Message types
 //
-// A message type is a struct of bools, integers, strings, []byte, slices and
-// such structs. Every other type is refused when the method is registered. What
-// arrives is checked against the type before it is decoded: kinds, the number
-// of a struct's fields, the range of integers and every declared length.
+// A message type is a struct of bools, integers, floats, strings, []byte,
+// other slices, arrays, maps, pointers and such structs, or a type with its own
+// msgpack.CustomEncoder and CustomDecoder. Interfaces, time.Time, embedded
+// fields and msgpack tag options are refused when the method is registered:
+// the msgpack package panics or allocates without bound on hostile bytes for
+// some of them. What arrives is checked against the type before it is decoded:
+// kinds, the number of a struct's fields, the range of integers and every
+// declared length.
 package rpc
