@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,10 +22,10 @@ var (
 const name = core.Hash("name")
 
 // in runs a test of a directory, whose queries go to asked, in virtual time.
-func in(t *testing.T, test func(t *testing.T, d *directory, asked *int)) {
+func in(t *testing.T, test func(t *testing.T, d *directory, asked *atomic.Int32)) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		d := newDirectory(clock.Real, func(core.Hash) { asked++ })
+		var asked atomic.Int32
+		d := newDirectory(clock.Real, func(core.Hash) { asked.Add(1) })
 		defer d.close()
 		test(t, d, &asked)
 	})
@@ -32,13 +33,13 @@ func in(t *testing.T, test func(t *testing.T, d *directory, asked *int)) {
 
 // A query is sent again until there is an answer, for two seconds at most.
 func TestQuery(t *testing.T) {
-	in(t, func(t *testing.T, d *directory, asked *int) {
+	in(t, func(t *testing.T, d *directory, asked *atomic.Int32) {
 		start := time.Now()
 		if err := d.query(context.Background(), name); !errors.Is(err, core.ErrTimeout) {
 			t.Errorf("without an answer: %v", err)
 		}
-		if took := time.Since(start); took != lookUpTime || *asked != int(lookUpTime/askAgain) {
-			t.Errorf("%d queries in %v", *asked, took)
+		if took := time.Since(start); took != lookUpTime || asked.Load() != int32(lookUpTime/askAgain) {
+			t.Errorf("%d queries in %v", asked.Load(), took)
 		}
 		time.AfterFunc(600*time.Millisecond, func() { d.answered(name, one) })
 		if err := d.query(context.Background(), name); err != nil {
@@ -47,8 +48,8 @@ func TestQuery(t *testing.T) {
 		if mac, ok := d.station(name); !ok || mac != one {
 			t.Errorf("at %v, %v", mac, ok)
 		}
-		before := *asked
-		if err := d.query(context.Background(), name); err != nil || *asked != before {
+		before := asked.Load()
+		if err := d.query(context.Background(), name); err != nil || asked.Load() != before {
 			t.Errorf("what is known is asked for: %v", err)
 		}
 		time.Sleep(entryTime)
@@ -60,7 +61,7 @@ func TestQuery(t *testing.T) {
 
 // A station can neither name itself unasked nor replace an answer.
 func TestNobodyPoisonsTheDirectory(t *testing.T) {
-	in(t, func(t *testing.T, d *directory, _ *int) {
+	in(t, func(t *testing.T, d *directory, _ *atomic.Int32) {
 		d.answered(name, other)
 		if _, ok := d.station(name); ok {
 			t.Error("an answer counts that nobody asked for")
@@ -89,7 +90,7 @@ func TestNobodyPoisonsTheDirectory(t *testing.T) {
 }
 
 func TestDirectoryIsBounded(t *testing.T) {
-	in(t, func(t *testing.T, d *directory, _ *int) {
+	in(t, func(t *testing.T, d *directory, _ *atomic.Int32) {
 		for i := range maxEntries + 100 {
 			h := core.Hash(fmt.Sprint(i))
 			d.refresh(h)
