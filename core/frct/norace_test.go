@@ -1,0 +1,5 @@
+//go:build !race
+
+package frct
+
+const racing = false
