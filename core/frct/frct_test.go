@@ -28,7 +28,7 @@ func TestTwoWays(t *testing.T) {
 	}
 }
 
-// What C does, packet by packet: wire/SPEC.md 5.4 and 5.5.
+// What the C prototype does, packet by packet.
 func TestFlagsTowardsC(t *testing.T) {
 	w := newWire(t, Config{Reliable: true}, 0xfffffffe)
 	w.send(0, []byte("a"))
