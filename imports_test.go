@@ -24,6 +24,8 @@ var (
 		"github.com/vmihailenco/":         {"ipc/rpc", "one package knows how a message looks"},
 		"github.com/BurntSushi/toml":      {"applets/internal/config", "one package knows the config file"},
 		"golang.org/x/crypto/sha3":        {"core/hash", "one package hashes names"},
+		"golang.org/x/crypto/chacha20":    {"core/crypt", "one package seals packets"},
+		"golang.org/x/crypto/blake2":      {"core/oap", "digests of the handshake"},
 		"golang.org/x/net/dns/":           {"core/ipcp/udp", "one layer type speaks to DNS servers"},
 		"github.com/vishvananda/netlink":  {"ipc/port applets", "one package watches network devices"},
 		"golang.org/x/sys":                {"ipc applets", "core makes no system call"},
