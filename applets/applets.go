@@ -11,8 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,9 +21,6 @@ import (
 	"o7s/core/logs"
 	"o7s/ipc/irmctl"
 )
-
-// Version is the version of every applet.
-const Version = "0.1.0"
 
 // Applet is one tool of the multitool.
 type Applet struct {
@@ -173,17 +170,20 @@ var multiCommands = []multiCommand{
 // them.
 func multitool(table []Applet) Applet {
 	return Applet{Name: "o7s", Run: func(ctx context.Context, env *Env) error {
-		arg := first(env.Args)
+		arg := Hyphens(first(env.Args))
 		// "o7s install --help" asks, and makes no directory of that name.
 		if len(env.Args) == 2 && (env.Args[1] == "--help" || env.Args[1] == "-h") && isCommand(arg) {
 			arg = "help"
 		}
 		switch arg {
 		case "", "help", "--help", "-h":
+			if len(env.Args) > 1 && env.Args[0] == "help" && !isCommand(env.Args[1]) {
+				return helpOn(ctx, env, table)
+			}
 			list(env.Stdout, table)
 			return nil
 		case "version", "--version", "-v":
-			fmt.Fprintf(env.Stdout, "o7s %s (%s %s/%s)\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			fmt.Fprintln(env.Stdout, VersionLine("o7s"))
 			return nil
 		case "install":
 			if !oneDir(env.Args) {
@@ -201,9 +201,40 @@ func multitool(table []Applet) Applet {
 			complete(ctx, env.Stdout, env.Args[1:], table)
 			return nil
 		default:
-			return Usagef("unknown applet %q: \"o7s --help\" lists them", arg)
+			return unknownApplet(arg, table)
 		}
 	}}
+}
+
+// helpOn runs "APPLET WORD... --help" for "o7s help APPLET WORD...".
+func helpOn(ctx context.Context, env *Env, table []Applet) error {
+	name := env.Args[1]
+	for _, a := range table {
+		if a.Name == name {
+			env.Name, env.Args = name, append(slices.Clone(env.Args[2:]), "--help")
+			return a.Run(ctx, env)
+		}
+	}
+	return unknownApplet(name, table)
+}
+
+// unknownApplet returns the error for a word that is no applet.
+func unknownApplet(name string, table []Applet) error {
+	var near []string
+	for _, a := range table {
+		if !a.Hidden && Near(name, a.Name) {
+			near = append(near, fmt.Sprintf("%q", "o7s "+a.Name))
+		}
+	}
+	for _, c := range multiCommands {
+		if Near(name, c.name) {
+			near = append(near, fmt.Sprintf("%q", "o7s "+c.name))
+		}
+	}
+	if len(near) > 0 {
+		return Usagef("unknown applet %q: did you mean %s? \"o7s --help\" lists them", name, strings.Join(near, " or "))
+	}
+	return Usagef("unknown applet %q: \"o7s --help\" lists them", name)
 }
 
 // isCommand reports whether name is one of o7s's own commands.

@@ -3,6 +3,7 @@ package applets
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -25,7 +26,7 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	}
 	app.Name = env.Name
 	app.HelpName = env.Name
-	app.Version = Version
+	app.Version = build()
 	app.Writer, app.ErrWriter = env.Stdout, env.Stderr
 	app.HideHelpCommand = true
 	app.ExitErrHandler = func(*cli.Context, error) {} // the status is Main's to choose
@@ -34,7 +35,11 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	action := app.Action
 	app.Action = func(c *cli.Context) error {
 		if c.NArg() > 0 && app.ArgsUsage == "" {
-			return Usagef("unexpected argument %q; \"%s --help\" tells what there is", c.Args().First(), env.Name)
+			text := fmt.Sprintf("unexpected argument %q", c.Args().First())
+			if example := meantName(app, c); example != "" {
+				text += fmt.Sprintf(": for a name it is %s %s", env.Name, example)
+			}
+			return Usagef("%s; \"%s --help\" tells what there is", text, env.Name)
 		}
 		return action(c)
 	}
@@ -42,7 +47,21 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	if err != nil {
 		return wrong(err.Error())
 	}
+	if len(args) == 1 && app.ArgsUsage == "" && (args[0] == "help" || args[0] == "version") {
+		args[0] = "--" + args[0]
+	}
 	return app.RunContext(ctx, append([]string{env.Name}, args...))
+}
+
+// meantName returns the flag and the value that were meant where c has an argument
+// that is no flag, and app has a flag --server-name that c lacks; else "".
+func meantName(app *cli.App, c *cli.Context) string {
+	for _, f := range app.Flags {
+		if f.Names()[0] == "server-name" && !c.IsSet("server-name") && !c.Bool("listen") {
+			return "-n " + logs.Word(c.Args().First())
+		}
+	}
+	return ""
 }
 
 // Help is what --help and the manual page of an applet say beside its flags.

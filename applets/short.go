@@ -68,6 +68,12 @@ func spread(flags []cli.Flag, args []string) (out []string, err error) {
 	}
 	for len(args) > 0 {
 		arg := args[0]
+		if fixed := Hyphens(arg); fixed != arg {
+			name, _, _ := strings.Cut(strings.TrimLeft(fixed, "-"), "=")
+			if _, ok := byName[name]; ok {
+				arg = fixed
+			}
+		}
 		if len(arg) < 2 || arg[0] != '-' || arg == "--" {
 			return append(out, args...), nil // no flag, and none after it
 		}

@@ -12,12 +12,14 @@ func newRoot(types []ipcp.Type) *command {
 	bootstrap := ipcpBootstrap(types)
 	return &command{
 		summary: "manage the IPCPs, layers and names of this system",
+		absent:  foreign(),
 		example: bootstrap.example + "\n" + bindProcess.example + "\n" + nameRegister.example,
 		sub: []*command{
 			{
 				name:    "ipcp",
 				summary: "manage IPCPs and the layers that they are in",
 				example: bootstrap.example,
+				absent:  lacking(types),
 				sub:     slices.Concat([]*command{ipcpCreate, ipcpDestroy, bootstrap}, memberCommands(types), []*command{ipcpList, ipcpShow}),
 			},
 			{
@@ -49,7 +51,7 @@ func newRoot(types []ipcp.Type) *command {
 				name:    "process",
 				summary: "see the processes that use flows",
 				example: processList.example,
-				sub:     []*command{processList},
+				sub:     []*command{processList, processShow},
 			},
 			watch,
 			top,

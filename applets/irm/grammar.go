@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"o7s/applets"
 	"o7s/core/ipcp"
 )
 
@@ -21,7 +22,10 @@ type command struct {
 	summary string // for help: what it does
 	example string // for help: lines to type
 
-	sub []*command // of a group; all below is for a command that runs
+	sub    []*command        // of a group
+	absent map[string]string // of a group: words that are no command of it, and what to say to them
+
+	// All below is for a command that runs.
 
 	operand  operand
 	keywords []keyword
@@ -50,6 +54,7 @@ type keyword struct {
 	value string // what help calls the value: "NAME"
 	help  string
 	need  need
+	alone bool               // the value may be the first word of all, without the keyword
 	check func(string) error // nil: input.check does it
 
 	suggest func() []string // of an option: values for completion
@@ -108,17 +113,21 @@ func (c *command) parse(args []string) (*request, error) {
 	r := &request{cmd: c}
 	for r.cmd.sub != nil {
 		if len(args) == 0 {
-			return nil, r.usage(fmt.Errorf("a command is missing: it is %s", r.cmd.words()))
+			return nil, noCommand{r, r.usage(fmt.Errorf("a command is missing: it is %s", r.cmd.words()))}
 		}
 		if r.ask = option(args[0]); r.ask != askRun {
 			return r, nil
 		}
 		next := r.cmd.find(args[0])
 		if next == nil {
-			if !matches(args[0], helpWord) {
-				return nil, r.usage(fmt.Errorf("unknown command %q: it is %s", args[0], r.cmd.words()))
+			switch {
+			case matches(args[0], helpWord):
+				return r.about(args[1:])
+			case args[0] == versionWord && r.cmd == c:
+				r.ask = askVersion
+				return r, nil
 			}
-			return r.about(args[1:])
+			return nil, r.unknown(args[0], c)
 		}
 		r.down(next)
 		args = args[1:]
@@ -130,8 +139,18 @@ func (c *command) parse(args []string) (*request, error) {
 	return r, nil
 }
 
-// helpWord is the last command of each group.
-const helpWord = "help"
+// noCommand is the error for a group of commands without a command.
+type noCommand struct {
+	*request
+	error
+}
+
+// helpWord is the last command of each group. versionWord is understood after irm
+// alone: help has --version.
+const (
+	helpWord    = "help"
+	versionWord = "version"
+)
 
 // about returns the request for help on the command, below r's, that words
 // name.
@@ -168,7 +187,7 @@ func (r *request) usage(err error) error {
 // option returns what arg asks for if it is --help, --version or a short form of
 // them. It may stand where a command, an operand or a keyword may.
 func option(arg string) ask {
-	switch arg {
+	switch applets.Hyphens(arg) {
 	case "--help", "-h":
 		return askHelp
 	case "--version", "-v":

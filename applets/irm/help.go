@@ -85,6 +85,9 @@ func usage(c *command, full string) string {
 			any = append(any, word)
 			continue
 		}
+		if k.alone {
+			word = bracket(k.name, true) + " " + k.value
+		}
 		words = append(words, bracket(word, k.need == optional || k.need == bare))
 	}
 	if c.hasOptions() {

@@ -32,11 +32,14 @@ func TestHelpAndVersionNeedNoIRMd(t *testing.T) {
 		{"name list --help", "irm name list - "},
 		{"help name list x", "irm name list - "},
 		{"ipcp list help", "irm ipcp list - "},
-		{"--version", "irm " + applets.Version + "\n"},
-		{"-v", "irm " + applets.Version + "\n"},
-		{"ipcp --version", "irm " + applets.Version + "\n"},
-		{"name create --version", "irm " + applets.Version + "\n"},
-		{"ipcp create --version", "irm " + applets.Version + "\n"},
+		{"--version", "irm version " + applets.Version},
+		{"-v", "irm version " + applets.Version},
+		{"version", "irm version " + applets.Version},
+		{"–-help", "irm - "},
+		{"name register –help", "irm name register - "},
+		{"ipcp --version", "irm version " + applets.Version},
+		{"name create --version", "irm version " + applets.Version},
+		{"ipcp create --version", "irm version " + applets.Version},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {

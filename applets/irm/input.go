@@ -66,6 +66,11 @@ func (c *command) takeFlags(in *input, args []string) []string {
 func (c *command) takeKeyword(in *input, args []string) ([]string, error) {
 	k, err := c.keyword(*in, args[0])
 	if err != nil {
+		for _, alone := range c.keywords {
+			if alone.alone && len(in.values) == 0 {
+				return c.takeValue(in, alone, args)
+			}
+		}
 		return nil, err
 	}
 	if k.need == bare {
@@ -78,7 +83,13 @@ func (c *command) takeKeyword(in *input, args []string) ([]string, error) {
 	if len(args) == 1 {
 		return nil, fmt.Errorf("the keyword %q needs a value", k.name)
 	}
-	value := args[1]
+	return c.takeValue(in, k, args[1:])
+}
+
+// takeValue puts the first of args, the value of the keyword k, into in and returns
+// the words after it.
+func (c *command) takeValue(in *input, k keyword, args []string) ([]string, error) {
+	value := args[0]
 	if k.need != some && len(in.values[k.name]) > 0 {
 		return nil, fmt.Errorf("the keyword %q is given twice", k.name)
 	}
@@ -88,7 +99,7 @@ func (c *command) takeKeyword(in *input, args []string) ([]string, error) {
 		}
 	}
 	in.values[k.name] = append(in.values[k.name], value)
-	return args[2:], nil
+	return args[1:], nil
 }
 
 // takeOperand puts c's operand into in and returns the words after it.
@@ -125,6 +136,9 @@ func (c *command) keyword(in input, arg string) (keyword, error) {
 			return k, nil
 		}
 		names = append(names, k.name)
+	}
+	if len(names) == 0 && in.operand == "name" && c.operand.value == "NAME" {
+		return keyword{}, fmt.Errorf("%q is one word too many: the NAME stands without the word name", arg)
 	}
 	if len(names) == 0 {
 		return keyword{}, fmt.Errorf("%q is one word too many", arg)

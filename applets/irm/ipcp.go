@@ -48,7 +48,7 @@ var ipcpDestroy = &command{
 	name:    "destroy",
 	summary: "end an IPCP, and with it its flows",
 	keywords: []keyword{
-		{name: "name", value: "NAME", need: required, check: core.CheckName, help: "the IPCP"},
+		{name: "name", value: "NAME", need: required, alone: true, check: core.CheckName, help: "the IPCP"},
 	},
 	example: "irm ipcp destroy name local-ipcp",
 	limit:   slow,

@@ -24,7 +24,12 @@ func Applet(types []ipcp.Type) applets.Applet {
 		Name:    "irm",
 		Summary: "manage the IPCPs, layers and names of this system",
 		Run: func(ctx context.Context, env *applets.Env) error {
-			return run(ctx, newScreen(env.Stdout), root, env.Args, dial)
+			err := run(ctx, newScreen(env.Stdout), root, env.Args, dial)
+			if b, ok := errors.AsType[noCommand](err); ok {
+				help(env.Stderr, b.cmd, b.path)
+				return applets.Exit(applets.StatusUsage)
+			}
+			return err
 		},
 		Complete: func(ctx context.Context, w io.Writer, args []string) { complete(ctx, w, root, args, dial) },
 		Manual:   func() string { return manual(root) },
@@ -70,7 +75,7 @@ func run(ctx context.Context, stdout *screen, root *command, args []string, dial
 	case askHelp:
 		help(out, req.cmd, req.path)
 	case askVersion:
-		fmt.Fprintf(out, "irm %s\n", applets.Version)
+		fmt.Fprintln(out, applets.VersionLine("irm"))
 	default:
 		if req.cmd.limit == 0 {
 			out = stdout

@@ -60,6 +60,53 @@ var processList = &command{
 	},
 }
 
+var processShow = &command{
+	name:    "show",
+	summary: "show a process, what is bound to it and its flows",
+	operand: pidOperand,
+	flags:   []toggle{jsonFlag},
+	example: "irm process show 6810",
+	limit:   quick,
+	tried:   func(in input) string { return "show process " + in.operand },
+	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		p, err := look(ctx, d)
+		if err != nil {
+			return err
+		}
+		pid, err := parsePID(in.operand)
+		if err != nil {
+			return err
+		}
+		q, ok := p.by().processes[pid]
+		if !ok {
+			return fmt.Errorf("%w: no process %d uses flows here: \"irm process list\" shows those that do", core.ErrNotFound, pid)
+		}
+		bindings := of(p.Bindings, func(b view.Binding) bool { return b.PID == pid })
+		flows := of(p.Flows, func(f view.Flow) bool { return f.PID == pid })
+		if in.flags["--json"] {
+			return out.json(struct {
+				view.Process
+				Bindings []view.Binding `json:"bindings"`
+				FlowRows []view.Flow    `json:"flows"`
+			}{q, bindings, flows})
+		}
+		started := ""
+		if q.Auto {
+			started = "by irmd, when nobody accepted"
+		}
+		out.fields("process", strconv.Itoa(pid), "program", q.Program, "path", q.Path, "uid", strconv.Itoa(q.UID), "accepts", accepts(q), "started", started)
+		for _, b := range bindings {
+			out.fields("name", b.Name+", bound by "+boundBy[b.By])
+		}
+		for _, f := range flows {
+			out.fields("flow", fmt.Sprintf("%d to %s, %s, layer %s, %s", f.ID, f.Name, f.Role, f.Layer, f.State))
+		}
+		return nil
+	},
+}
+
+var boundBy = map[string]string{"process": "its pid", "program": "its program", "listener": "itself"}
+
 func accepts(p view.Process) string {
 	switch {
 	case p.Accepting:

@@ -60,7 +60,7 @@ var ipcpShow = &command{
 	name:    "show",
 	summary: "show an IPCP, the names that its layer knows here and its flows",
 	keywords: []keyword{
-		{name: "name", value: "NAME", need: required, check: core.CheckName, help: "the IPCP"},
+		{name: "name", value: "NAME", need: required, alone: true, check: core.CheckName, help: "the IPCP"},
 	},
 	flags:   []toggle{jsonFlag},
 	example: "irm ipcp show name local-ipcp",

@@ -9,6 +9,8 @@ package ipcp
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +45,17 @@ type Type struct {
 	Check func(Settings) error
 	// New makes an IPCP of this type. It is in no layer yet.
 	New func(Env) Ops
+}
+
+// NotBuiltIn returns the end of a message about word, which means none of types. It
+// says so where the word is right, and only this executable lacks such a type. Else it
+// is "".
+func NotBuiltIn(types []Type, word string) string {
+	all := []string{"local", "unicast", "broadcast", "eth-llc", "eth-dix", "udp4", "udp6"}
+	if _, ok := Find(types, word); ok || !slices.Contains(all, word) {
+		return ""
+	}
+	return fmt.Sprintf("; the word is right, but this executable has no layer type %s", word)
 }
 
 // Find returns the type that word means: the type of that name, or else the

@@ -61,7 +61,7 @@ func (m *Manager) noType(word string) error {
 	for i, t := range m.cfg.Types {
 		names[i] = t.Name
 	}
-	return fmt.Errorf("%w %q: the types are %s", core.ErrIPCPType, word, strings.Join(names, ", "))
+	return fmt.Errorf("%w %q: the types are %s%s", core.ErrIPCPType, word, strings.Join(names, ", "), ipcp.NotBuiltIn(m.cfg.Types, word))
 }
 
 // spawn starts the process of i, whose name is taken.

@@ -155,10 +155,12 @@ func (m *Manager) mayAdmin(c Caller) error {
 			who += ", uid " + strconv.Itoa(uid)
 		}
 	}
+	join := "make a group ouroboros and start irmd again"
 	if m.cfg.AdminGID >= 0 {
 		who += " and members of group ouroboros"
+		join = "join that group"
 	}
-	return fmt.Errorf("%w for uid %d: this is for %s", core.ErrPermission, c.UID, who)
+	return fmt.Errorf("%w for uid %d: this is for %s; use sudo, or %s, or start an irmd of your own with \"irmd\"", core.ErrPermission, c.UID, who, join)
 }
 
 // mayBind returns core.ErrPermission unless c may bind p to name: its own

@@ -63,7 +63,7 @@ func (p *parser) kind(kind string, prim toml.Primitive) error {
 			}
 			tables += "[" + t.Name + ".IPCP]"
 		}
-		return p.fail(prim, "unknown table [%s]: there are %s", kind, tables)
+		return p.fail(prim, "unknown table [%s]: there are %s%s", kind, tables, ipcp.NotBuiltIn(p.types, kind))
 	}
 	for _, name := range p.sorted(toml.Key{kind}, all) {
 		prim := all[name]
