@@ -27,10 +27,14 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.Flo
 	}
 	m.log.Infof("Flow request arrived for %s.", name)
 	var answer []byte
-	var session oap.Session
+	session := new(oap.Session)
 	if i.Type.Far {
 		var err error
-		if answer, session, err = oap.Answer(r.Data, time.Now()); err != nil {
+		answer, session, err = oap.Answer(nil, name, r.Data, time.Now(), new(oap.Replay))
+		if err == nil && session.Cipher != 0 {
+			err = fmt.Errorf("%w: the other IRMd wants an encrypted flow, which this one can't do", core.ErrCrypt)
+		}
+		if err != nil {
 			m.log.Errorf("Refused a flow to %s for %s: %v.", name, r.From, err)
 			got(0, err)
 			return

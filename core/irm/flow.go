@@ -2,7 +2,6 @@ package irm
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -224,7 +223,7 @@ func (a *allocation) start(i *registry.IPCP) {
 	req := ipcp.AllocRequest{Flow: f.ID, Dst: i.Sum(a.name), QoS: a.qos}
 	if i.Type.Far {
 		var err error
-		if a.asked, req.Data, err = oap.Ask(time.Now(), rand.Reader); err != nil {
+		if a.asked, req.Data, err = oap.Ask(nil, a.name, time.Now()); err != nil {
 			m.mu.Unlock()
 			m.asked(f)
 			m.refused(f, err)
@@ -257,7 +256,12 @@ func (a *allocation) askAgain(req ipcp.AllocRequest) {
 		return
 	}
 	control := a.flow.Provider.Control
-	req.Again, req.Data = true, a.asked.Again(time.Now())
+	data, err := a.asked.Again(time.Now())
+	if err != nil {
+		m.mu.Unlock()
+		return
+	}
+	req.Again, req.Data = true, data
 	if a.tries++; a.tries < len(askAgain) {
 		a.again.Reset(askAgain[a.tries])
 	}
@@ -352,7 +356,7 @@ func (m *Manager) FlowAllocReply(i *registry.IPCP, r ipcp.AllocReply) error {
 		return fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, id)
 	}
 	if code == 0 && a.asked != nil && f.Peer == nil { // else both ends are on this system
-		session, err := a.asked.Finish(r.Data)
+		session, err := a.asked.Finish(r.Data, time.Now())
 		if err != nil {
 			m.mu.Unlock()
 			m.log.Errorf("Flow on flow_id %d to %s is not what was asked for: %v.", id, a.name, err)

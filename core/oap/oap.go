@@ -1,119 +1,61 @@
 // Package oap is the handshake of the IRMds at the two ends of a flow across
-// systems, which the layer carries without looking at it. It does no I/O: time
-// and chance are arguments. The form of the messages is the C prototype's.
+// systems, which the layer carries without looking at it: who the ends are, whether
+// the flow is encrypted, and under which key. It does no I/O: configuration and
+// time are arguments. The form of the messages is the C prototype's.
 //
-// This is the plain handshake. A peer that brings a certificate or asks for
-// encryption is refused with core.ErrCrypt, and the error says what it wants.
+// The client sends what it wants, and its half of a key exchange. The server takes
+// the stronger of what both want, and answers with its half. Either may show a
+// certificate, and signs its message then. The reply has the hash of the request.
 package oap
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/binary"
+	"crypto/rand"
 	"fmt"
-	"io"
 	"time"
 
 	"o7s/core"
+	"o7s/core/crypt"
 )
-
-const (
-	// HeadLen is the length of a message's fixed part, in bytes.
-	HeadLen = 36
-	idLen   = 16
-	hashLen = sha512.Size384
-
-	rawKey   = 1 << 15 // in kex_len: the format of the key
-	kemFlag  = 1 << 14 // in kex_len: the client encapsulates
-	kexBits  = kemFlag - 1
-	maxBytes = 16 << 10
-)
-
-// message is a request or a reply. Crt, Kex, Data and Rest are parts of what was
-// parsed.
-type message struct {
-	ID              [idLen]byte
-	Time            uint64 // UNIX time in ns
-	Cipher, KDF, MD uint16 // OpenSSL's numbers; 0: none
-	KexFlags        uint16 // rawKey, kemFlag
-	Crt, Kex, Data  []byte
-	Rest            []byte // of a reply the hash of the request; then the signature
-}
-
-func (m *message) append(b []byte) []byte {
-	b = append(b, m.ID[:]...)
-	b = binary.BigEndian.AppendUint64(b, m.Time)
-	b = binary.BigEndian.AppendUint16(b, m.Cipher)
-	b = binary.BigEndian.AppendUint16(b, m.KDF)
-	b = binary.BigEndian.AppendUint16(b, m.MD)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(m.Crt)))
-	b = binary.BigEndian.AppendUint16(b, m.KexFlags|uint16(len(m.Kex)))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(m.Data)))
-	b = append(b, m.Crt...)
-	b = append(b, m.Kex...)
-	b = append(b, m.Data...)
-	return append(b, m.Rest...)
-}
-
-// parse returns the message in b.
-func parse(b []byte) (message, error) {
-	var m message
-	if len(b) < HeadLen || len(b) > maxBytes {
-		return m, fmt.Errorf("%w: a handshake of %d bytes", core.ErrMessage, len(b))
-	}
-	copy(m.ID[:], b)
-	m.Time = binary.BigEndian.Uint64(b[16:])
-	m.Cipher = binary.BigEndian.Uint16(b[24:])
-	m.KDF = binary.BigEndian.Uint16(b[26:])
-	m.MD = binary.BigEndian.Uint16(b[28:])
-	crt := int(binary.BigEndian.Uint16(b[30:]))
-	kex := int(binary.BigEndian.Uint16(b[32:]))
-	m.KexFlags = uint16(kex) &^ kexBits
-	kex &= kexBits
-	data := int(binary.BigEndian.Uint16(b[34:]))
-	if rest := len(b) - HeadLen; crt+kex+data > rest {
-		return m, fmt.Errorf("%w: a handshake of %d bytes with parts of %d, %d and %d", core.ErrMessage, len(b), crt, kex, data)
-	}
-	b = b[HeadLen:]
-	m.Crt, b = b[:crt], b[crt:]
-	m.Kex, b = b[:kex], b[kex:]
-	m.Data, m.Rest = b[:data], b[data:]
-	return m, nil
-}
-
-// The data field says that a system is an o7s one: the C prototype accepts it and
-// does not look at it.
-const (
-	mark        = "o7s"
-	markVersion = 1
-	markLen     = len(mark) + 5
-)
-
-func ownMark() []byte {
-	b := append([]byte(mark), markVersion)
-	return binary.BigEndian.AppendUint32(b, 0) // flags, for later
-}
-
-func (m *message) ours() bool {
-	return len(m.Data) >= markLen && bytes.HasPrefix(m.Data, []byte(mark))
-}
-
-// Ours reports whether an o7s system sent data, a request or a reply.
-func Ours(data []byte) bool {
-	m, err := parse(data)
-	return err == nil && m.ours()
-}
 
 // Session is what a handshake has agreed on.
 type Session struct {
-	Ours bool // the other system is an o7s one
+	Ours   bool         // the other system is an o7s one
+	Peer   string       // the common name of the other end's certificate; "": it showed none
+	Kex    Kex          // 0: the flow is plain
+	Cipher crypt.Cipher // 0: the flow is plain
+	// Key is nil where the flow is plain. Whoever gets the Session owns it, and
+	// calls Zero when it is handed on.
+	Key *crypt.Key
 }
 
-// Asked is the client's side of a handshake.
+// String says what was agreed on, without the key.
+func (s *Session) String() string {
+	text := "plain"
+	if s.Cipher != 0 {
+		text = fmt.Sprintf("%v, %v", s.Kex, s.Cipher)
+	}
+	if s.Peer != "" {
+		text += ", peer CN " + s.Peer
+	}
+	return text
+}
+
+// Zero forgets the key.
+func (s *Session) Zero() {
+	if s.Key != nil {
+		s.Key.Zero()
+	}
+}
+
+// Asked is the client's side of a handshake. It is not safe for concurrent use.
 type Asked struct {
+	cfg      *Config
+	name     string
 	id       [idLen]byte
-	requests [][hashLen]byte // their hashes
+	exchange *exchange // nil: this end asks for a plain flow
+	md       Digest    // of the requests
+	requests [][]byte  // their hashes
 }
 
 // timeBack is how far back the time in a request is set. The C prototype takes
@@ -123,93 +65,225 @@ const timeBack = 5 * time.Second
 // maxRequests bounds how often one request is sent.
 const maxRequests = 8
 
-// Ask returns a new handshake and its first request. rand gives 16 bytes.
-func Ask(now time.Time, rand io.Reader) (*Asked, []byte, error) {
-	a := &Asked{}
-	if _, err := io.ReadFull(rand, a.id[:]); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", core.ErrInternal, err)
+// Ask returns a new handshake for a flow to name, and its first request. The error
+// is core.ErrUsage: the configuration is not complete.
+func Ask(cfg *Config, name string, now time.Time) (*Asked, []byte, error) {
+	a := &Asked{cfg: cfg.orNothing(), name: name}
+	rand.Read(a.id[:])
+	c := a.cfg
+	a.md = c.digest()
+	if c.Suite.Kex != 0 {
+		var server *KEMPublic
+		if c.Suite.ClientEncaps {
+			server = c.KEMPublic
+			if server == nil || server.Kex() != c.Suite.Kex {
+				return nil, nil, fmt.Errorf("%w: kem_mode=client needs the server's public key of %v", core.ErrUsage, c.Suite.Kex)
+			}
+		}
+		var err error
+		if a.exchange, err = newExchange(c.Suite.Kex, server); err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", core.ErrUsage, err)
+		}
 	}
-	return a, a.Again(now), nil
+	request, err := a.Again(now)
+	return a, request, err
 }
 
 // Again returns the request once more, with a new time.
-func (a *Asked) Again(now time.Time) []byte {
-	m := message{ID: a.id, Time: uint64(now.Add(-timeBack).UnixNano()), Data: ownMark()}
-	b := m.append(nil)
-	if len(a.requests) < maxRequests {
-		a.requests = append(a.requests, sha512.Sum384(b))
+func (a *Asked) Again(now time.Time) ([]byte, error) {
+	m := message{ID: a.id, Time: uint64(now.Add(-timeBack).UnixNano()), MD: uint16(a.md), Data: ownMark()}
+	if a.exchange != nil {
+		m.Cipher, m.KDF = uint16(a.cfg.Suite.Cipher), uint16(a.cfg.Suite.KDF)
+		m.Kex, m.KexFlags = a.exchange.sent, a.exchange.flags
 	}
-	return b
+	b, err := a.cfg.sign(m)
+	if err != nil {
+		return nil, err
+	}
+	if len(a.requests) < maxRequests {
+		a.requests = append(a.requests, m.ofRequest().sum(b))
+	}
+	return b, nil
 }
 
-// Finish checks the reply to one of the requests. The error is core.ErrCrypt.
-func (a *Asked) Finish(reply []byte) (Session, error) {
-	m, err := parse(reply)
+// sign returns the bytes of m with the certificate and the signature of c.
+func (c *Config) sign(m message) ([]byte, error) {
+	if c.Identity == nil {
+		return m.append(nil), nil
+	}
+	m.Crt = c.Identity.der
+	b := m.append(nil)
+	signature, err := c.Identity.sign(b, c.digest())
 	if err != nil {
-		return Session{}, fmt.Errorf("%w: the reply of the other IRMd: %w", core.ErrCrypt, err)
+		return nil, fmt.Errorf("%w: sign as %q: %w", core.ErrUsage, c.Identity.name, err)
+	}
+	return append(b, signature...), nil
+}
+
+// Finish checks the reply to one of the requests. The error is core.ErrCrypt, or
+// core.ErrAuth where the other end is not who it should be.
+func (a *Asked) Finish(reply []byte, now time.Time) (*Session, error) {
+	m, err := parseKnown(reply)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the reply of the other IRMd: %w", core.ErrCrypt, err)
 	}
 	if m.ID != a.id {
-		return Session{}, fmt.Errorf("%w: the reply of the other IRMd is to another request", core.ErrCrypt)
+		return nil, fmt.Errorf("%w: the reply of the other IRMd is to another request", core.ErrCrypt)
 	}
-	if err := m.plain("the other IRMd"); err != nil {
-		return Session{}, err
+	n := len(a.requests[0])
+	if len(m.Rest) < n || len(m.Rest) > n && len(m.Crt) == 0 {
+		return nil, fmt.Errorf("%w: the reply of the other IRMd has %d bytes where the hash of the request has %d", core.ErrCrypt, len(m.Rest), n)
 	}
-	for _, h := range a.requests {
-		if bytes.Equal(m.Rest, h[:]) {
-			return Session{Ours: m.ours()}, nil
+	hash, signature := m.Rest[:n], m.Rest[n:]
+	s := &Session{Ours: m.ours()}
+	if len(m.Crt) > 0 {
+		if s.Peer, err = a.cfg.verify(&m, reply, signature, now); err != nil {
+			return nil, fmt.Errorf("the reply of the other IRMd: %w", err)
 		}
+		if s.Peer != a.name {
+			return nil, fmt.Errorf("%w: the other end has the certificate of %q, and the flow is to %q", core.ErrAuth, s.Peer, a.name)
+		}
+	} else if a.cfg.MustAuth {
+		return nil, fmt.Errorf("%w: the other end shows no certificate, and this end wants one of %q", core.ErrAuth, a.name)
 	}
-	return Session{}, fmt.Errorf("%w: the reply of the other IRMd does not have the hash of the request", core.ErrCrypt)
+	known := false
+	for _, h := range a.requests {
+		known = known || bytes.Equal(hash, h)
+	}
+	if !known {
+		return nil, fmt.Errorf("%w: the reply of the other IRMd does not have the hash of the request", core.ErrCrypt)
+	}
+	suite := a.cfg.Suite
+	switch {
+	case a.exchange == nil && (m.Cipher != 0 || len(m.Kex) > 0):
+		return nil, fmt.Errorf("%w: the other end encrypts a flow that this end asked for in plain", core.ErrCrypt)
+	case a.exchange == nil && a.cfg.MustEncrypt:
+		return nil, fmt.Errorf("%w: this end has no encryption for %q configured, and wants it", core.ErrCrypt, a.name)
+	case a.exchange == nil:
+		return s, nil
+	case m.Cipher == 0:
+		return nil, fmt.Errorf("%w: this end wants an encrypted flow (%v), the other end answered in plain", core.ErrCrypt, suite)
+	}
+	s.Kex, s.Cipher = suite.Kex, crypt.Cipher(m.Cipher)
+	if s.Cipher.Rank() < suite.Cipher.Rank() {
+		return nil, fmt.Errorf("%w: the other end takes %v, this end wants %v at least", core.ErrCrypt, s.Cipher, suite.Cipher)
+	}
+	kdf := Digest(m.KDF)
+	if kdf.Rank() < suite.KDF.Rank() {
+		return nil, fmt.Errorf("%w: the other end takes the kdf %v, this end wants %v at least", core.ErrCrypt, kdf, suite.KDF)
+	}
+	if a.exchange.server != nil && kdf != suite.KDF {
+		return nil, fmt.Errorf("%w: the other end takes the kdf %v, and the client's, %v, counts where the client encapsulates", core.ErrCrypt, kdf, suite.KDF)
+	}
+	s.Key = new(crypt.Key)
+	if err := a.exchange.finish(s.Key, m.Kex, kdf); err != nil {
+		return nil, fmt.Errorf("%w: the other end answers with %w", core.ErrCrypt, err)
+	}
+	return s, nil
 }
 
-// Answer checks a request and returns the reply to it. Without a certificate or
-// a key there is nothing that the time of a request would protect, so clocks may
-// differ. The error is core.ErrCrypt.
-func Answer(request []byte, now time.Time) ([]byte, Session, error) {
-	m, err := parse(request)
+// Drop forgets what the handshake has of secrets.
+func (a *Asked) Drop() {
+	if a.exchange != nil {
+		clear(a.exchange.secret)
+		a.exchange = nil
+	}
+}
+
+// parseKnown is parse that takes no numbers but those of the lists.
+func parseKnown(b []byte) (message, error) {
+	m, err := parse(b)
 	if err != nil {
-		return nil, Session{}, fmt.Errorf("%w: the request of the other IRMd: %w", core.ErrCrypt, err)
+		return m, err
 	}
-	if err := m.plain("the other IRMd"); err != nil {
-		return nil, Session{}, err
+	switch {
+	case m.Cipher != 0 && crypt.Cipher(m.Cipher).Rank() == 0:
+		return m, fmt.Errorf("%w: cipher %d, which this system has not; it has %v", core.ErrMessage, m.Cipher, crypt.Ciphers())
+	case m.KDF != 0 && Digest(m.KDF).Rank() == 0:
+		return m, fmt.Errorf("%w: kdf %d, which this system has not; it has %v", core.ErrMessage, m.KDF, Digests())
+	case m.MD != 0 && Digest(m.MD).Rank() == 0:
+		return m, fmt.Errorf("%w: digest %d, which this system has not; it has %v", core.ErrMessage, m.MD, Digests())
 	}
-	if len(m.Rest) > 0 {
-		return nil, Session{}, fmt.Errorf("%w: the request of the other IRMd has %d bytes too many", core.ErrCrypt, len(m.Rest))
-	}
-	h, err := digest(m.MD, request)
+	return m, nil
+}
+
+// Answer checks a request for a flow to name and returns the reply to it. Without a
+// certificate or a key there is nothing that the time of a request would protect,
+// so clocks may differ then. The error is core.ErrCrypt or core.ErrAuth.
+func Answer(cfg *Config, name string, request []byte, now time.Time, seen *Replay) ([]byte, *Session, error) {
+	cfg = cfg.orNothing()
+	m, err := parseKnown(request)
 	if err != nil {
-		return nil, Session{}, err
+		return nil, nil, fmt.Errorf("%w: the request of the other IRMd: %w", core.ErrCrypt, err)
 	}
-	reply := message{ID: m.ID, Time: uint64(now.UnixNano()), Rest: h}
+	s := &Session{Ours: m.ours()}
+	costly := len(m.Crt) > 0 || len(m.Kex) > 0
+	if costly {
+		if err := fresh(&m, now); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(m.Crt) > 0 {
+		if s.Peer, err = cfg.verify(&m, request, m.Rest, now); err != nil {
+			return nil, nil, fmt.Errorf("the request of the other IRMd: %w", err)
+		}
+	} else if len(m.Rest) > 0 {
+		return nil, nil, fmt.Errorf("%w: the request of the other IRMd has %d bytes too many", core.ErrCrypt, len(m.Rest))
+	} else if cfg.MustAuth {
+		return nil, nil, fmt.Errorf("%w: the other end shows no certificate, and %q wants one of each client", core.ErrAuth, name)
+	}
+	reply := message{ID: m.ID, Time: uint64(now.UnixNano()), MD: uint16(cfg.digest()), Rest: m.ofRequest().sum(request)}
 	if m.ours() {
 		reply.Data = ownMark()
 	}
-	return reply.append(nil), Session{Ours: m.ours()}, nil
+	if err := cfg.agree(name, &m, &reply, s); err != nil {
+		return nil, nil, err
+	}
+	b, err := cfg.sign(reply)
+	if err == nil && costly {
+		err = seen.note(&m, now)
+	}
+	if err != nil {
+		s.Zero()
+		return nil, nil, err
+	}
+	return b, s, nil
 }
 
-// digest returns the hash of a request, by the algorithm that it names.
-func digest(md uint16, request []byte) ([]byte, error) {
-	switch md {
-	case 0, 673:
-		h := sha512.Sum384(request)
-		return h[:], nil
-	case 672:
-		h := sha256.Sum256(request)
-		return h[:], nil
-	case 674:
-		h := sha512.Sum512(request)
-		return h[:], nil
+// agree takes the stronger of what the request m and c want, and does the server's
+// half of the key exchange.
+func (c *Config) agree(name string, m, reply *message, s *Session) error {
+	suite := c.Suite
+	if len(m.Kex) == 0 {
+		switch {
+		case m.Cipher != 0 || m.KDF != 0 || m.KexFlags != 0:
+			return fmt.Errorf("%w: the other end wants an encrypted flow, and sends no key", core.ErrCrypt)
+		case suite.Kex != 0:
+			return fmt.Errorf("%w: the other end asks for a plain flow, and flows to %q are encrypted here (%v)", core.ErrCrypt, name, suite)
+		case c.MustEncrypt:
+			return fmt.Errorf("%w: the other end asks for a plain flow, and %q takes encrypted ones only", core.ErrCrypt, name)
+		}
+		return nil
 	}
-	return nil, fmt.Errorf("%w: the other IRMd wants digest %d, this one has SHA-256, SHA-384 and SHA-512", core.ErrCrypt, md)
-}
-
-// plain returns core.ErrCrypt where m asks for more than this package does.
-func (m *message) plain(who string) error {
-	switch {
-	case len(m.Kex) > 0 || m.Cipher != 0:
-		return fmt.Errorf("%w: %s wants an encrypted flow, which this one can't do", core.ErrCrypt, who)
-	case len(m.Crt) > 0:
-		return fmt.Errorf("%w: %s brings a certificate, which this one can't check", core.ErrCrypt, who)
+	if m.Cipher == 0 || m.KDF == 0 {
+		return fmt.Errorf("%w: the other end sends a key, and names no cipher or no kdf", core.ErrCrypt)
 	}
+	s.Cipher = crypt.Cipher(m.Cipher)
+	if suite.Cipher.Rank() > s.Cipher.Rank() {
+		s.Cipher = suite.Cipher
+	}
+	kdf := Digest(m.KDF)
+	if kdf.Rank() < suite.KDF.Rank() {
+		if m.KexFlags&kemFlag != 0 {
+			return fmt.Errorf("%w: the other end wants the kdf %v, this end %v at least", core.ErrCrypt, kdf, suite.KDF)
+		}
+		kdf = suite.KDF
+	}
+	s.Key = new(crypt.Key)
+	var err error
+	if s.Kex, reply.Kex, err = respond(s.Key, m.Kex, m.KexFlags, c.KEMKey, suite.Kex, kdf); err != nil {
+		return fmt.Errorf("%w: the other end brings %w", core.ErrCrypt, err)
+	}
+	reply.Cipher, reply.KDF = uint16(s.Cipher), uint16(kdf)
 	return nil
 }

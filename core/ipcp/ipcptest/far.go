@@ -3,7 +3,6 @@ package ipcptest
 import (
 	"bytes"
 	"context"
-	crand "crypto/rand"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -47,7 +46,7 @@ type World struct {
 type farSystem struct{ asked map[core.FlowID]*oap.Asked }
 
 func (f *farSystem) ask(h *host, e *end) []byte {
-	a, data, err := oap.Ask(time.Now(), crand.Reader)
+	a, data, err := oap.Ask(nil, "", time.Now())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -58,7 +57,7 @@ func (f *farSystem) ask(h *host, e *end) []byte {
 }
 
 func (f *farSystem) answer(e *end) []byte {
-	data, _, err := oap.Answer(e.request.Data, time.Now())
+	data, _, err := oap.Answer(nil, "", e.request.Data, time.Now(), new(oap.Replay))
 	if err != nil && len(e.request.Data) > 0 {
 		e.h.t.Errorf("the data of a request: %v", err)
 	}
@@ -73,7 +72,7 @@ func (f *farSystem) replied(h *host, r ipcp.AllocReply) {
 	if r.Code != 0 || e == nil || e.state == left || len(r.Data) == 0 {
 		return
 	}
-	if _, err := a.Finish(r.Data); err != nil {
+	if _, err := a.Finish(r.Data, time.Now()); err != nil {
 		h.t.Errorf("the data of the reply for flow %d: %v", r.Flow, err)
 	}
 	if r.From == "" || r.Path.Max <= 0 || r.Path.Best <= 0 || r.Path.MPL <= 0 {
@@ -234,7 +233,10 @@ func (p *farPair) again(client *end) {
 	waits := client.state == pending
 	req := ipcp.AllocRequest{Flow: client.id, Dst: client.dst, QoS: client.qos, Again: true}
 	if waits {
-		req.Data = h.far.asked[client.id].Again(time.Now())
+		var err error
+		if req.Data, err = h.far.asked[client.id].Again(time.Now()); err != nil {
+			h.t.Error(err)
+		}
 	}
 	h.mu.Unlock()
 	if waits {
