@@ -39,17 +39,17 @@ type config struct {
 func flags() []cli.Flag {
 	return []cli.Flag{
 		measure.NameFlag("send to the server that accepts for `NAME`", "server_apn"),
-		&cli.StringFlag{Category: measure.ForClient, Name: "duration", Aliases: []string{"d"}, Value: "60s", DefaultText: "60s", Usage: "send for `TIME`"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "duration", Aliases: []string{"d"}, Value: "60s", DefaultText: "60s", Usage: "send for `TIME`, in s without a unit"},
 		measure.SizeFlag("1000", "send packets of `BYTES`, 8 to 65535"),
-		&cli.StringFlag{Category: measure.ForClient, Name: "rate", Aliases: []string{"r"}, Value: "1M", DefaultText: "1M", Usage: "send at `RATE` in bit/s"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "rate", Aliases: []string{"r"}, Value: "1M", DefaultText: "1M", Usage: "send at `RATE`, in kb/s without a unit"},
 		&cli.BoolFlag{Category: measure.ForClient, Name: "flood", Aliases: []string{"f"}, Usage: "send as fast as can be", DisableDefaultText: true},
 		&cli.BoolFlag{Category: measure.ForClient, Name: "sleep", Usage: "sleep until packets are due: what it does without --spin", DisableDefaultText: true},
 		&cli.BoolFlag{Category: measure.ForClient, Name: "spin", Usage: "look at the clock all the time instead, which takes a processor: each packet at its time", DisableDefaultText: true},
 		measure.QoSFlag("ask for a flow with this `QOS`"),
 
 		measure.ListenFlag(),
-		&cli.StringFlag{Category: measure.ForServer, Name: "interval", Aliases: []string{"i"}, Value: "1s", DefaultText: "1s", Usage: "print a line every `TIME`"},
-		&cli.StringFlag{Category: measure.ForServer, Name: "timeout", Aliases: []string{"t"}, Value: "1s", DefaultText: "1s", Usage: "end a flow after `TIME` without a packet"},
+		&cli.StringFlag{Category: measure.ForServer, Name: "interval", Aliases: []string{"i"}, Value: "1s", DefaultText: "1s", Usage: "print a line every `TIME`, in s without a unit"},
+		&cli.StringFlag{Category: measure.ForServer, Name: "timeout", Aliases: []string{"t"}, Value: "1s", DefaultText: "1s", Usage: "end a flow after `TIME`, in s without a unit, without a packet"},
 	}
 }
 
@@ -64,8 +64,9 @@ A client reaches a server once that is bound to a name, by its pid or its
 program, and the name is registered in a layer:
    irm bind process 6810 name ocbr-server
    irm name register ocbr-server layer local-layer`,
-	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is seconds.
-A RATE is a number with k, M or G after it; a bare one is k.
+	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is s.
+A RATE is a number with k, M or G after it, for kb/s, Mb/s or Gb/s; a bare one
+is kb/s.
 A QOS is ` + measure.QoSNames + `.
 The server tells what arrives on at most 10 flows at once.
 Exit status: 0 all was sent, or the server was stopped; 1 something failed;
@@ -108,10 +109,10 @@ func (cfg *config) setClient(c *cli.Context, warn measure.Warn) (err error) {
 	case cfg.flood && (cfg.spin || c.Bool("sleep") || c.IsSet("rate")):
 		return errors.New("--flood goes with neither --rate, --sleep nor --spin: it sends as fast as can be")
 	}
-	if cfg.rate, err = measure.ParseRate(c.String("rate")); err != nil {
-		return fmt.Errorf("--rate: %w", err)
+	if cfg.size, err = measure.SizeOf(c, warn, minSize, maxSize); err != nil {
+		return err
 	}
-	cfg.size, err = measure.SizeOf(c, warn, minSize, maxSize)
+	cfg.rate, err = measure.RateOf(c, warn, cfg.size)
 	return err
 }
 

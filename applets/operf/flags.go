@@ -30,14 +30,14 @@ type config struct {
 // flags returns the flags that operf knows.
 func flags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "interval", Aliases: []string{"i"}, Value: "1s", DefaultText: "1s", Usage: "print a line every `TIME`, 0 for none"},
+		&cli.StringFlag{Name: "interval", Aliases: []string{"i"}, Value: "1s", DefaultText: "1s", Usage: "print a line every `TIME`, in s without a unit, 0 for none"},
 		&cli.BoolFlag{Name: "json", Usage: "print one JSON object for each test, at its end", DisableDefaultText: true},
 		&cli.BoolFlag{Name: "json-stream", Usage: "print a line of JSON for each event", DisableDefaultText: true},
 
 		measure.NameFlag("test flows to the server that accepts for `NAME`"),
 		&cli.StringFlag{Category: measure.ForClient, Name: "test", Aliases: []string{"t"}, Value: "uni", DefaultText: "uni", Usage: "`TYPE` of test: uni one way, bi the server echoes"},
-		&cli.StringFlag{Category: measure.ForClient, Name: "duration", Aliases: []string{"d"}, Value: "60s", DefaultText: "60s", Usage: "send for `TIME`"},
-		&cli.StringFlag{Category: measure.ForClient, Name: "rate", Aliases: []string{"r"}, Value: "1M", DefaultText: "1M", Usage: "send at `RATE` in bit/s, of each flow"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "duration", Aliases: []string{"d"}, Value: "60s", DefaultText: "60s", Usage: "send for `TIME`, in s without a unit"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "rate", Aliases: []string{"r"}, Value: "1M", DefaultText: "1M", Usage: "send at `RATE` on each flow, in kb/s without a unit"},
 		measure.SizeFlag("1500", "send packets of `BYTES`, 64 to 65535"),
 		&cli.BoolFlag{Category: measure.ForClient, Name: "flood", Aliases: []string{"f"}, Usage: "send as fast as can be", DisableDefaultText: true},
 		&cli.BoolFlag{Category: measure.ForClient, Name: "sleep", Usage: "sleep before each packet: an even pace, never two at once to catch up", DisableDefaultText: true},
@@ -62,8 +62,9 @@ A client reaches a server once that is bound to a name, by its pid or its
 program, and the name is registered in a layer:
    irm bind process 6810 name operf-server
    irm name register operf-server layer local-layer`,
-	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is seconds.
-A RATE is a number with k, M or G after it; a bare one is k.
+	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is s.
+A RATE is a number with k, M or G after it, for kb/s, Mb/s or Gb/s; a bare one
+is kb/s.
 A QOS is ` + measure.QoSNames + `.
 A packet is lost when a later one came and it did not, late when it came after
 a later one. With -t bi the client's lines tell what came back.
@@ -127,9 +128,9 @@ func (cfg *config) setPlan(c *cli.Context, warn measure.Warn) (err error) {
 		if c.IsSet("rate") || p.Sleep {
 			return errors.New("--flood goes with neither --rate nor --sleep: it sends as fast as can be")
 		}
-	} else if p.Rate, err = measure.ParseRate(c.String("rate")); err != nil {
-		return fmt.Errorf("--rate: %w", err)
 	}
-	p.Size, err = measure.SizeOf(c, warn, minSize, maxSize)
+	if p.Size, err = measure.SizeOf(c, warn, minSize, maxSize); err == nil && !c.Bool("flood") {
+		p.Rate, err = measure.RateOf(c, warn, p.Size)
+	}
 	return err
 }

@@ -32,6 +32,8 @@ func TestFlags(t *testing.T) {
 		{"-n x -d 10", with(func(c *config) { c.plan.Duration = 10 * time.Second }), ""},
 		{"-n x -d 0.5", with(func(c *config) { c.plan.Duration = 500 * time.Millisecond }), ""},
 		{"-n x -r 64", with(func(c *config) { c.plan.Rate = 64e3 }), ""},
+		{"-n x -r 10", with(func(c *config) { c.plan.Rate = 10e3 }), "operf: --rate 10 is 10 kb/s, one packet in 1.2 s: 10M is in Mb/s, and 10k says that it is meant\n"},
+		{"-n x -r 10k", with(func(c *config) { c.plan.Rate = 10e3 }), ""},
 		{"-n x --rate 2G", with(func(c *config) { c.plan.Rate = 2e9 }), ""},
 		{"-n x -f", with(func(c *config) { c.plan.Rate = 0 }), ""},
 		{"-n x --sleep", with(func(c *config) { c.plan.Sleep = true }), ""},

@@ -19,6 +19,10 @@ const (
 	minSize     = 64               // bytes
 	maxSize     = 1500             // bytes
 	maxInterval = 10 * time.Second // longer ones are truncated to it
+
+	// A bare number below these is told: few people mean so few milliseconds.
+	leastInterval = 5 * time.Millisecond
+	leastTime     = 100 * time.Millisecond
 )
 
 // config is what the command line asks for.
@@ -51,9 +55,9 @@ func flags() []cli.Flag {
 
 		measure.NameFlag("ping the server that accepts flows for `NAME`"),
 		&cli.StringFlag{Category: measure.ForClient, Name: "count", Aliases: []string{"c"}, Usage: "send `N` packets", DefaultText: "until interrupted"},
-		&cli.StringFlag{Category: measure.ForClient, Name: "interval", Aliases: []string{"i"}, Value: "1000ms", DefaultText: "1000ms", Usage: "send a packet every `TIME`, at most 10 s"},
-		&cli.StringFlag{Category: measure.ForClient, Name: "duration", Aliases: []string{"d"}, Usage: "end after `TIME`", DefaultText: "no bound"},
-		&cli.StringFlag{Category: measure.ForClient, Name: "deadline", Aliases: []string{"w"}, Usage: "end after `TIME`, the wait for a flow included, whatever is still to come; with --count, fewer replies are a failure", DefaultText: "no bound"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "interval", Aliases: []string{"i"}, Value: "1000ms", DefaultText: "1000ms", Usage: "send a packet every `TIME`, in ms without a unit, at most 10 s"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "duration", Aliases: []string{"d"}, Usage: "end after `TIME`, in ms without a unit", DefaultText: "no bound"},
+		&cli.StringFlag{Category: measure.ForClient, Name: "deadline", Aliases: []string{"w"}, Usage: "end after `TIME`, in ms without a unit, the wait for a flow included, whatever is still to come; with --count, fewer replies are a failure", DefaultText: "no bound"},
 		measure.SizeFlag("64", "send packets of `BYTES`, 64 to 1500"),
 		measure.QoSFlag("ask for a flow with this `QOS`"),
 		&cli.BoolFlag{Category: measure.ForClient, Name: "flood", Aliases: []string{"f"}, Usage: "send as soon as a reply comes, or an interval is over", DisableDefaultText: true},
@@ -63,7 +67,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Category: measure.ForClient, Name: "json", Usage: "print one JSON object at the end, and no lines", DisableDefaultText: true},
 
 		measure.ListenFlag(),
-		&cli.StringFlag{Category: measure.ForServer, Name: "idle", Value: "10s", DefaultText: "10s", Usage: "end a flow after `TIME` without a packet"},
+		&cli.StringFlag{Category: measure.ForServer, Name: "idle", Value: "10s", DefaultText: "10s", Usage: "end a flow after `TIME`, in ms without a unit, without a packet"},
 	}
 }
 
@@ -79,7 +83,7 @@ A client reaches a server once that is bound to a name, by its pid or its
 program, and the name is registered in a layer:
    irm bind process 6810 name oping-server
    irm name register oping-server layer local-layer`,
-	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is milliseconds.
+	Notes: `A TIME is a number with ms, s, m, h or d after it; a bare one is ms.
 A QOS is ` + measure.QoSNames + `.
 Ctrl-\ prints a short summary while it runs.
 Exit status: 0 replies came, or the server was stopped; 1 no reply came, or
@@ -96,13 +100,13 @@ func parse(ctx context.Context, env *applets.Env) (*config, error) {
 func newConfig(c *cli.Context, warn measure.Warn) (*config, error) {
 	cfg := &config{listen: c.Bool("listen"), quiet: c.Bool("quiet")}
 	if cfg.listen {
-		return cfg, cfg.setServer(c)
+		return cfg, cfg.setServer(c, warn)
 	}
 	return cfg, cfg.setClient(c, warn)
 }
 
-func (cfg *config) setServer(c *cli.Context) (err error) {
-	if cfg.idle, err = measure.TimeOf(c, "idle", time.Millisecond); err != nil {
+func (cfg *config) setServer(c *cli.Context, warn measure.Warn) (err error) {
+	if cfg.idle, err = measure.MillisecondsOf(c, warn, "idle", leastTime); err != nil {
 		return err
 	}
 	if cfg.idle == 0 {
@@ -123,7 +127,7 @@ func (cfg *config) setClient(c *cli.Context, warn measure.Warn) (err error) {
 			return fmt.Errorf("--count: %q is no number of packets: it is 1 or more", s)
 		}
 	}
-	if cfg.interval, err = measure.TimeOf(c, "interval", time.Millisecond); err != nil {
+	if cfg.interval, err = measure.MillisecondsOf(c, warn, "interval", leastInterval); err != nil {
 		return err
 	}
 	if cfg.interval == 0 {
@@ -133,10 +137,10 @@ func (cfg *config) setClient(c *cli.Context, warn measure.Warn) (err error) {
 		warn("interval %s is longer than 10 s: truncated to 10 s", c.String("interval"))
 		cfg.interval = maxInterval
 	}
-	if cfg.duration, err = bound(c, "duration"); err != nil {
+	if cfg.duration, err = bound(c, warn, "duration"); err != nil {
 		return err
 	}
-	if cfg.deadline, err = bound(c, "deadline"); err != nil {
+	if cfg.deadline, err = bound(c, warn, "deadline"); err != nil {
 		return err
 	}
 	cfg.size, err = measure.SizeOf(c, warn, minSize, maxSize)
@@ -144,11 +148,11 @@ func (cfg *config) setClient(c *cli.Context, warn measure.Warn) (err error) {
 }
 
 // bound returns the time that flag asks for, above 0; 0 where it is not set.
-func bound(c *cli.Context, flag string) (time.Duration, error) {
+func bound(c *cli.Context, warn measure.Warn, flag string) (time.Duration, error) {
 	if !c.IsSet(flag) {
 		return 0, nil
 	}
-	d, err := measure.TimeOf(c, flag, time.Millisecond)
+	d, err := measure.MillisecondsOf(c, warn, flag, leastTime)
 	if err == nil && d == 0 {
 		err = fmt.Errorf("--%s: 0 leaves no time to send a packet", flag)
 	}

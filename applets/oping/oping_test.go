@@ -64,7 +64,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 	for _, flag := range []string{"--version", "-v"} {
 		status, out, errs := run(noNetwork(t), flag)
-		if want := "oping version " + applets.Version + "\n"; status != applets.StatusDone || out != want || errs != "" {
+		if want := applets.VersionLine("oping") + "\n"; status != applets.StatusDone || out != want || errs != "" {
 			t.Errorf("%s: status %d, stdout %q, stderr %q", flag, status, out, errs)
 		}
 	}
@@ -223,6 +223,11 @@ func TestFlags(t *testing.T) {
 		{"-n x -i 1m", with(func(c *config) { c.interval = 10 * time.Second }), "oping: interval 1m is longer than 10 s: truncated to 10 s\n"},
 		{"-n x -d 1d", with(func(c *config) { c.duration = 24 * time.Hour }), ""},
 		{"-n x --duration 500", with(func(c *config) { c.duration = 500 * time.Millisecond }), ""},
+		{"-n x -d 2", with(func(c *config) { c.duration = 2 * time.Millisecond }), "oping: --duration 2 is 2 ms: 2s is in seconds, and 2ms says that it is meant\n"},
+		{"-n x -d 2ms", with(func(c *config) { c.duration = 2 * time.Millisecond }), ""},
+		{"-n x -w 5", with(func(c *config) { c.deadline = 5 * time.Millisecond }), "oping: --deadline 5 is 5 ms: 5s is in seconds, and 5ms says that it is meant\n"},
+		{"-n x -i 1", with(func(c *config) { c.interval = time.Millisecond }), "oping: --interval 1 is 1 ms: 1s is in seconds, and 1ms says that it is meant\n"},
+		{"-l --idle 10", config{listen: true, idle: 10 * time.Millisecond}, "oping: --idle 10 is 10 ms: 10s is in seconds, and 10ms says that it is meant\n"},
 		{"-n x -s 1500", with(func(c *config) { c.size = 1500 }), ""},
 		{"-n x -s 63", client, "oping: size 63 is not within 64 to 1500 bytes: it is 64 now\n"},
 		{"-n x -s -1", client, "oping: size -1 is not within 64 to 1500 bytes: it is 64 now\n"},

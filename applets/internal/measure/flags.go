@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -141,4 +142,28 @@ func TimeOf(c *cli.Context, flag string, bare time.Duration) (time.Duration, err
 		return 0, fmt.Errorf("--%s: %w", flag, err)
 	}
 	return d, nil
+}
+
+// MillisecondsOf is TimeOf for a flag whose bare number is in ms. People often mean
+// seconds by it: it tells warn where a bare number is below least.
+func MillisecondsOf(c *cli.Context, warn Warn, flag string, least time.Duration) (time.Duration, error) {
+	d, err := TimeOf(c, flag, time.Millisecond)
+	if s := c.String(flag); err == nil && 0 < d && d < least && strings.Trim(s, "0123456789") == "" {
+		warn("--%s %s is %s ms: %ss is in seconds, and %sms says that it is meant", flag, s, s, s, s)
+	}
+	return d, err
+}
+
+// RateOf returns the bit/s that --rate of c asks for; a bare number is in kb/s. It
+// tells warn where a bare number gives less than one packet of size bytes in a second.
+func RateOf(c *cli.Context, warn Warn, size int) (float64, error) {
+	s := c.String("rate")
+	rate, err := ParseRate(s)
+	if err != nil {
+		return 0, fmt.Errorf("--rate: %w", err)
+	}
+	if period := 8 * float64(size) / rate; period > 1 && strings.Trim(s, "0123456789.") == "" {
+		warn("--rate %s is %s kb/s, one packet in %.3g s: %sM is in Mb/s, and %sk says that it is meant", s, s, period, s, s)
+	}
+	return rate, nil
 }
