@@ -27,6 +27,7 @@ func CLI(ctx context.Context, env *Env, app *cli.App) error {
 	app.Name = env.Name
 	app.HelpName = env.Name
 	app.Version = build()
+	app.CustomAppHelpTemplate = helpTemplate
 	app.Writer, app.ErrWriter = env.Stdout, env.Stderr
 	app.HideHelpCommand = true
 	app.ExitErrHandler = func(*cli.Context, error) {} // the status is Main's to choose
@@ -77,23 +78,27 @@ const notesKey = "notes" // of cli.App.Metadata
 // On makes h the help of app.
 func (h Help) On(app *cli.App) *cli.App {
 	app.UsageText, app.Description = h.Synopsis, h.Description
-	app.Metadata = map[string]any{notesKey: h.Notes}
-	app.CustomAppHelpTemplate = `{{.Name}} - {{.Usage}}
+	if h.Notes != "" {
+		app.Metadata = map[string]any{notesKey: h.Notes}
+	}
+	return app
+}
+
+// helpTemplate is how the help of every applet looks whose command line is flags.
+const helpTemplate = `{{.Name}} - {{.Usage}}
 
 Usage: {{trim (indent 7 .UsageText)}}
-
-{{.Description}}
-{{range .VisibleFlagCategories}}
+{{with .Description}}
+{{.}}
+{{end}}{{range .VisibleFlagCategories}}
 {{if .Name}}{{.Name}} options{{else}}Options{{end}}:
 {{range .Flags}}   {{.}}
 {{end}}{{else}}
 Options:
 {{range .VisibleFlags}}   {{.}}
-{{end}}{{end}}
-{{.Metadata.notes}}
-`
-	return app
-}
+{{end}}{{end}}{{with index .Metadata "notes"}}
+{{.}}
+{{end}}`
 
 // LogFlags returns the flags of an applet that logs.
 func LogFlags() []cli.Flag {
@@ -139,7 +144,7 @@ func OpenLog(c *cli.Context, env *Env) (*logs.Logger, *slog.LevelVar, error) {
 	}
 	env.Serve(func(n uint64) []byte {
 		var b bytes.Buffer
-		logs.New(logs.Options{Writer: &b, JSON: o.JSON}).With(env.Name).Warnf(missing, n)
+		logs.New(logs.Options{Writer: &b, JSON: o.JSON}).With(env.Name).Warnf("%s", missing(n))
 		return b.Bytes()
 	})
 	if c.Bool("stdout") {

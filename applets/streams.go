@@ -20,7 +20,12 @@ import (
 const lastWait = 250 * time.Millisecond
 
 // missing tells of lines that were dropped.
-const missing = "%d lines are missing here: they were not read in time, or could not be written."
+func missing(n uint64) string {
+	if n == 1 {
+		return "1 line is missing here: it was not read in time, or could not be written."
+	}
+	return fmt.Sprintf("%d lines are missing here: they were not read in time, or could not be written.", n)
+}
 
 // streams are the outputs of a process.
 type streams struct {
@@ -40,7 +45,7 @@ func (e *Env) open(ctx context.Context, cancel context.CancelFunc) {
 			tellSyslog(e.Name, "standard error", err)
 		}
 	}})
-	s.errs.Service(func(n uint64) []byte { return fmt.Appendf(nil, "%s: "+missing+"\n", e.Name, n) })
+	s.errs.Service(func(n uint64) []byte { return fmt.Appendf(nil, "%s: %s\n", e.Name, missing(n)) })
 	s.out = output.New(output.NewFile(os.Stdout), output.Options{Done: ctx.Done(), Failed: func(err error) {
 		if !s.service {
 			cancel()
@@ -77,7 +82,7 @@ func (e *Env) Serve(notice func(n uint64) []byte) {
 		return
 	}
 	if notice == nil {
-		notice = func(n uint64) []byte { return fmt.Appendf(nil, missing+"\n", n) }
+		notice = func(n uint64) []byte { return []byte(missing(n) + "\n") }
 	}
 	e.streams.service = true
 	e.streams.out.Service(notice)
@@ -94,7 +99,7 @@ func (e *Env) syslog() *output.Writer {
 	w := output.New(s, output.Options{Failed: func(err error) {
 		fmt.Fprintf(e.Stderr, "%s: %s\n", e.Name, goesOn("syslog", err))
 	}})
-	w.Service(func(n uint64) []byte { return output.SyslogLine(slog.LevelWarn, e.Name, fmt.Sprintf(missing, n)) })
+	w.Service(func(n uint64) []byte { return output.SyslogLine(slog.LevelWarn, e.Name, missing(n)) })
 	e.streams.log = w
 	return w
 }

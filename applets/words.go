@@ -1,6 +1,7 @@
 package applets
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -34,6 +35,14 @@ func Near(word, want string) bool {
 		before, last, row = last, row, before
 	}
 	return last[len(b)] <= most
+}
+
+// Count returns n and the noun one, in the plural unless n is 1: "1 flow", "2 flows".
+func Count[N int | int64 | uint64](n N, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // dashes are what text processors make of hyphens.

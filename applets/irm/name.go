@@ -141,6 +141,7 @@ func printNames(out *screen, list []view.Name, all int) {
 		t.add(n.Name, n.Policy)
 	}
 	t.print(out)
+	fmt.Fprintln(out)
 }
 
 // filterPattern returns the pattern of a filter: without a * it is how names

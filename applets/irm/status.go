@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"o7s/applets"
 	"o7s/core/view"
 )
 
@@ -47,7 +48,7 @@ func (s *screen) status(p *picture) {
 			s.hint("  ", typed("irm ipcp bootstrap name %s layer LAYER", i.Name), "IPCP %s (%s, pid %d) is in no layer; make it a member", i.Name, i.Type, i.PID)
 			continue
 		}
-		s.say("  %s: IPCP %s (%s, pid %d), %d names, %d ends of flows", i.Layer, i.Name, i.Type, i.PID, i.Names, i.Flows)
+		s.say("  %s: IPCP %s (%s, pid %d), %s, %s of flows", i.Layer, i.Name, i.Type, i.PID, applets.Count(i.Names, "name"), applets.Count(i.Flows, "end"))
 	}
 	s.head("Names", len(p.Names))
 	for _, n := range p.Names {
@@ -57,12 +58,12 @@ func (s *screen) status(p *picture) {
 	for _, q := range p.Processes {
 		s.say("  %d %s (uid %d): %s", q.PID, q.Program, q.UID, doing(q))
 	}
-	s.head("Flows", len(p.Flows))
-	for _, f := range p.Flows {
+	flows := of(p.Flows, func(f view.Flow) bool {
 		// The line of a client's end shows the server's end too.
-		if f.Role == "server" && f.Peer >= 0 {
-			continue
-		}
+		return f.Role != "server" || f.Peer < 0
+	})
+	s.head("Flows", len(flows))
+	for _, f := range flows {
 		s.flow("  ", p, f)
 	}
 }
@@ -72,7 +73,7 @@ func (s *screen) head(title string, n int) {
 }
 
 func doing(q view.Process) string {
-	text := fmt.Sprintf("%d flows", q.Flows)
+	text := applets.Count(q.Flows, "flow")
 	switch {
 	case q.Accepting:
 		text = "accepting, " + text
@@ -106,7 +107,10 @@ func (s *screen) name(p *picture, n view.Name) {
 		auto = auto || q.Auto && q.Pause == 0
 		s.program(q)
 	}
-	if n.Waiting > 0 {
+	switch {
+	case n.Waiting == 1:
+		s.say("    1 flow waits for a process that accepts")
+	case n.Waiting > 1:
 		s.say("    %d flows wait for a process that accepts", n.Waiting)
 	}
 	if n.Layers == 0 {
@@ -128,7 +132,7 @@ func (s *screen) program(q view.Program) {
 	}
 	auto := ""
 	if q.Auto {
-		auto = fmt.Sprintf(", started when nobody accepts, %d run", q.Running)
+		auto = fmt.Sprintf(", started when nobody accepts, %d running", q.Running)
 	}
 	s.say("    program %s of uid %d%s", q.Path, q.UID, auto)
 	if q.Pause > 0 {

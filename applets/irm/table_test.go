@@ -68,6 +68,7 @@ func TestNameTable(t *testing.T) {
 	const oping = `|                                       oping-server |            spillover |
 `
 	const foot = `+----------------------------------------------------+----------------------+
+
 `
 	tests := []struct {
 		name  string

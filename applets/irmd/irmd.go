@@ -97,7 +97,7 @@ func check(ctx context.Context, env *applets.Env, file string, types []ipcp.Type
 			names++
 		}
 	}
-	_, err = fmt.Fprintf(env.Stdout, "%s is fine: %d names, %d IPCPs.\n", file, names, len(items)-names)
+	_, err = fmt.Fprintf(env.Stdout, "%s is fine: %s, %s.\n", file, applets.Count(names, "name"), applets.Count(len(items)-names, "IPCP"))
 	return err
 }
 

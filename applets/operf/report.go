@@ -108,7 +108,7 @@ func (r *rates) line(receives bool, more string) string {
 		r.Stream, r.Start, r.End, measure.SI(float64(r.Bytes), "B"), measure.SI(r.BPS, "b/s"), measure.SI(r.PPS, "p/s"), r.Packets, loss, more)
 }
 
-const columns = "[flow]  time in s       transfer         rate      packets     packets    lost    late\n"
+const columns = "[flow]  time in s       transfer         rate  packet rate     packets    lost    late\n"
 
 // interval is one interval of all streams.
 type interval struct {

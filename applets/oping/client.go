@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"o7s/applets"
 	"o7s/applets/internal/measure"
 	"o7s/core"
 	"o7s/core/logs"
@@ -86,7 +87,7 @@ func (c *client) run(ctx context.Context, f measure.Flow) (received uint64) {
 func (c *client) header() {
 	packets := ""
 	if c.cfg.count > 0 {
-		packets = fmt.Sprintf(" (%d packets)", c.cfg.count)
+		packets = fmt.Sprintf(" (%s)", applets.Count(c.cfg.count, "packet"))
 	}
 	c.out.Printf("Pinging %s with %d bytes of data%s:\n\n", c.name, c.cfg.size, packets)
 }
