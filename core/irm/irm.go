@@ -90,6 +90,7 @@ type Manager struct {
 	starts    int               // of instances
 	watchers  map[*func(view.Event)]bool
 	naming    map[string]*naming // by the name that is worked on
+	founding  map[string]bool    // layers that are being bootstrapped
 	resumed   func()             // for tests: a call that waited for another goes on
 
 	started time.Time
@@ -108,6 +109,7 @@ func New(cfg Config) *Manager {
 		instances: make(map[int]*instance),
 		watchers:  make(map[*func(view.Event)]bool),
 		naming:    make(map[string]*naming),
+		founding:  make(map[string]bool),
 		started:   time.Now(),
 	}
 }

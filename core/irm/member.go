@@ -19,16 +19,50 @@ const memberTime = 20 * time.Second
 // a prefix of its type's name then, and is optional otherwise.
 func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ string, d ipcp.Draft) (pid int, err error) {
 	var cfg ipcp.Config
+	founds := false // guarded by m.mu
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if founds {
+			delete(m.founding, cfg.Layer)
+		}
+	}()
 	return m.makeMember(ctx, c, name, typ, membership{
 		via:  "bootstrap",
 		line: "Bootstrapped IPCP %d in layer %s.",
 		tell: m.reg.Bootstrapped,
 		check: func(t ipcp.Type) (err error) {
-			cfg, err = t.Config(d)
+			if cfg, err = t.Config(d); err == nil {
+				err = m.mayFoundLocked(cfg.Layer, t)
+			}
+			if founds = err == nil; founds {
+				m.founding[cfg.Layer] = true
+			}
 			return err
 		},
 		join: func(i *registry.IPCP) (ipcp.Config, error) { return i.Control.Bootstrap(ctx, cfg) },
 	})
+}
+
+// mayFoundLocked returns core.ErrExists where this system has a member of the layer
+// already, so that an IPCP of type t can't be its first one. Of a type whose members
+// find each other without enrollment, every system bootstraps its own, and a system
+// may have several, as with two devices on one network.
+func (m *Manager) mayFoundLocked(layer string, t ipcp.Type) error {
+	if m.founding[layer] {
+		return fmt.Errorf("%w: layer %q, which another call is bootstrapping", core.ErrExists, layer)
+	}
+	for _, i := range m.reg.IPCPs() {
+		if i.Layer != layer || i.Type.Name == t.Name && t.Far && !t.Does.Can(ipcp.Enrolls) {
+			continue
+		}
+		help := "give another name for the layer"
+		if i.Type.Does.Can(ipcp.Enrolls) {
+			help += ", or enroll the IPCP in that one"
+		}
+		return fmt.Errorf("%w: layer %q, whose first member here is IPCP %q: %s", core.ErrExists, layer, i.Name, help)
+	}
+	return nil
 }
 
 // EnrollIPCP makes the IPCP called name a member of a layer that exists, as e

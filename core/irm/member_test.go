@@ -144,3 +144,47 @@ func TestMembers(t *testing.T) {
 		t.Errorf("facts of nobody: %v", err)
 	}
 }
+
+// TestFirstMembers: a layer has one first member on a system, but for the types whose
+// members find each other without enrollment.
+func TestFirstMembers(t *testing.T) {
+	n := newNode(t)
+	ops := func(ipcp.Env) ipcp.Ops { return &uni{} }
+	n.m.cfg.Types = append(n.m.cfg.Types,
+		ipcp.Type{Name: "uni", Far: true, Does: ipcp.Enrolls | ipcp.Connects, New: ops},
+		ipcp.Type{Name: "net", Far: true, Does: ipcp.Enrolls | ipcp.Connects, New: ops},
+	)
+	n.layer() // local-ipcp in local-layer
+	for _, tt := range []struct {
+		name, typ, layer string
+		err              string // "": it may
+	}{
+		{"a", "local", "local-layer", `exists already: layer "local-layer", whose first member here is IPCP "local-ipcp": give another name for the layer`},
+		{"a", "uni", "local-layer", `exists already: layer "local-layer", whose first member here is IPCP "local-ipcp"`},
+		{"u", "uni", "u-layer", ""},
+		{"v", "uni", "u-layer", `exists already: layer "u-layer", whose first member here is IPCP "u": give another name for the layer, or enroll the IPCP in that one`},
+		{"v", "uni", "v-layer", ""},
+	} {
+		_, err := n.m.BootstrapIPCP(t.Context(), admin, tt.name, tt.typ, ipcp.Draft{Layer: tt.layer})
+		if tt.err == "" && err != nil || tt.err != "" && (!errors.Is(err, core.ErrExists) || !strings.HasPrefix(err.Error(), tt.err)) {
+			t.Errorf("%s in %s: %v, want %q", tt.name, tt.layer, err, tt.err)
+		}
+	}
+	// Two devices on one network: the type needs no enrollment.
+	n.m.cfg.Types[2].Does = 0
+	plain := n.m.cfg.Types[2]
+	n.m.mu.Lock()
+	defer n.m.mu.Unlock()
+	for name, i := range n.m.reg.IPCPs() {
+		if name == "u" {
+			i.Type = plain
+		}
+	}
+	if err := n.m.mayFoundLocked("u-layer", plain); err != nil {
+		t.Errorf("a second device on one network: %v", err)
+	}
+	n.m.founding["new"] = true
+	if err := n.m.mayFoundLocked("new", plain); !errors.Is(err, core.ErrExists) {
+		t.Errorf("a layer that another call bootstraps: %v", err)
+	}
+}

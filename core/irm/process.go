@@ -82,12 +82,11 @@ func (m *Manager) Listen(ctx context.Context, c Caller, p *registry.Process, id 
 		}
 	}
 	if len(layers) > 0 {
-		err := m.RegisterName(ctx, c, name, layers, nil)
-		if errors.Is(err, core.ErrPermission) {
+		if err := m.RegisterName(ctx, c, name, layers, nil); err != nil {
+			if !errors.Is(err, core.ErrPermission) {
+				return err
+			}
 			return fmt.Errorf("%w; only the registration in a layer is refused: listen without it (no WithLayer, no --layer), and let an administrator type: irm name register %s layer LAYER", err, logs.Word(name))
-		}
-		if err != nil {
-			return err
 		}
 	}
 	m.mu.Lock()
