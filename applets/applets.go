@@ -159,7 +159,8 @@ type multiCommand struct{ name, args, summary string }
 
 // multiCommands are o7s's own commands.
 var multiCommands = []multiCommand{
-	{"install", "DIR", "copy o7s to DIR and make the symlinks there"},
+	{"install", "DIR | --prefix DIR", "copy o7s to DIR and make the symlinks there; with --prefix to DIR/bin, and manual pages and completions below DIR"},
+	{"uninstall", "DIR | --prefix DIR", "remove what install wrote"},
 	{"completion", "SHELL", "print the completion for bash, zsh or fish"},
 	{"man", "DIR", "write the manual pages to DIR"},
 	{"help", "", "list the applets"},
@@ -186,10 +187,17 @@ func multitool(table []Applet) Applet {
 			fmt.Fprintln(env.Stdout, VersionLine("o7s"))
 			return nil
 		case "install":
-			if !oneDir(env.Args) {
-				return Usagef("install takes one directory: o7s install DIR")
+			i, err := newInstaller(env.Stdout, arg, env.Args[1:], table)
+			if err != nil {
+				return err
 			}
-			return install(env.Stdout, env.Args[1], table)
+			return i.install(ctx)
+		case "uninstall":
+			i, err := newInstaller(env.Stdout, arg, env.Args[1:], table)
+			if err != nil {
+				return err
+			}
+			return i.uninstall()
 		case "completion":
 			return completion(env.Stdout, env.Args[1:], table)
 		case "man":
@@ -253,6 +261,8 @@ func list(w io.Writer, table []Applet) {
 
 Usage: o7s APPLET [ARGUMENTS]      or, by a symlink: APPLET [ARGUMENTS]
        o7s install DIR             copy o7s to DIR and make the symlinks there
+       o7s install --prefix DIR    the same in DIR/bin, and manual pages and completions
+       o7s uninstall DIR | --prefix DIR      remove what install wrote
        o7s completion SHELL        print the completion for bash, zsh or fish
        o7s man DIR                 write the manual pages to DIR
        o7s --version

@@ -137,7 +137,7 @@ func TestInstallLeavesOthersAlone(t *testing.T) {
 	table := []Applet{{Name: "irm"}, {Name: "ipcpd-local", Hidden: true}}
 	var out bytes.Buffer
 	for range 2 { // again is as good as once
-		if err := install(&out, dir, table); err != nil {
+		if err := (&installer{w: &out, bin: dir, table: table}).install(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,7 +154,7 @@ func TestInstallLeavesOthersAlone(t *testing.T) {
 	if err := os.WriteFile(mine, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := install(&out, dir, []Applet{{Name: "mine"}}); err == nil || !strings.Contains(err.Error(), "is no symlink: remove it first") {
+	if err := (&installer{w: &out, bin: dir, table: []Applet{{Name: "mine"}}}).install(t.Context()); err == nil || !strings.Contains(err.Error(), "is no symlink: remove it first") {
 		t.Errorf("over a file: %v", err)
 	}
 	if b, _ := os.ReadFile(mine); string(b) != "mine" {

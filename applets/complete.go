@@ -75,6 +75,8 @@ _o7s() {
   if (( $#lines )); then _describe o7s lines; else _files; fi
 }
 compdef _o7s APPLETS
+# As a file of fpath it is loaded by the first completion.
+[[ $funcstack[1] != _o7s ]] || _o7s "$@"
 `,
 	"fish": `# fish completion of o7s: put "o7s completion fish | source" into ~/.config/fish/config.fish
 function __o7s_complete
@@ -89,6 +91,7 @@ function __o7s_complete
   end
 end
 for c in APPLETS
+  complete -c $c -e
   complete -c $c -f -a '(__o7s_complete)'
 end
 `,
@@ -101,7 +104,7 @@ func completion(w io.Writer, args []string, table []Applet) error {
 	}
 	names := []string{"o7s"}
 	for _, a := range table {
-		if !a.Hidden {
+		if !a.Hidden && !a.NoLink {
 			names = append(names, a.Name)
 		}
 	}

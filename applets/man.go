@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -15,16 +14,14 @@ import (
 
 // man writes a manual page for each applet, and one for o7s, to dir.
 func man(ctx context.Context, out io.Writer, dir string, table []Applet) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := mkdir(out, dir); err != nil {
 		return fmt.Errorf("man: %w", err)
 	}
 	write := func(name, text string) error {
-		file := filepath.Join(dir, name+".8")
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		if err := writeOwn(out, filepath.Join(dir, name+".8"), []byte(text)); err != nil {
 			return fmt.Errorf("man: %w", err)
 		}
-		_, err := fmt.Fprintln(out, file)
-		return err
+		return nil
 	}
 	var pages []string
 	for _, a := range table {

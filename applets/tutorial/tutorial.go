@@ -20,6 +20,7 @@ import (
 func Applet() applets.Applet {
 	return applets.Applet{
 		Name:    "tutorial",
+		NoLink:  true,
 		Summary: "run Tutorial 01: a layer, a server, a client, step by step",
 		Run: func(ctx context.Context, env *applets.Env) error {
 			return applets.CLI(ctx, env, &cli.App{
