@@ -40,11 +40,9 @@ func world(t *testing.T, typ ipcp.Type, addr string, file string) ipcptest.World
 	return w
 }
 
-var manyFlows = 10000
-
 func TestFarV4(t *testing.T) {
 	w := world(t, V4, "10.7.0.", "tools-udp4.pcap")
-	w.Flows = manyFlows
+	w.Flows = 10000
 	ipcptest.RunFar(t, V4, w)
 }
 

@@ -189,10 +189,7 @@ func (l *layer) findLocked(c ipcp.Connection) int {
 
 // Show implements ipcp.Shower.
 func (l *layer) Show() []view.Fact {
-	facts := []view.Fact{
-		{Name: "received", Value: strconv.FormatUint(l.Count().Received.Load(), 10)},
-		{Name: "names here", Value: strconv.Itoa(l.Names())},
-	}
+	facts := append([]view.Fact{{Name: "names here", Value: strconv.Itoa(l.Names())}}, l.Facts()...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.peers {

@@ -35,6 +35,8 @@ type Network struct {
 	sockets map[netip.AddrPort]*socket
 	names   map[string][]netip.Addr
 	tap     func(from, to netip.AddrPort, datagram []byte)
+	arrived func(from, to netip.AddrPort, datagram []byte)
+	lose    func(from, to netip.AddrPort, datagram []byte) bool
 	count   Count
 }
 
@@ -70,6 +72,21 @@ func (n *Network) Tap(f func(from, to netip.AddrPort, datagram []byte)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.tap = f
+}
+
+// Arrived makes n call f with each datagram that reaches a socket, as Tap does with
+// those that are sent.
+func (n *Network) Arrived(f func(from, to netip.AddrPort, datagram []byte)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.arrived = f
+}
+
+// Lose makes n lose the datagrams for which f returns true. f is called as Tap's.
+func (n *Network) Lose(f func(from, to netip.AddrPort, datagram []byte) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lose = f
 }
 
 // Count returns what has passed so far.
@@ -175,7 +192,7 @@ func (n *Network) sendLocked(from, to netip.AddrPort, datagram []byte) {
 	if mtu == 0 {
 		mtu = 65507
 	}
-	if n.wire.Cut || len(datagram) > mtu || n.rnd.Float64() < n.wire.Loss {
+	if n.wire.Cut || len(datagram) > mtu || n.lose != nil && n.lose(from, to, datagram) || n.rnd.Float64() < n.wire.Loss {
 		n.count.Lost++
 		return
 	}
@@ -225,6 +242,9 @@ func (n *Network) arriveAtLocked(s *socket, from, to netip.AddrPort, datagram []
 		return
 	}
 	n.count.Received++
+	if n.arrived != nil {
+		n.arrived(from, to, datagram)
+	}
 	s.queue = append(s.queue, received{port.Datagram{Peer: from, Body: datagram}, group})
 	s.news.Signal()
 }

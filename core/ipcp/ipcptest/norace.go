@@ -1,0 +1,5 @@
+//go:build !race
+
+package ipcptest
+
+const raceDetector = false
