@@ -396,7 +396,11 @@ func (f *Flows[P]) announced(fl *flow[P], id core.FlowID, err error) {
 	defer f.unlock()
 	switch {
 	case fl.state != announcing: // it was refused meanwhile
-		if err == nil {
+		if err == nil && !f.stopped {
+			// Who answers it hears of that after the host.
+			fl.id, fl.hasID = id, true
+			f.byID[id] = fl
+			f.gone = append(f.gone, fl)
 			f.then(func() { f.host.FlowDealloc(id, func(error) {}) })
 		}
 	case err != nil:

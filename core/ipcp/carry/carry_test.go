@@ -219,6 +219,15 @@ func TestOrder(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			n.FlowAllocResp(ipcp.AllocResponse{Flow: 101}, n.done("accepted"))
 		}, []string{"answer client 5 1000 ", "released 101", "accepted: not found"}},
+		{"a server answers a request that was withdrawn before it had an id", func(n *node) uint64 {
+			n.late = true
+			n.Requested("client", 5, "dst", core.QoSRaw, nil)
+			time.Sleep(20 * time.Second)
+			return 0
+		}, func(n *node, _ uint64) {
+			n.announce()
+			n.FlowAllocResp(ipcp.AllocResponse{Flow: 101}, n.done("accepted"))
+		}, []string{"released 101", "accepted: not found"}},
 		{"both ends leave", func(n *node) uint64 { return n.up(1) }, func(n *node, eid uint64) {
 			n.Left("peer", eid)
 			n.FlowDealloc(ipcp.DeallocRequest{Flow: 1}, n.done("left"))

@@ -19,15 +19,18 @@ import (
 type node struct {
 	*Flows[string]
 	hold bool          // Attach waits for attach
+	late bool          // FlowReqArr is answered by announce
 	gate chan struct{} // Reply waits for it, unless it is nil
 
 	mu     sync.Mutex // guards the fields below
 	heard  []string
 	nextID core.FlowID
 	got    func(ipcp.Flow, error)
-	mems   map[core.FlowID]*memory
-	set    *set
-	takes  int // how many packets Carry takes at a time
+
+	announce func()
+	mems     map[core.FlowID]*memory
+	set      *set
+	takes    int // how many packets Carry takes at a time
 }
 
 var (
@@ -130,6 +133,10 @@ func (n *node) FlowReqArr(a ipcp.Arrival, got func(core.FlowID, error)) {
 	id := n.nextID
 	n.mu.Unlock()
 	n.note("arrival %d", id)
+	if n.late {
+		n.announce = func() { got(id, nil) }
+		return
+	}
 	got(id, nil)
 }
 

@@ -41,7 +41,8 @@ type host struct {
 	cut    func()                  // called as each call comes, and before its answer
 	freed  func()                  // called when an id is free, before the answer
 
-	far *farSystem // nil: both ends of all flows are on this system
+	wire bool       // packets and messages cross a wire between the ends of a flow
+	far  *farSystem // nil: both ends of all flows are on this system
 
 	held  []func()
 	again func(t *testing.T) *host // makes another, with an IPCP of its own

@@ -25,9 +25,15 @@ var errNothing = errors.New("nothing came")
 
 // Run runs the suite on the layer type typ inside an ipcp.Process, and tests
 // how its Run ends.
-func Run(t *testing.T, typ ipcp.Type) {
+func Run(t *testing.T, typ ipcp.Type) { runSuite(t, typ, false) }
+
+// RunWire is Run for a far type whose flows cross a wire although both ends are on
+// one system. It leaves out what no wire can promise.
+func RunWire(t *testing.T, typ ipcp.Type) { runSuite(t, typ, true) }
+
+func runSuite(t *testing.T, typ ipcp.Type, wire bool) {
 	typ = declared(t, typ)
-	RunControl(t, func(t *testing.T, host ipcp.Host) ipcp.Control {
+	runControl(t, wire, func(t *testing.T, host ipcp.Host) ipcp.Control {
 		p, cancel, wait := startProcess(typ, host, logs.Discard())
 		t.Cleanup(func() {
 			cancel()
@@ -66,61 +72,70 @@ func declared(t *testing.T, typ ipcp.Type) ipcp.Type {
 // new one for each call, whose calls reach host. What start leaves behind it
 // ends by t.Cleanup; after that host must not be called any more.
 func RunControl(t *testing.T, start func(t *testing.T, host ipcp.Host) ipcp.Control) {
+	runControl(t, false, start)
+}
+
+func runControl(t *testing.T, wire bool, start func(t *testing.T, host ipcp.Host) ipcp.Control) {
 	for _, tt := range tests {
+		if wire && tt.near {
+			continue
+		}
 		for _, late := range []bool{false, true} {
 			name := tt.name + "/answers at once"
 			if late {
 				name = tt.name + "/answers later"
 			}
-			t.Run(name, func(t *testing.T) { tt.run(t, begin(t, late, start)) })
+			t.Run(name, func(t *testing.T) { tt.run(t, begin(t, late, wire, start)) })
 		}
 	}
 }
 
-func begin(t *testing.T, late bool, start func(*testing.T, ipcp.Host) ipcp.Control) *host {
+func begin(t *testing.T, late, wire bool, start func(*testing.T, ipcp.Host) ipcp.Control) *host {
 	h := newHost(t, late)
+	h.wire = wire
 	h.ctl = start(t, h)
-	h.again = func(t *testing.T) *host { return begin(t, late, start) }
+	h.again = func(t *testing.T) *host { return begin(t, late, wire, start) }
 	return h
 }
 
 var tests = []struct {
 	name string
+	near bool // no wire can promise it
 	run  func(*testing.T, *host)
 }{
-	{"nothing works before bootstrap", testBeforeBootstrap},
-	{"bootstrap with every hash", testBootstrap},
-	{"bootstrap happens once", testBootstrapOnce},
-	{"an unknown hash algorithm is refused", testBootstrapInvalid},
-	{"register and unregister are idempotent", testDirectory},
+	{"nothing works before bootstrap", false, testBeforeBootstrap},
+	{"bootstrap with every hash", false, testBootstrap},
+	{"bootstrap happens once", false, testBootstrapOnce},
+	{"an unknown hash algorithm is refused", false, testBootstrapInvalid},
+	{"register and unregister are idempotent", false, testDirectory},
 
-	{"a hash that is not registered is refused", testUnknownHash},
-	{"a flow is allocated", testAlloc},
-	{"unregistering a hash ends no flow", testUnregisterKeepsFlows},
-	{"a refusal's code reaches the client", testRefuse},
-	{"a request that the host refuses fails", testNoRequest},
-	{"ends that the host does not join are refused", testNoJoin},
-	{"a request is answered once", testAnswerOnce},
-	{"the client's end is not answered", testAnswerClient},
+	{"a hash that is not registered is refused", false, testUnknownHash},
+	{"a flow is allocated", false, testAlloc},
+	{"unregistering a hash ends no flow", false, testUnregisterKeepsFlows},
+	{"a refusal's code reaches the client", false, testRefuse},
+	{"a request that the host refuses fails", true, testNoRequest},
+	{"ends that the host does not join are refused", true, testNoJoin},
+	{"a request is answered once", false, testAnswerOnce},
+	{"the client's end is not answered", false, testAnswerClient},
 
-	{"the client goes first", testClientFirst},
-	{"the server goes first", testServerFirst},
-	{"the client gives up", testClientGivesUp},
-	{"the client gives up before its request is there", testClientGivesUpEarly},
-	{"the server goes without an answer", testServerGivesUp},
-	{"either end leaves between any two calls", testLeaveAnywhere},
-	{"ids that mean nothing do no harm", testUnknownIDs},
-	{"an id is used anew at once", testReuse},
-	{"many flows at once", testMany},
+	{"the client goes first", false, testClientFirst},
+	{"the server goes first", false, testServerFirst},
+	{"the client gives up", true, testClientGivesUp},
+	{"the client gives up before its request is there", true, testClientGivesUpEarly},
+	{"the server goes without an answer", false, testServerGivesUp},
+	{"either end leaves between any two calls", false, testLeaveAnywhere},
+	{"ids that mean nothing do no harm", false, testUnknownIDs},
+	{"an id is used anew at once", false, testReuse},
+	{"many flows at once", false, testMany},
 
-	{"packets of all sizes go both ways in order", testPackets},
-	{"the end of one direction leaves the other", testHalfClose},
-	{"a closed end is seen after its last packet", testClosedEnd},
-	{"a dead end is seen as dead", testDeadEnd},
-	{"no write waits for an end that has gone", testWriteToGone},
-	{"what an end wrote before it closed is read", testLastWords},
-	{"a slow reader stalls no other flow", testSlowReader},
-	{"a flow that nobody reads can be deallocated", testStuck},
+	{"packets of all sizes go both ways in order", true, testPackets},
+	{"the end of one direction leaves the other", true, testHalfClose},
+	{"a closed end is seen after its last packet", true, testClosedEnd},
+	{"a dead end is seen as dead", true, testDeadEnd},
+	{"no write waits for an end that has gone", true, testWriteToGone},
+	{"what an end wrote before it closed is read", true, testLastWords},
+	{"a slow reader stalls no other flow", true, testSlowReader},
+	{"a flow that nobody reads can be deallocated", true, testStuck},
 }
 
 // startProcess runs an IPCP of type typ until cancel; wait waits for the end.

@@ -127,20 +127,29 @@ func endsAfter(e *end, n int, want error) error {
 
 // testRunEndsAt ends Run at the nth occasion in a call of the host. It reports
 // whether there was one.
-func testRunEndsAt(t *testing.T, r *running, n int) (hit bool) {
+func testRunEndsAt(t *testing.T, r *running, n int) bool {
+	hit := false
 	r.layer(t, dst)
 	r.set(func() {
 		r.accept = true
 		r.cut = func() {
-			if n--; n == 0 {
-				hit = true
+			now := false
+			r.set(func() {
+				n--
+				now = n == 0
+				hit = hit || now
+			})
+			if now {
 				r.cancel()
-				synctest.Wait()
+				time.Sleep(time.Millisecond) // all others wait
 			}
 		}
 	})
 	client := r.alloc(dst, core.QoSRaw)
 	_ = client.asked.wait()
 	client.leave()
-	return hit
+	time.Sleep(time.Millisecond)
+	var was bool
+	r.set(func() { was = hit })
+	return was
 }

@@ -4,26 +4,16 @@ import (
 	"slices"
 	"testing"
 
-	"o7s/core/ipcp"
+	"o7s/core/ipcp/ipcptest"
 )
 
-// sink keeps the first byte of each packet.
-type sink struct {
-	ipcp.Flow
-	got []byte
-}
+func TestSuite(t *testing.T) { ipcptest.RunWire(t, Type) }
 
-func (s *sink) WritePacket(p []byte) error { s.got = append(s.got, p[0]); return nil }
-func (s *sink) CloseWrite() error          { return nil }
-
-func TestFlow(t *testing.T) {
-	s := &sink{}
-	f := &flow{Flow: s}
-	var want []byte
-	p := make([]byte, 1)
+func TestPass(t *testing.T) {
+	d := &direction{}
+	var got, want []byte
 	for n := range 2*Every - 9 {
-		p[0] = byte(n)
-		f.WritePacket(p)
+		d.pass([]byte{byte(n)}, func(p []byte) { got = append(got, p[0]) })
 		switch n % Every {
 		case Lost, Late:
 		case Late + 1:
@@ -32,9 +22,7 @@ func TestFlow(t *testing.T) {
 			want = append(want, byte(n))
 		}
 	}
-	f.CloseWrite()
-	want = append(want, Every+Late) // which nothing followed
-	if !slices.Equal(s.got, want) {
-		t.Errorf("%d\nwant:\n%d", s.got, want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%d\nwant:\n%d", got, want)
 	}
 }
