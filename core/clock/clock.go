@@ -1,6 +1,6 @@
-// Package clock is the time that code is given, so that a test may give it
-// another: a layer's timers run by the system's clock, or by one that a test
-// moves.
+// Package clock is the time that a layer type is given. A test that runs in a
+// bubble of testing/synctest uses Real, which is virtual there. A simulation in one
+// goroutine, whose order a seed repeats, can give another.
 package clock
 
 import "time"

@@ -432,6 +432,20 @@ func carriers(t testing.TB, size int) (n *node, fl *flow[string], m *memory, pac
 	return n, fl, m, packet
 }
 
+// TestNoCopies: what a process wrote goes to the wire from where it lies, and what
+// comes is copied by the memory alone.
+func TestNoCopies(t *testing.T) {
+	n, fl, m, packet := carriers(t, 64)
+	n.visit(fl, make([][]byte, visitPackets))
+	if &n.last[0] != &packet[0] {
+		t.Error("a packet is copied on its way to the wire")
+	}
+	n.Deliver("peer", 7, fl.eid, packet)
+	if &m.last[0] != &packet[0] {
+		t.Error("a packet is copied on its way from the wire")
+	}
+}
+
 // TestNoAllocations: a packet takes no memory, in either direction.
 func TestNoAllocations(t *testing.T) {
 	n, fl, _, packet := carriers(t, 64)

@@ -30,7 +30,8 @@ type node struct {
 	announce func()
 	mems     map[core.FlowID]*memory
 	set      *set
-	takes    int // how many packets Carry takes at a time
+	takes    int    // how many packets Carry takes at a time
+	last     []byte // the last packet that Carry got
 }
 
 var (
@@ -188,6 +189,7 @@ func (n *node) Reply(to string, remote, eid uint64, code core.Errno, data []byte
 func (n *node) Bye(to string, remote uint64) { n.note("bye %s %d", to, remote) }
 
 func (n *node) Carry(to string, remote, eid uint64, packets [][]byte) int {
+	n.last = packets[len(packets)-1]
 	return min(len(packets), n.takes)
 }
 
@@ -205,6 +207,7 @@ type memory struct {
 	taken         int
 	end           error // what Look returns when it lends nothing
 	full, discard bool
+	last          []byte // the last body that Put got
 }
 
 func (m *memory) Look(p [][]byte) (int, error) {
@@ -228,6 +231,7 @@ func (m *memory) Put(head, body []byte) (bool, error) {
 	if m.full {
 		return false, nil
 	}
+	m.last = body
 	if !m.discard {
 		m.put = append(m.put, string(head)+string(body))
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"o7s/core"
@@ -237,7 +238,9 @@ const readBatch = 128
 
 // read takes frames until the socket is closed.
 func (l *layer) read() {
-	go l.watch()
+	var watcher sync.WaitGroup
+	watcher.Go(l.watch)
+	defer watcher.Wait()
 	f := make([]port.Frame, readBatch)
 	for {
 		n, err := l.socket.Recv(f)
