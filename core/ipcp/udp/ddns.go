@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -26,55 +28,291 @@ const (
 	opUpdate = 5
 	// classAny deletes a set of records, in an update.
 	classAny = dnsmessage.Class(255)
+	// maxAsked bounds the questions that wait for an answer.
+	maxAsked = 1024
 )
 
-// publish tells the DNS server, if there is one, that h is here, or is not
-// (RFC 2136).
-func (d *directory) publish(ctx context.Context, h core.Hash, here bool) error {
-	if !d.dns.IsValid() {
-		return nil
+// dnsClient asks one DNS server, over one socket.
+type dnsClient struct {
+	socket port.UDP
+	server netip.AddrPort
+	reader sync.WaitGroup
+
+	mu     sync.Mutex // guards the fields below
+	asked  map[uint16]*question
+	closed bool
+}
+
+// question is a message to the server that waits for its answer.
+type question struct {
+	about  dnsmessage.Question
+	answer chan dnsAnswer // takes one
+}
+
+// dnsAnswer is what came for a question. Its records are not read where the
+// question was an update.
+type dnsAnswer struct {
+	dnsmessage.Header
+	answers, authorities []dnsmessage.Resource
+	err                  error // there is none, and won't be
+}
+
+// dialDNS returns a client of server whose socket is bound to own.
+func dialDNS(ports port.Opener, own, server netip.Addr) (*dnsClient, error) {
+	socket, err := ports.UDP(netip.AddrPortFrom(own, 0))
+	if err != nil {
+		return nil, err
 	}
+	c := &dnsClient{socket: socket, server: netip.AddrPortFrom(server, dnsPort), asked: make(map[uint16]*question)}
+	c.reader.Go(c.read)
+	return c, nil
+}
+
+// close ends all questions.
+func (c *dnsClient) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.socket.Close()
+	c.reader.Wait()
+}
+
+// read takes answers until the socket is closed. What is no answer to a question
+// of ours is left out.
+func (c *dnsClient) read() {
+	d := make([]port.Datagram, 8)
+	for {
+		n, err := c.socket.Recv(d)
+		if err != nil {
+			c.endAll(fmt.Errorf("%w: the IPCP ends", core.ErrClosed))
+			return
+		}
+		for _, one := range d[:n] {
+			switch {
+			case one.Peer != c.server:
+			case one.Refused:
+				c.endAll(fmt.Errorf("%w: nobody receives there", core.ErrTimeout))
+			default:
+				c.received(one.Body)
+			}
+		}
+	}
+}
+
+func (c *dnsClient) endAll(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, q := range c.asked {
+		delete(c.asked, id)
+		q.answer <- dnsAnswer{err: err}
+	}
+}
+
+func (c *dnsClient) received(b []byte) {
+	var p dnsmessage.Parser
+	h, err := p.Start(b)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.asked[h.ID]
+	if q == nil {
+		return
+	}
+	a, err := parseAnswer(b, q.about)
+	if err != nil {
+		return
+	}
+	delete(c.asked, h.ID)
+	q.answer <- a
+}
+
+// parseAnswer returns the answer in b to the question about. The error is
+// core.ErrMessage where b is none.
+func parseAnswer(b []byte, about dnsmessage.Question) (dnsAnswer, error) {
+	var p dnsmessage.Parser
+	var a dnsAnswer
+	var err error
+	if a.Header, err = p.Start(b); err != nil {
+		return a, fmt.Errorf("%w: %w", core.ErrMessage, err)
+	}
+	asked, err := p.AllQuestions()
+	if err != nil {
+		return a, fmt.Errorf("%w: %w", core.ErrMessage, err)
+	}
+	update := a.OpCode == opUpdate
+	if !a.Response || len(asked) > 1 || len(asked) == 0 && !update {
+		return a, fmt.Errorf("%w: not an answer", core.ErrMessage)
+	}
+	for _, q := range asked {
+		if q.Type != about.Type || q.Class != about.Class || !strings.EqualFold(q.Name.String(), about.Name.String()) {
+			return a, fmt.Errorf("%w: an answer to another question", core.ErrMessage)
+		}
+	}
+	if update {
+		return a, nil
+	}
+	if a.answers, err = p.AllAnswers(); err == nil {
+		a.authorities, err = p.AllAuthorities()
+	}
+	if err != nil {
+		return a, fmt.Errorf("%w: %w", core.ErrMessage, err)
+	}
+	return a, nil
+}
+
+// exchange sends a message about something to the server and waits for the
+// answer. It sends it again each second until ctx ends.
+func (c *dnsClient) exchange(ctx context.Context, about dnsmessage.Question, message func(id uint16) ([]byte, error)) (dnsAnswer, error) {
+	q := &question{about, make(chan dnsAnswer, 1)}
+	id, err := c.add(q)
+	if err != nil {
+		return dnsAnswer{}, err
+	}
+	defer c.remove(id, q)
+	out, err := message(id)
+	if err != nil {
+		return dnsAnswer{}, fmt.Errorf("%w: %w", core.ErrInternal, err)
+	}
+	again := time.NewTicker(dnsAgain)
+	defer again.Stop()
+	for {
+		if _, err := c.socket.Send([]port.Datagram{{Peer: c.server, Body: out}}); err != nil {
+			return dnsAnswer{}, err
+		}
+		select {
+		case a := <-q.answer:
+			return a, a.err
+		case <-again.C:
+		case <-ctx.Done():
+			return dnsAnswer{}, fmt.Errorf("no answer: %w", core.ContextError(ctx.Err()))
+		}
+	}
+}
+
+// add gives q an id that no other question has, and that nobody can guess.
+func (c *dnsClient) add(q *question) (uint16, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return 0, fmt.Errorf("%w: the IPCP ends", core.ErrClosed)
+	}
+	if len(c.asked) >= maxAsked {
+		return 0, fmt.Errorf("%w: %d questions wait for an answer", core.ErrLimit, maxAsked)
+	}
+	for {
+		id := uint16(rand.Uint32())
+		if c.asked[id] == nil {
+			c.asked[id] = q
+			return id, nil
+		}
+	}
+}
+
+func (c *dnsClient) remove(id uint16, q *question) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked[id] == q {
+		delete(c.asked, id)
+	}
+}
+
+// query asks for the records of typ that name has.
+func (c *dnsClient) query(ctx context.Context, name dnsmessage.Name, typ dnsmessage.Type) (dnsAnswer, error) {
+	about := dnsmessage.Question{Name: name, Type: typ, Class: dnsmessage.ClassINET}
+	return c.exchange(ctx, about, func(id uint16) ([]byte, error) {
+		m := dnsmessage.Message{Header: dnsmessage.Header{ID: id, RecursionDesired: true}, Questions: []dnsmessage.Question{about}}
+		return m.Pack()
+	})
+}
+
+// zone returns the zone that name is in.
+func (c *dnsClient) zone(ctx context.Context, name dnsmessage.Name) (dnsmessage.Name, error) {
+	a, err := c.query(ctx, name, dnsmessage.TypeSOA)
+	for _, r := range append(a.answers, a.authorities...) {
+		if r.Header.Type == dnsmessage.TypeSOA {
+			return r.Header.Name, err
+		}
+	}
+	return dnsmessage.MustNewName("."), err
+}
+
+// lookup returns the addresses of host. The error is core.ErrName where the
+// server knows none, core.ErrTimeout where it could not tell.
+func (c *dnsClient) lookup(ctx context.Context, host string, v6 bool) ([]netip.Addr, error) {
+	name, err := dnsmessage.NewName(host + ".")
+	if err != nil {
+		return nil, fmt.Errorf("%w: host name: %w", core.ErrInternal, err)
+	}
+	a, err := c.query(ctx, name, recordType(v6))
+	if err != nil {
+		return nil, fmt.Errorf("DNS server %v: %w", c.server.Addr(), err)
+	}
+	if a.RCode != dnsmessage.RCodeSuccess && a.RCode != dnsmessage.RCodeNameError {
+		return nil, fmt.Errorf("%w: DNS server %v could not look up %s: %s", core.ErrTimeout, c.server.Addr(), host, rcode(a.RCode))
+	}
+	var found []netip.Addr
+	for _, r := range a.answers {
+		switch body := r.Body.(type) {
+		case *dnsmessage.AResource:
+			found = append(found, netip.AddrFrom4(body.A))
+		case *dnsmessage.AAAAResource:
+			found = append(found, netip.AddrFrom16(body.AAAA))
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%w: DNS server %v knows no address of %s", core.ErrName, c.server.Addr(), host)
+	}
+	return found, nil
+}
+
+// publish makes host have the address own, and no other, or none where here is
+// false (RFC 2136).
+func (c *dnsClient) publish(ctx context.Context, host string, own netip.Addr, here bool) error {
 	ctx, cancel := context.WithTimeout(ctx, dnsTime)
 	defer cancel()
-	name, err := dnsmessage.NewName(h.Full() + ".")
+	name, err := dnsmessage.NewName(host + ".")
 	if err != nil {
 		return fmt.Errorf("%w: host name: %w", core.ErrInternal, err)
 	}
-	zone, err := d.zone(ctx, name)
+	zone, err := c.zone(ctx, name)
 	if err != nil {
-		return fmt.Errorf("DNS server %v: find the zone of %v: %w", d.dns, name, err)
+		return fmt.Errorf("find the zone of %s at DNS server %v: %w", host, c.server.Addr(), err)
 	}
-	head, err := d.exchange(ctx, func(id uint16) ([]byte, error) { return d.update(id, zone, name, here) }, nil)
+	about := dnsmessage.Question{Name: zone, Type: dnsmessage.TypeSOA, Class: dnsmessage.ClassINET}
+	a, err := c.exchange(ctx, about, func(id uint16) ([]byte, error) { return update(id, about, name, own, here) })
 	if err != nil {
-		return fmt.Errorf("DNS server %v: update %v: %w", d.dns, name, err)
+		return fmt.Errorf("update %s at DNS server %v: %w", host, c.server.Addr(), err)
 	}
-	if head.RCode != dnsmessage.RCodeSuccess {
-		return fmt.Errorf("%w: DNS server %v refused to update %v: %v", core.ErrPermission, d.dns, name, head.RCode)
+	if a.RCode != dnsmessage.RCodeSuccess {
+		return fmt.Errorf("%w: DNS server %v did not update %s: %s", core.ErrPermission, c.server.Addr(), host, rcode(a.RCode))
 	}
 	return nil
 }
 
-// update returns the message that makes name have this system's address, and no
-// other, or none.
-func (d *directory) update(id uint16, zone, name dnsmessage.Name, here bool) ([]byte, error) {
+// update returns the message that makes name have the address own, and no other,
+// or none where here is false.
+func update(id uint16, zone dnsmessage.Question, name dnsmessage.Name, own netip.Addr, here bool) ([]byte, error) {
 	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: id, OpCode: opUpdate})
 	if err := b.StartQuestions(); err != nil {
 		return nil, err
 	}
-	if err := b.Question(dnsmessage.Question{Name: zone, Type: dnsmessage.TypeSOA, Class: dnsmessage.ClassINET}); err != nil {
+	if err := b.Question(zone); err != nil {
 		return nil, err
 	}
 	if err := b.StartAuthorities(); err != nil {
 		return nil, err
 	}
-	remove := dnsmessage.ResourceHeader{Name: name, Type: d.recordType(), Class: classAny}
-	if err := b.UnknownResource(remove, dnsmessage.UnknownResource{Type: d.recordType()}); err != nil {
+	typ := recordType(own.Is6())
+	remove := dnsmessage.ResourceHeader{Name: name, Type: typ, Class: classAny}
+	if err := b.UnknownResource(remove, dnsmessage.UnknownResource{Type: typ}); err != nil {
 		return nil, err
 	}
 	if here {
 		add := dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: dnsTTL}
 		var err error
-		if own := d.own.Addr(); d.family.v6() {
+		if own.Is6() {
 			err = b.AAAAResource(add, dnsmessage.AAAAResource{AAAA: own.As16()})
 		} else {
 			err = b.AResource(add, dnsmessage.AResource{A: own.As4()})
@@ -86,124 +324,18 @@ func (d *directory) update(id uint16, zone, name dnsmessage.Name, here bool) ([]
 	return b.Finish()
 }
 
-func (d *directory) recordType() dnsmessage.Type {
-	if d.family.v6() {
+func recordType(v6 bool) dnsmessage.Type {
+	if v6 {
 		return dnsmessage.TypeAAAA
 	}
 	return dnsmessage.TypeA
 }
 
-func question(name dnsmessage.Name, typ dnsmessage.Type) func(uint16) ([]byte, error) {
-	return func(id uint16) ([]byte, error) {
-		m := dnsmessage.Message{
-			Header:    dnsmessage.Header{ID: id, RecursionDesired: true},
-			Questions: []dnsmessage.Question{{Name: name, Type: typ, Class: dnsmessage.ClassINET}},
-		}
-		return m.Pack()
+// rcode returns what a code of an answer means, as DNS tools print it.
+func rcode(c dnsmessage.RCode) string {
+	names := []string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"}
+	if int(c) < len(names) {
+		return names[c]
 	}
-}
-
-// zone returns the zone that name is in.
-func (d *directory) zone(ctx context.Context, name dnsmessage.Name) (dnsmessage.Name, error) {
-	var zone dnsmessage.Name
-	_, err := d.exchange(ctx, question(name, dnsmessage.TypeSOA), func(r dnsmessage.Resource) {
-		if r.Header.Type == dnsmessage.TypeSOA && zone.Length == 0 {
-			zone = r.Header.Name
-		}
-	})
-	if zone.Length == 0 {
-		zone = dnsmessage.MustNewName(".")
-	}
-	return zone, err
-}
-
-// ask asks the DNS server for the addresses of host.
-func (d *directory) ask(ctx context.Context, host string) ([]netip.Addr, error) {
-	name, err := dnsmessage.NewName(host + ".")
-	if err != nil {
-		return nil, fmt.Errorf("%w: host name: %w", core.ErrInternal, err)
-	}
-	var found []netip.Addr
-	head, err := d.exchange(ctx, question(name, d.recordType()), func(r dnsmessage.Resource) {
-		switch body := r.Body.(type) {
-		case *dnsmessage.AResource:
-			found = append(found, netip.AddrFrom4(body.A))
-		case *dnsmessage.AAAAResource:
-			found = append(found, netip.AddrFrom16(body.AAAA))
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("DNS server %v: %w", d.dns, err)
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("%w: DNS server %v knows no address of %s (%v)", core.ErrName, d.dns, host, head.RCode)
-	}
-	return found, nil
-}
-
-// exchange sends a message to the DNS server and waits for the answer, of whose
-// records it calls each, if that is not nil. It asks again each second until ctx
-// ends.
-func (d *directory) exchange(ctx context.Context, message func(id uint16) ([]byte, error), each func(dnsmessage.Resource)) (dnsmessage.Header, error) {
-	socket, err := d.env.Ports.UDP(netip.AddrPortFrom(d.own.Addr(), 0))
-	if err != nil {
-		return dnsmessage.Header{}, err
-	}
-	defer socket.Close()
-	id := uint16(rand.Uint32())
-	out, err := message(id)
-	if err != nil {
-		return dnsmessage.Header{}, err
-	}
-	server := netip.AddrPortFrom(d.dns, dnsPort)
-	answers := make(chan []byte, 1)
-	go receiveFrom(socket, server, id, answers)
-	again := time.NewTicker(dnsAgain)
-	defer again.Stop()
-	for {
-		if _, err := socket.Send([]port.Datagram{{Peer: server, Body: out}}); err != nil {
-			return dnsmessage.Header{}, err
-		}
-		select {
-		case b := <-answers:
-			return parseAnswer(b, each)
-		case <-again.C:
-		case <-ctx.Done():
-			return dnsmessage.Header{}, fmt.Errorf("no answer: %w", core.ContextError(ctx.Err()))
-		}
-	}
-}
-
-// receiveFrom passes on the first answer of server with that id. It ends with
-// the socket.
-func receiveFrom(socket port.UDP, server netip.AddrPort, id uint16, answers chan<- []byte) {
-	d := make([]port.Datagram, 1)
-	for {
-		n, err := socket.Recv(d)
-		if err != nil {
-			return
-		}
-		var p dnsmessage.Parser
-		if n == 0 || d[0].Peer != server {
-			continue
-		}
-		if h, err := p.Start(d[0].Body); err == nil && h.Response && h.ID == id {
-			answers <- append([]byte(nil), d[0].Body...)
-			return
-		}
-	}
-}
-
-// parseAnswer calls each with the answers and the authorities of a message.
-func parseAnswer(b []byte, each func(dnsmessage.Resource)) (dnsmessage.Header, error) {
-	var m dnsmessage.Message
-	if err := m.Unpack(b); err != nil {
-		return dnsmessage.Header{}, fmt.Errorf("%w: its answer: %w", core.ErrMessage, err)
-	}
-	if each != nil {
-		for _, r := range append(m.Answers, m.Authorities...) {
-			each(r)
-		}
-	}
-	return m.Header, nil
+	return fmt.Sprintf("code %d", c)
 }

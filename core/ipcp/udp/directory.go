@@ -3,6 +3,7 @@ package udp
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -33,8 +34,8 @@ const (
 type directory struct {
 	env    ipcp.Env
 	family *family
-	own    netip.AddrPort
-	dns    netip.Addr // not valid: the system's resolver
+	own    netip.Addr
+	dns    *dnsClient // nil: the system's resolver
 	hosts  string     // "": none
 
 	ctx  context.Context // ends with the directory
@@ -58,13 +59,28 @@ type lookUp struct {
 	err  error         // valid then
 }
 
-func newDirectory(env ipcp.Env, f *family, own netip.AddrPort, dns netip.Addr, hosts string) *directory {
+// newDirectory returns the directory of a system that is at own. dns is not valid
+// where the system's resolver is to be asked; hosts is "" where there is no file.
+func newDirectory(env ipcp.Env, f *family, own, dns netip.Addr, hosts string) (*directory, error) {
 	d := &directory{
-		env: env, family: f, own: own, dns: dns, hosts: hosts,
+		env: env, family: f, own: own, hosts: hosts,
 		entries: make(map[core.Hash]entry), lookUps: make(map[core.Hash]*lookUp),
 	}
+	if hosts != "" { // say at once that it is not there
+		file, err := openHosts(hosts)
+		if err != nil {
+			return nil, err
+		}
+		file.Close()
+	}
+	if dns.IsValid() {
+		var err error
+		if d.dns, err = dialDNS(env.Ports, own, dns); err != nil {
+			return nil, fmt.Errorf("open a socket for DNS: %w", err)
+		}
+	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
-	return d
+	return d, nil
 }
 
 func (d *directory) close() {
@@ -72,7 +88,18 @@ func (d *directory) close() {
 	d.closed = true
 	d.mu.Unlock()
 	d.stop()
+	if d.dns != nil {
+		d.dns.close()
+	}
 	d.wg.Wait()
+}
+
+// publish tells the DNS server, if there is one, that h is here, or is not.
+func (d *directory) publish(ctx context.Context, h core.Hash, here bool) error {
+	if d.dns == nil {
+		return nil
+	}
+	return d.dns.publish(ctx, h.Full(), d.own, here)
 }
 
 // known returns the address of h, if an answer that counts is there.
@@ -90,18 +117,10 @@ func (d *directory) query(ctx context.Context, h core.Hash) error {
 	if _, ok := d.known(h); ok {
 		return nil
 	}
-	d.mu.Lock()
-	l := d.lookUps[h]
-	if l == nil {
-		if d.closed || len(d.lookUps) >= maxLookUps {
-			d.mu.Unlock()
-			return fmt.Errorf("%w: %d look-ups are under way", core.ErrLimit, maxLookUps)
-		}
-		l = &lookUp{over: make(chan struct{})}
-		d.lookUps[h] = l
-		d.wg.Go(func() { d.lookUp(h, l) })
+	l, err := d.begin(h)
+	if err != nil {
+		return err
 	}
-	d.mu.Unlock()
 	select {
 	case <-l.over:
 		return l.err
@@ -110,17 +129,43 @@ func (d *directory) query(ctx context.Context, h core.Hash) error {
 	}
 }
 
+// refresh looks h up anew, without waiting: the answer that is there did not help.
+// It counts until there is another.
+func (d *directory) refresh(h core.Hash) { _, _ = d.begin(h) }
+
+// begin begins a look-up, unless one is under way.
+func (d *directory) begin(h core.Hash) (*lookUp, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l := d.lookUps[h]; l != nil {
+		return l, nil
+	}
+	if d.closed {
+		return nil, fmt.Errorf("%w: the IPCP ends", core.ErrClosed)
+	}
+	if len(d.lookUps) >= maxLookUps {
+		return nil, fmt.Errorf("%w: %d look-ups are under way", core.ErrLimit, maxLookUps)
+	}
+	l := &lookUp{over: make(chan struct{})}
+	d.lookUps[h] = l
+	d.wg.Go(func() { d.lookUp(h, l) })
+	return l, nil
+}
+
 func (d *directory) lookUp(h core.Hash, l *lookUp) {
 	ctx, cancel := context.WithTimeout(d.ctx, lookUpTime)
 	defer cancel()
 	addr, err := d.search(ctx, h)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err == nil {
+	switch {
+	case err == nil:
 		if len(d.entries) >= maxEntries {
 			d.dropLocked()
 		}
 		d.entries[h] = entry{addr, d.env.Clock.Now().Add(entryTime)}
+	case errors.Is(err, core.ErrName):
+		delete(d.entries, h) // it is nowhere now
 	}
 	l.err = err
 	delete(d.lookUps, h)
@@ -154,8 +199,8 @@ func (d *directory) search(ctx context.Context, h core.Hash) (netip.Addr, error)
 	}
 	var found []netip.Addr
 	var err error
-	if d.dns.IsValid() {
-		found, err = d.ask(ctx, host)
+	if d.dns != nil {
+		found, err = d.dns.lookup(ctx, host, d.family.v6())
 	} else {
 		found, err = d.env.Ports.Resolver().Lookup(ctx, host, d.family.v6())
 	}
@@ -170,10 +215,27 @@ func (d *directory) search(ctx context.Context, h core.Hash) (netip.Addr, error)
 	return netip.Addr{}, fmt.Errorf("%w: %s has no address of the family of %s", core.ErrName, host, d.family.name)
 }
 
+// openHosts opens the hosts file. It looks first what that is: to open a pipe
+// would wait. The error is core.ErrUsage.
+func openHosts(name string) (*os.File, error) {
+	st, err := os.Stat(name)
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no ordinary file", name)
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: hosts file: %w", core.ErrUsage, err)
+	}
+	return f, nil
+}
+
 // inHosts returns the address of host in the hosts file, if it is there: lines
 // of an address and the host names that it has, as in /etc/hosts.
 func (d *directory) inHosts(host string) (netip.Addr, error) {
-	f, err := os.Open(d.hosts)
+	f, err := openHosts(d.hosts)
 	if err != nil {
 		return netip.Addr{}, err
 	}

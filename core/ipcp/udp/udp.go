@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"sync"
 
@@ -47,15 +48,28 @@ func typeOf(f *family) ipcp.Type {
 			{Name: "ip", Value: "ADDR", Kind: f.kind, Need: true, Place: 10, Help: "this system's own address in the layer, such as " + f.example, Check: specified},
 			{Name: "dns", Value: "ADDR", Kind: f.kind, Place: 20, Help: "a DNS server that is asked for names, and told of those that are registered here", Check: specified},
 			{Name: "port", Value: "PORT", Kind: ipcp.Number, Min: 1, Max: 65535, Default: "3435", Place: 80, Help: "UDP port, the same for all members of the layer"},
-			{Name: "hosts", Value: "FILE", Kind: ipcp.Text, Place: 1000, Help: "a hosts file that is read before the resolver is asked"},
+			{Name: "hosts", Value: "FILE", Kind: ipcp.Text, Place: 1000, Help: "a hosts file that is read before the resolver is asked", Check: wholePath},
 		},
 		New: func(env ipcp.Env) ipcp.Ops { return newLayer(f, env) },
 	}
 }
 
 func specified(value string) error {
-	if a, err := netip.ParseAddr(value); err != nil || a.IsUnspecified() || a.IsMulticast() {
+	a, err := netip.ParseAddr(value)
+	if err != nil || a.IsUnspecified() || a.IsMulticast() {
 		return fmt.Errorf("%w: %s is no address of one system", core.ErrUsage, value)
+	}
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return fmt.Errorf("%w: %s says nothing without a network device; give an address that is more than link-local", core.ErrUsage, value)
+	}
+	return nil
+}
+
+// wholePath refuses the name of a file that depends on a folder: the IPCP's is
+// another one than the user's.
+func wholePath(value string) error {
+	if !filepath.IsAbs(value) {
+		return fmt.Errorf("%w: %s is no whole path, such as /etc/hosts", core.ErrUsage, value)
 	}
 	return nil
 }
@@ -101,8 +115,12 @@ func (l *layer) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, erro
 		if err != nil {
 			return fmt.Errorf("bind UDP socket to %v: %w", own, err)
 		}
-		l.port, l.socket = own.Port(), socket
-		l.dir = newDirectory(l.env, l.family, own, cfg.Settings.Addr("dns"), cfg.Settings.Text("hosts"))
+		dir, err := newDirectory(l.env, l.family, own.Addr(), cfg.Settings.Addr("dns"), cfg.Settings.Text("hosts"))
+		if err != nil {
+			socket.Close()
+			return err
+		}
+		l.port, l.socket, l.dir = own.Port(), socket, dir
 		return nil
 	}, l.close)
 	if err == nil {
@@ -183,6 +201,9 @@ func (l *layer) Find(dst core.Hash) (netip.AddrPort, error) {
 	}
 	return netip.AddrPortFrom(addr, l.port), nil
 }
+
+// Refresh implements carry.Refresher: the name may have moved.
+func (l *layer) Refresh(dst core.Hash) { l.dir.refresh(dst) }
 
 // Request implements carry.Out.
 func (l *layer) Request(to netip.AddrPort, eid uint64, dst core.Hash, qos core.QoS, data []byte) error {

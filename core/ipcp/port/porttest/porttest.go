@@ -130,6 +130,9 @@ type opener struct {
 func (o opener) UDP(local netip.AddrPort) (port.UDP, error) {
 	o.n.mu.Lock()
 	defer o.n.mu.Unlock()
+	if local.Port() == 0 {
+		local = o.n.freeLocked(local.Addr())
+	}
 	if o.n.sockets[local] != nil {
 		return nil, fmt.Errorf("%w: %v is in use", core.ErrExists, local)
 	}
@@ -137,6 +140,16 @@ func (o opener) UDP(local netip.AddrPort) (port.UDP, error) {
 	s.news.L = &o.n.mu
 	o.n.sockets[local] = s
 	return s, nil
+}
+
+// freeLocked returns an address with a port that no socket has.
+func (n *Network) freeLocked(a netip.Addr) netip.AddrPort {
+	for {
+		free := netip.AddrPortFrom(a, uint16(32768+n.rnd.IntN(28232)))
+		if n.sockets[free] == nil {
+			return free
+		}
+	}
 }
 
 // Resolver implements port.Opener.
