@@ -2,7 +2,6 @@ package irm
 
 import (
 	"fmt"
-	"time"
 
 	"o7s/core"
 	"o7s/core/ipcp"
@@ -16,7 +15,7 @@ import (
 // FlowAllocResp. A name to which no process is bound refuses at once; where
 // one is bound but does not accept at the moment, the request waits.
 func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.FlowID, error)) {
-	dst, qos := r.Dst, r.QoS
+	dst := r.Dst
 	m.log.Debugf("Flow req arrived from IPCP %d for %v.", i.PID, dst)
 	m.mu.Lock()
 	name, ok := i.NameOf(dst)
@@ -26,28 +25,26 @@ func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.Flo
 		return
 	}
 	m.log.Infof("Flow request arrived for %s.", name)
-	var answer []byte
-	session := new(oap.Session)
-	if i.Type.Far {
-		var err error
-		answer, session, err = oap.Answer(nil, name, r.Data, time.Now(), new(oap.Replay))
-		if err == nil && session.Cipher != 0 {
-			err = fmt.Errorf("%w: the other IRMd wants an encrypted flow, which this one can't do", core.ErrCrypt)
-		}
-		if err != nil {
-			m.log.Errorf("Refused a flow to %s for %s: %v.", name, r.From, err)
-			got(0, err)
-			return
-		}
+	if i.Type.Far && r.From != "" {
+		m.answerPeer(i, r, name, got)
+		return
 	}
+	m.arrived(i, r, name, nil, new(oap.Session), got)
+}
+
+// arrived takes a request whose handshake, if it had one, is done: answer is what
+// the other IRMd gets, s what was agreed on.
+func (m *Manager) arrived(i *registry.IPCP, r ipcp.Arrival, name string, answer []byte, s *oap.Session, got func(core.FlowID, error)) {
 	m.mu.Lock()
 	if err := m.mayServeLocked(name); err != nil {
 		m.mu.Unlock()
+		s.Zero()
 		got(0, err)
 		return
 	}
-	f := m.reg.NewFlow(nil, i, name, qos)
-	f.From, f.Path, f.Ours, f.Answer = r.From, r.Path, session.Ours && r.From != "", answer
+	f := m.reg.NewFlow(nil, i, name, r.QoS)
+	f.From, f.Path, f.Answer = r.From, r.Path, answer
+	f.Agree(s)
 	m.mu.Unlock()
 
 	// The IPCP knows the id before anything else about it can follow: only
@@ -245,6 +242,7 @@ func (m *Manager) deliver(f *registry.Flow, end registry.End) {
 		m.tellDown(f)
 	})
 	end.Close()
+	f.Secret.Zero() // the process has it
 }
 
 // tellDown tells the process that has just got f if its IPCP ended meanwhile.

@@ -171,6 +171,7 @@ func (m *Manager) providerLeft(f *registry.Flow, err error) {
 func (m *Manager) removeLocked(f *registry.Flow) (finish func()) {
 	end, waiting, meter := f.End, m.allocs[f.Peer], f.TakeMeter()
 	f.End = nil
+	f.Secret.Zero()
 	m.reg.RemoveFlow(f)
 	return func() {
 		if end != nil {

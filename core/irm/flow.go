@@ -37,7 +37,7 @@ type allocation struct {
 	tries   int
 	flow    *registry.Flow // nil until an IPCP is asked
 	done    func(*registry.Flow, registry.End, error)
-	replied bool // the IPCP has brought the other end's yes
+	replied bool // the IPCP has brought the other end's answer
 }
 
 // FlowAlloc allocates a flow from p to name. done gets the flow and p's end
@@ -208,8 +208,19 @@ func (a *allocation) unknown(up []*registry.IPCP, said map[*registry.IPCP]error)
 	return fmt.Errorf("%w: %q is registered in none%s; register it: irm name register %s layer LAYER", core.ErrIPCP, a.name, detail, logs.Word(a.name))
 }
 
-// start asks the IPCP i for the flow.
+// start asks the IPCP i for the flow, after the beginning of a handshake if the
+// other end may be on another system.
 func (a *allocation) start(i *registry.IPCP) {
+	if i.Type.Far {
+		a.shake(i)
+		return
+	}
+	a.request(i, nil, nil)
+}
+
+// request asks the IPCP i for the flow. Through a far layer asked is the handshake,
+// and data goes to the other IRMd.
+func (a *allocation) request(i *registry.IPCP, asked *oap.Asked, data []byte) {
 	m := a.m
 	m.mu.Lock()
 	if a.done == nil || a.p.Gone || m.stopping {
@@ -217,18 +228,11 @@ func (a *allocation) start(i *registry.IPCP) {
 		return
 	}
 	f := m.reg.NewFlow(a.p, i, a.name, a.qos)
-	a.flow = f
+	a.flow, a.asked = f, asked
 	m.allocs[f] = a
 	m.asking[f] = []func(){}
-	req := ipcp.AllocRequest{Flow: f.ID, Dst: i.Sum(a.name), QoS: a.qos}
-	if i.Type.Far {
-		var err error
-		if a.asked, req.Data, err = oap.Ask(nil, a.name, time.Now()); err != nil {
-			m.mu.Unlock()
-			m.asked(f)
-			m.refused(f, err)
-			return
-		}
+	req := ipcp.AllocRequest{Flow: f.ID, Dst: i.Sum(a.name), QoS: a.qos, Data: data}
+	if asked != nil {
 		a.again = time.AfterFunc(askAgain[0], func() { a.askAgain(req) })
 	}
 	m.mu.Unlock()
@@ -250,17 +254,22 @@ var askAgain = []time.Duration{time.Second, 2 * time.Second, 6 * time.Second}
 // askAgain sends the request of a once more, with a new time in it.
 func (a *allocation) askAgain(req ipcp.AllocRequest) {
 	m := a.m
+	wanted := func() bool {
+		return a.done != nil && !a.replied && a.flow.State() == registry.AllocPending && !m.stopping
+	}
 	m.mu.Lock()
-	if a.done == nil || a.replied || a.flow.State() != registry.AllocPending || m.stopping {
+	ok := wanted()
+	m.mu.Unlock()
+	if !ok {
+		return
+	}
+	data, err := a.asked.Again(time.Now()) // which may take a signature
+	m.mu.Lock()
+	if err != nil || !wanted() {
 		m.mu.Unlock()
 		return
 	}
 	control := a.flow.Provider.Control
-	data, err := a.asked.Again(time.Now())
-	if err != nil {
-		m.mu.Unlock()
-		return
-	}
 	req.Again, req.Data = true, data
 	if a.tries++; a.tries < len(askAgain) {
 		a.again.Reset(askAgain[a.tries])
@@ -355,35 +364,51 @@ func (m *Manager) FlowAllocReply(i *registry.IPCP, r ipcp.AllocReply) error {
 		m.mu.Unlock()
 		return fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, id)
 	}
-	if code == 0 && a.asked != nil && f.Peer == nil { // else both ends are on this system
-		session, err := a.asked.Finish(r.Data, time.Now())
+	a.replied = true
+	far := a.asked != nil && f.Peer == nil // else both ends are on this system
+	if code == 0 && !far {
+		err := f.SetState(registry.Allocated)
+		spliced := f.Peer != nil
+		m.mu.Unlock()
 		if err != nil {
-			m.mu.Unlock()
-			m.log.Errorf("Flow on flow_id %d to %s is not what was asked for: %v.", id, a.name, err)
-			a.giveUp(fmt.Errorf("allocate a flow to %q at %s: %w", a.name, r.From, err))
-			return nil
-		}
-		f.Ours, f.From, f.Path = session.Ours, r.From, r.Path
-	}
-	if code == 0 {
-		if err := f.SetState(registry.Allocated); err != nil {
-			m.mu.Unlock()
 			return err
 		}
-	}
-	spliced := f.Peer != nil
-	m.mu.Unlock()
-	if code != 0 {
-		m.refused(f, fmt.Errorf("%w: the other end refused the flow to %q; \"irm name show %s\" may tell why", code, a.name, logs.Word(a.name)))
+		m.log.Infof("Flow on flow_id %d allocated.", id)
+		if !spliced { // else the answer waits until the IPCP has finished
+			m.answer(f)
+		}
 		return nil
 	}
-	m.log.Infof("Flow on flow_id %d allocated.", id)
-	m.mu.Lock()
-	a.replied = true
 	m.mu.Unlock()
-	if !spliced { // else the answer waits until the IPCP has finished
-		m.answer(f)
+	if code == 0 {
+		return m.finish(a, f, r)
 	}
+	err := fmt.Errorf("%w: the other end refused the flow to %q; \"irm name show %s\" may tell why", code, a.name, logs.Word(a.name))
+	if far && (code == core.ErrCrypt || code == core.ErrAuth) {
+		err = fmt.Errorf("%w: the IRMd at the other end refused the flow to %q, for which this end asked for %v; the log of that IRMd says what it wants", code, a.name, a.asked)
+	}
+	m.refused(f, err)
+	return nil
+}
+
+// finished goes on with the allocation a of f, to which the other end has answered
+// yes: s was agreed on.
+func (m *Manager) finished(a *allocation, f *registry.Flow, r ipcp.AllocReply, s *oap.Session) error {
+	m.mu.Lock()
+	err := fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, f.ID)
+	if m.allocs[f] == a {
+		err = f.SetState(registry.Allocated)
+	}
+	if err != nil {
+		m.mu.Unlock()
+		s.Zero()
+		return err
+	}
+	f.From, f.Path = r.From, r.Path
+	f.Agree(s)
+	m.mu.Unlock()
+	m.log.Infof("Flow on flow_id %d allocated.", f.ID)
+	m.answer(f)
 	return nil
 }
 
@@ -405,5 +430,6 @@ func (m *Manager) answer(f *registry.Flow) {
 	}
 	done(f, end, nil)
 	end.Close()
+	f.Secret.Zero() // the process has it
 	m.tellDown(f)
 }

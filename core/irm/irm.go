@@ -24,6 +24,7 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/logs"
+	"o7s/core/oap"
 	"o7s/core/registry"
 	"o7s/core/view"
 )
@@ -70,6 +71,8 @@ type Config struct {
 	Memory  Memory
 	Starter Starter // nil: no program is started
 
+	Security Security // nil: nothing is configured
+
 	UID      int   // this IRMd's own: an administrator
 	Admins   []int // the uids of further administrators
 	AdminGID int   // the group of administrators; -1: none
@@ -94,6 +97,8 @@ type Manager struct {
 	resumed   func()             // for tests: a call that waited for another goes on
 
 	started time.Time
+	seen    oap.Replay
+	aside   aside
 
 	wg sync.WaitGroup // the goroutines of slow name look-ups
 }
@@ -111,6 +116,7 @@ func New(cfg Config) *Manager {
 		naming:    make(map[string]*naming),
 		founding:  make(map[string]bool),
 		started:   time.Now(),
+		seen:      oap.Replay{Start: time.Now()},
 	}
 }
 
@@ -140,6 +146,7 @@ func (m *Manager) Stop() {
 	}
 	wg.Wait()
 	m.wg.Wait() // a look-up ends with its IPCP
+	m.aside.close()
 }
 
 // mayAdmin returns core.ErrPermission unless c may do what an administrator

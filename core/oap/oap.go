@@ -11,7 +11,9 @@ package oap
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
+	"sync"
 	"time"
 
 	"o7s/core"
@@ -20,6 +22,7 @@ import (
 
 // Session is what a handshake has agreed on.
 type Session struct {
+	ID     string       // begins the handshake's id: 8 hexadecimal digits, for logs
 	Ours   bool         // the other system is an o7s one
 	Peer   string       // the common name of the other end's certificate; "": it showed none
 	Kex    Kex          // 0: the flow is plain
@@ -48,14 +51,31 @@ func (s *Session) Zero() {
 	}
 }
 
-// Asked is the client's side of a handshake. It is not safe for concurrent use.
+// Asked is the client's side of a handshake. It is safe for concurrent use.
 type Asked struct {
 	cfg      *Config
 	name     string
 	id       [idLen]byte
 	exchange *exchange // nil: this end asks for a plain flow
 	md       Digest    // of the requests
-	requests [][]byte  // their hashes
+
+	mu       sync.Mutex
+	requests [][]byte // hashes of the requests; mu guards them
+}
+
+// Costly reports whether Finish takes a key exchange.
+func (a *Asked) Costly() bool { return a.exchange != nil }
+
+// String says what this end asks for.
+func (a *Asked) String() string {
+	text := "a plain flow"
+	if a.exchange != nil {
+		text = fmt.Sprintf("an encrypted one (%v)", a.cfg.Suite)
+	}
+	if i := a.cfg.Identity; i != nil {
+		text += fmt.Sprintf(" as %q", i.name)
+	}
+	return text
 }
 
 // timeBack is how far back the time in a request is set. The C prototype takes
@@ -100,6 +120,8 @@ func (a *Asked) Again(now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if len(a.requests) < maxRequests {
 		a.requests = append(a.requests, m.ofRequest().sum(b))
 	}
@@ -130,12 +152,15 @@ func (a *Asked) Finish(reply []byte, now time.Time) (*Session, error) {
 	if m.ID != a.id {
 		return nil, fmt.Errorf("%w: the reply of the other IRMd is to another request", core.ErrCrypt)
 	}
-	n := len(a.requests[0])
+	a.mu.Lock()
+	requests := a.requests
+	a.mu.Unlock()
+	n := len(requests[0])
 	if len(m.Rest) < n || len(m.Rest) > n && len(m.Crt) == 0 {
 		return nil, fmt.Errorf("%w: the reply of the other IRMd has %d bytes where the hash of the request has %d", core.ErrCrypt, len(m.Rest), n)
 	}
 	hash, signature := m.Rest[:n], m.Rest[n:]
-	s := &Session{Ours: m.ours()}
+	s := &Session{ID: hex.EncodeToString(m.ID[:4]), Ours: m.ours()}
 	if len(m.Crt) > 0 {
 		if s.Peer, err = a.cfg.verify(&m, reply, signature, now); err != nil {
 			return nil, fmt.Errorf("the reply of the other IRMd: %w", err)
@@ -147,7 +172,7 @@ func (a *Asked) Finish(reply []byte, now time.Time) (*Session, error) {
 		return nil, fmt.Errorf("%w: the other end shows no certificate, and this end wants one of %q", core.ErrAuth, a.name)
 	}
 	known := false
-	for _, h := range a.requests {
+	for _, h := range requests {
 		known = known || bytes.Equal(hash, h)
 	}
 	if !known {
@@ -182,14 +207,6 @@ func (a *Asked) Finish(reply []byte, now time.Time) (*Session, error) {
 	return s, nil
 }
 
-// Drop forgets what the handshake has of secrets.
-func (a *Asked) Drop() {
-	if a.exchange != nil {
-		clear(a.exchange.secret)
-		a.exchange = nil
-	}
-}
-
 // parseKnown is parse that takes no numbers but those of the lists.
 func parseKnown(b []byte) (message, error) {
 	m, err := parse(b)
@@ -216,7 +233,7 @@ func Answer(cfg *Config, name string, request []byte, now time.Time, seen *Repla
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: the request of the other IRMd: %w", core.ErrCrypt, err)
 	}
-	s := &Session{Ours: m.ours()}
+	s := &Session{ID: hex.EncodeToString(m.ID[:4]), Ours: m.ours()}
 	costly := len(m.Crt) > 0 || len(m.Kex) > 0
 	if costly {
 		if err := fresh(&m, now); err != nil {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/crypt"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/view"
@@ -138,7 +139,8 @@ type FlowCopy struct {
 	ID                         core.FlowID
 	Peer, PID                  int
 	Name, Program, IPCP, Layer string
-	From                       string
+	From, CN                   string
+	Cipher                     crypt.Cipher
 	State                      FlowState
 	QoS                        core.QoS
 	Path                       ipcp.Path
@@ -152,6 +154,7 @@ func (f *Flow) Look() FlowCopy {
 	c := FlowCopy{
 		ID: f.ID, Peer: -1, Name: f.Name, IPCP: f.Provider.Name, Layer: f.Provider.Layer,
 		From: f.From, State: f.state, QoS: f.QoS, Path: f.Path, Since: f.Since, Asked: f.Asked,
+		Cipher: f.Cipher, CN: f.CN,
 	}
 	if f.Peer != nil {
 		c.Peer = int(f.Peer.ID)

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/crypt"
 	"o7s/core/ipcp"
+	"o7s/core/oap"
 )
 
 // FlowState is where one end of a flow is in its life. A process and an IPCP
@@ -62,6 +64,11 @@ type Flow struct {
 	From string
 	Path ipcp.Path
 	Ours bool
+	// Cipher protects the packets, 0: none does; Secret holds its key for the
+	// process. CN is the common name that the other end has proved to have.
+	Cipher crypt.Cipher
+	Secret *Secret
+	CN     string
 	// Answer is what this system's IRMd says to the one that asked, until it
 	// has been said.
 	Answer []byte
@@ -75,6 +82,11 @@ type Flow struct {
 	r     *Registry
 	state FlowState
 	pins  int
+}
+
+// Agree notes what a handshake has agreed on, of which f takes the key.
+func (f *Flow) Agree(s *oap.Session) {
+	f.Ours, f.Cipher, f.Secret, f.CN = s.Ours, s.Cipher, NewSecret(s.Key), s.Peer
 }
 
 // State returns the state.

@@ -38,8 +38,9 @@ func ParsePolicy(s string) (Policy, error) {
 
 // Name is a name that exists on this system.
 type Name struct {
-	Name   string
-	Policy Policy
+	Name       string
+	Policy     Policy
+	Protection Protection
 }
 
 // CreateName makes a name. It succeeds if the name has that policy already;

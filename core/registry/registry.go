@@ -53,6 +53,8 @@ type IPCP struct {
 	Via      string       // how it became a member: "bootstrap", "enroll NAME"
 	Control  ipcp.Control // the IRM's way to it; not called from here
 
+	Protection Protection // of its flows; without Files
+
 	// Busy is set while an administrator's call works on it.
 	Busy bool
 

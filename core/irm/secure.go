@@ -1,0 +1,169 @@
+package irm
+
+import (
+	"fmt"
+	"time"
+
+	"o7s/core"
+	"o7s/core/ipcp"
+	"o7s/core/logs"
+	"o7s/core/oap"
+	"o7s/core/registry"
+)
+
+// Security finds out how flows to other systems are protected. It may read files.
+type Security interface {
+	// Configured reports whether there may be anything to find for a name
+	// without Files. It is quick.
+	Configured() bool
+	// Client is about flows from this system to name, Server about those to name
+	// on this system. A nil Config is that of a name for which nothing is set.
+	// An error says what is set and can't be used: then there is no flow.
+	Client(name string, files registry.Files) (*oap.Config, error)
+	Server(name string, files registry.Files) (*oap.Config, error)
+}
+
+// protectionLocked returns what is wanted for flows to name through i.
+func (m *Manager) protectionLocked(name string, i *registry.IPCP) registry.Protection {
+	if n := m.reg.Name(name); n != nil {
+		return n.Protection.And(i.Protection)
+	}
+	return i.Protection
+}
+
+// configured reports whether p, or the Security, may have something to say.
+func (m *Manager) configured(p registry.Protection) bool {
+	return p != registry.Protection{} || m.cfg.Security != nil && m.cfg.Security.Configured()
+}
+
+// oapConfig returns the configuration of this end of a flow to name.
+func (m *Manager) oapConfig(name string, p registry.Protection, server bool) (*oap.Config, error) {
+	c := new(oap.Config)
+	files := p.Client
+	if server {
+		files = p.Server
+	}
+	if s := m.cfg.Security; s != nil && (files != registry.Files{} || s.Configured()) {
+		find := s.Client
+		if server {
+			find = s.Server
+		}
+		found, err := find(name, files)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", core.ErrCrypt, err)
+		}
+		if found != nil {
+			*c = *found
+		}
+	}
+	c.MustEncrypt, c.MustAuth = p.Encrypt, p.Auth
+	if !server && c.MustEncrypt && c.Suite.Kex == 0 {
+		c.Suite = oap.DefaultSuite // what an empty enc.conf asks for
+	}
+	return c, nil
+}
+
+// shake begins the handshake of an allocation through the far layer of i, aside if
+// that takes a while, and goes on with request.
+func (a *allocation) shake(i *registry.IPCP) {
+	m := a.m
+	m.mu.Lock()
+	p := m.protectionLocked(a.name, i)
+	wanted := a.done != nil
+	m.mu.Unlock()
+	if !wanted {
+		return
+	}
+	ask := func() {
+		var asked *oap.Asked
+		var data []byte
+		cfg, err := m.oapConfig(a.name, p, false)
+		if err == nil {
+			asked, data, err = oap.Ask(cfg, a.name, time.Now())
+		}
+		if err == nil {
+			err = fits(data)
+		}
+		if err != nil {
+			a.fail(fmt.Errorf("protect a flow to %q: %w", a.name, err))
+			return
+		}
+		a.request(i, asked, data)
+	}
+	if !m.configured(p) {
+		ask()
+	} else if !m.aside.do(fmt.Sprint("process ", a.p.PID), ask) {
+		a.fail(errManyHandshakes)
+	}
+}
+
+var errManyHandshakes = fmt.Errorf("%w: too many handshakes wait; try again", core.ErrLimit)
+
+func fits(data []byte) error {
+	if len(data) > ipcp.MaxData {
+		return fmt.Errorf("%w: the handshake takes %d bytes, and a layer carries %d: use another kex, or a certificate that is shorter", core.ErrUsage, len(data), ipcp.MaxData)
+	}
+	return nil
+}
+
+// answerPeer does the handshake for a request, aside if that takes a while, and
+// goes on with arrived. Only a request that passes gets so far.
+func (m *Manager) answerPeer(i *registry.IPCP, r ipcp.Arrival, name string, got func(core.FlowID, error)) {
+	m.mu.Lock()
+	p := m.protectionLocked(name, i)
+	m.mu.Unlock()
+	answer := func() {
+		var data []byte
+		var s *oap.Session
+		cfg, err := m.oapConfig(name, p, true)
+		if err == nil {
+			data, s, err = oap.Answer(cfg, name, r.Data, time.Now(), &m.seen)
+		}
+		if err == nil {
+			if err = fits(data); err != nil {
+				s.Zero()
+			}
+		}
+		if err != nil {
+			m.log.Errorf("Refused a flow to %s for %s: %v.", name, r.From, err)
+			got(0, err)
+			return
+		}
+		m.agreed(s)
+		m.arrived(i, r, name, data, s, got)
+	}
+	if !m.configured(p) && !oap.Costly(r.Data) {
+		answer()
+	} else if !m.aside.do(r.From, answer) {
+		m.log.Errorf("Refused a flow to %s for %s: %v.", name, r.From, errManyHandshakes)
+		got(0, errManyHandshakes)
+	}
+}
+
+// agreed logs a handshake that was not plain.
+func (m *Manager) agreed(s *oap.Session) {
+	if s.Cipher != 0 || s.Peer != "" {
+		m.log.With("irmd/oap").Infof("[%s] OAP completed: %s.", s.ID, logs.Escape(s.String()))
+	}
+}
+
+// finish checks the reply of the other IRMd to a, aside if that takes a while, and
+// goes on with finished.
+func (m *Manager) finish(a *allocation, f *registry.Flow, r ipcp.AllocReply) error {
+	check := func() {
+		s, err := a.asked.Finish(r.Data, time.Now())
+		if err != nil {
+			m.log.Errorf("Flow on flow_id %d to %s is not what was asked for: %v.", f.ID, a.name, err)
+			a.giveUp(fmt.Errorf("allocate a flow to %q at %s: %w", a.name, r.From, err))
+			return
+		}
+		m.agreed(s)
+		_ = m.finished(a, f, r, s)
+	}
+	if !a.asked.Costly() && !oap.Costly(r.Data) {
+		check()
+	} else if !m.aside.do(fmt.Sprint("process ", a.p.PID), check) {
+		a.giveUp(errManyHandshakes)
+	}
+	return nil
+}

@@ -1,0 +1,351 @@
+package irm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"o7s/core"
+	"o7s/core/crypt"
+	"o7s/core/ipcp"
+	"o7s/core/oap"
+	"o7s/core/registry"
+)
+
+// wire is a far layer between two nodes: each Ops hands what it is told to the
+// other one's host, at once.
+type wire struct {
+	mu   sync.Mutex // guards the fields below
+	ends [2]*wireOps
+}
+
+type wireOps struct {
+	w    *wire
+	side int
+	host ipcp.Host
+	n    *node
+	name string // of the IPCP
+
+	mu    sync.Mutex                  // guards the fields below
+	peers map[core.FlowID]core.FlowID // of this end's flow
+	data  [][]byte                    // that has come
+}
+
+func (w *wire) typ(side int, n *node) ipcp.Type {
+	return ipcp.Type{Name: "wire", Rank: 5, Far: true, Does: ipcp.Provides, New: func(env ipcp.Env) ipcp.Ops {
+		o := &wireOps{w: w, side: side, host: env.Host, n: n, peers: make(map[core.FlowID]core.FlowID)}
+		w.mu.Lock()
+		w.ends[side] = o
+		w.mu.Unlock()
+		return o
+	}}
+}
+
+func (o *wireOps) other() *wireOps {
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	return o.w.ends[1-o.side]
+}
+
+func (o *wireOps) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error) { return cfg, nil }
+func (o *wireOps) Run(ctx context.Context) error                                     { <-ctx.Done(); return nil }
+func (o *wireOps) Register(context.Context, core.Hash) error                         { return nil }
+func (o *wireOps) Unregister(context.Context, core.Hash) error                       { return nil }
+func (o *wireOps) Query(context.Context, core.Hash) error                            { return nil }
+
+// attach makes the memory of a flow, of which nobody keeps the layer's end.
+func (o *wireOps) attach(id core.FlowID) error {
+	h := o.host.(interface{ attach(core.FlowID) error })
+	return h.attach(id)
+}
+
+func (h host) attach(id core.FlowID) error {
+	e, err := h.n.m.Attach(h.i, id)
+	if err == nil {
+		e.Close()
+	}
+	return err
+}
+
+var wirePath = ipcp.Path{MPL: time.Second, Max: 1400, Best: 1400}
+
+func (o *wireOps) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
+	p := o.other()
+	done(o.attach(req.Flow))
+	p.mu.Lock()
+	p.data = append(p.data, req.Data)
+	p.mu.Unlock()
+	p.host.FlowReqArr(ipcp.Arrival{Dst: req.Dst, QoS: req.QoS, Data: req.Data, Path: wirePath, From: fmt.Sprint("side ", o.side)},
+		func(id core.FlowID, err error) {
+			if err != nil {
+				var code core.Errno
+				errors.As(err, &code)
+				o.host.FlowAllocReply(ipcp.AllocReply{Flow: req.Flow, Code: code}, func(error) {})
+				return
+			}
+			p.mu.Lock()
+			p.peers[id] = req.Flow
+			p.mu.Unlock()
+		})
+}
+
+func (o *wireOps) FlowAllocResp(r ipcp.AllocResponse, done func(error)) {
+	o.mu.Lock()
+	id := o.peers[r.Flow]
+	o.mu.Unlock()
+	if r.Code == 0 {
+		done(o.attach(r.Flow))
+	} else {
+		done(nil)
+	}
+	o.other().host.FlowAllocReply(ipcp.AllocReply{Flow: id, Code: r.Code, Data: r.Data, Path: wirePath, From: fmt.Sprint("side ", o.side)}, func(error) {})
+}
+
+func (o *wireOps) FlowDealloc(_ ipcp.DeallocRequest, done func(error)) { done(nil) }
+
+// fakeSecurity is a Security without files.
+type fakeSecurity struct {
+	client, server *oap.Config
+	err            error
+	asked          atomic.Int32
+}
+
+func (s *fakeSecurity) Configured() bool { return true }
+func (s *fakeSecurity) Client(string, registry.Files) (*oap.Config, error) {
+	s.asked.Add(1)
+	return s.client, s.err
+}
+func (s *fakeSecurity) Server(string, registry.Files) (*oap.Config, error) {
+	s.asked.Add(1)
+	return s.server, s.err
+}
+
+// keyed is a process that takes the keys of its flows.
+type keyed struct {
+	*proc
+	mu   sync.Mutex
+	keys []*crypt.Key
+}
+
+func (p *keyed) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End, done func(int, error)) {
+	p.mu.Lock()
+	p.keys = append(p.keys, f.Secret.Take())
+	p.mu.Unlock()
+	done(1, nil)
+}
+
+// twoSystems returns two nodes in one far layer, and a process that accepts at
+// "srv" on the second one.
+func twoSystems(t *testing.T, security [2]Security) (nodes [2]*node, server *keyed) {
+	w := new(wire)
+	for side := range nodes {
+		n := newNode(t)
+		n.m.cfg.Types = append(n.m.cfg.Types, w.typ(side, n))
+		n.m.cfg.Security = security[side]
+		if _, err := n.m.BootstrapIPCP(context.Background(), admin, "w", "wire", ipcp.Draft{Layer: "wire-layer"}); err != nil {
+			t.Fatal(err)
+		}
+		nodes[side] = n
+	}
+	n := nodes[1]
+	if err := n.m.RegisterName(context.Background(), admin, "srv", nil, []string{"w"}); err != nil {
+		t.Fatal(err)
+	}
+	server = &keyed{proc: &proc{n: n}}
+	server.Process = n.m.Announce(Caller{PID: n.nextPID(), UID: 0}, "srv", "/bin/srv", server)
+	server.listen("srv", 1)
+	return nodes, server
+}
+
+// dialed is what an allocation came to.
+type dialed struct {
+	err  error
+	key  *crypt.Key
+	flow registry.FlowCopy
+}
+
+func dial(n *node, p *proc) dialed {
+	got := make(chan dialed, 1)
+	n.m.FlowAlloc(p.Process, "srv", core.QoSRaw, time.Second, func(f *registry.Flow, _ registry.End, err error) {
+		d := dialed{err: err}
+		if f != nil {
+			d.key, d.flow = f.Secret.Take(), f.Look()
+		}
+		got <- d
+	})
+	return <-got
+}
+
+var suite = oap.Suite{Kex: oap.X25519, Cipher: crypt.AES128GCM, KDF: oap.SHA256, Digest: oap.SHA256}
+
+func TestProtectedFlow(t *testing.T) {
+	encrypted, plain := &oap.Config{Suite: suite}, (*oap.Config)(nil)
+	for _, tt := range []struct {
+		what           string
+		client, server *oap.Config
+		wants          [2]registry.Protection // of the name
+		layer          [2]registry.Protection
+		cipher         crypt.Cipher
+		err            core.Errno
+		says           string
+	}{
+		{what: "nothing is configured"},
+		{what: "the client asks", client: encrypted, cipher: crypt.AES128GCM},
+		{what: "both ask", client: encrypted, server: encrypted, cipher: crypt.AES128GCM},
+		{what: "the server alone wants it", server: encrypted, err: core.ErrCrypt, says: "this end asked for a plain flow"},
+		{what: "the client's name requires it", wants: [2]registry.Protection{{Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the client's layer requires it", layer: [2]registry.Protection{{Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the server's name requires it", wants: [2]registry.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
+		{what: "the server's layer requires it", layer: [2]registry.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
+		{what: "the server requires it, the client asks", client: encrypted, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES128GCM},
+		{what: "the server requires a certificate", client: encrypted, wants: [2]registry.Protection{1: {Auth: true}}, err: core.ErrAuth},
+		{what: "the client requires a certificate", client: encrypted, wants: [2]registry.Protection{{Auth: true}}, err: core.ErrAuth, says: "shows no certificate"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			security := [2]Security{&fakeSecurity{client: tt.client}, &fakeSecurity{server: tt.server}}
+			if tt.client == plain && tt.server == plain {
+				security = [2]Security{}
+			}
+			nodes, server := twoSystems(t, security)
+			for side, n := range nodes {
+				n.m.mu.Lock()
+				if _, err := n.m.reg.CreateName("srv", registry.Spillover); err != nil {
+					t.Fatal(err)
+				}
+				n.m.reg.Name("srv").Protection = tt.wants[side]
+				n.m.reg.IPCP("w").Protection = tt.layer[side]
+				n.m.mu.Unlock()
+			}
+			client := nodes[0].process(0, "client")
+			d := dial(nodes[0], client)
+			if tt.err != 0 {
+				if !errors.Is(d.err, tt.err) || !strings.Contains(d.err.Error(), tt.says) {
+					t.Fatalf("%v; want %v", d.err, tt.err)
+				}
+				if len(server.keys) > 0 && tt.says != "shows no certificate" {
+					t.Error("a flow that was refused reaches the server")
+				}
+				nodes[0].empty()
+				return
+			}
+			if d.err != nil || d.flow.Cipher != tt.cipher || (d.key == nil) != (tt.cipher == 0) {
+				t.Fatalf("%+v", d)
+			}
+			if len(server.keys) != 1 || d.key != nil && *server.keys[0] != *d.key || d.key != nil && *d.key == (crypt.Key{}) {
+				t.Errorf("the ends have different keys")
+			}
+			line := strings.Join(nodes[1].lines(), "\n")
+			if logged := strings.Contains(line, "irmd/oap(II): ["); logged != (tt.cipher != 0) {
+				t.Errorf("the log: %s", line)
+			}
+		})
+	}
+}
+
+// A key that no process has taken is zeroed with the flow.
+func TestKeyIsForgotten(t *testing.T) {
+	nodes, server := twoSystems(t, [2]Security{&fakeSecurity{client: &oap.Config{Suite: suite}}, nil})
+	server.n.m.mu.Lock()
+	server.Process.Listener(1).Credit = 0 // the flow waits
+	server.n.m.mu.Unlock()
+	client := nodes[0].process(0, "client")
+	over := make(chan error, 1)
+	nodes[0].m.FlowAlloc(client.Process, "srv", core.QoSRaw, 200*time.Millisecond, func(_ *registry.Flow, _ registry.End, err error) { over <- err })
+	if err := <-over; !errors.Is(err, core.ErrTimeout) {
+		t.Fatal(err)
+	}
+	server.n.m.mu.Lock()
+	var secrets []*registry.Secret
+	for _, f := range server.n.m.reg.Flows() {
+		secrets = append(secrets, f.Secret)
+	}
+	server.n.m.mu.Unlock()
+	if len(secrets) != 1 {
+		t.Fatalf("%d flows wait", len(secrets))
+	}
+	server.n.m.mu.Lock()
+	server.n.m.mu.Unlock()
+	server.n.kids[0].kill()
+	if secrets[0].Take() != nil {
+		t.Error("the key of a flow that has ended is still there")
+	}
+}
+
+// What is configured and can't be used is an error at either end, never a plain
+// flow.
+func TestUnusableFiles(t *testing.T) {
+	bad := &fakeSecurity{err: errors.New("key.pem: others can read it")}
+	for side := range 2 {
+		var security [2]Security
+		security[side] = bad
+		nodes, server := twoSystems(t, security)
+		d := dial(nodes[0], nodes[0].process(0, "client"))
+		if !errors.Is(d.err, core.ErrCrypt) || side == 0 && !strings.Contains(d.err.Error(), "others can read it") {
+			t.Errorf("side %d: %v", side, d.err)
+		}
+		if len(server.keys) > 0 {
+			t.Error("the flow reaches the server")
+		}
+		log := strings.Join(nodes[1].lines(), "\n")
+		if side == 1 && !strings.Contains(log, "others can read it") {
+			t.Errorf("the server's log does not say why: %s", log)
+		}
+	}
+	if bad.asked.Load() != 2 {
+		t.Errorf("asked %d times", bad.asked.Load())
+	}
+}
+
+// Sources take turns, and one of them can't fill all the room.
+func TestAside(t *testing.T) {
+	var a aside
+	hold := make(chan struct{})
+	var held sync.WaitGroup
+	for range workers() {
+		held.Add(1)
+		a.do("holds", func() { held.Done(); <-hold })
+	}
+	held.Wait()
+	var mu sync.Mutex
+	var done []string
+	job := func(from string) bool {
+		return a.do(from, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			done = append(done, from)
+		})
+	}
+	for range maxAsideOne {
+		if !job("flood") {
+			t.Fatal("refused early")
+		}
+	}
+	if job("flood") {
+		t.Error("one source fills more than its share")
+	}
+	if !job("one") {
+		t.Error("another source finds no room")
+	}
+	close(hold)
+	a.close()
+	if len(done) != maxAsideOne+1 {
+		t.Errorf("%d jobs done", len(done))
+	}
+	at := 0
+	for i, from := range done {
+		if from == "one" {
+			at = i
+		}
+	}
+	if at > 2*workers() {
+		t.Errorf("the one job of another source came after %d of the flood", at)
+	}
+	if a.do("late", func() {}) {
+		t.Error("a job is taken after the end")
+	}
+}
