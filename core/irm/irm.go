@@ -72,6 +72,9 @@ type Config struct {
 	Starter Starter // nil: no program is started
 
 	Security Security // nil: nothing is configured
+	// Encrypts says that the processes of this system seal and open the packets
+	// of an encrypted flow; without it such a flow is refused.
+	Encrypts bool
 
 	UID      int   // this IRMd's own: an administrator
 	Admins   []int // the uids of further administrators

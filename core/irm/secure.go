@@ -119,6 +119,10 @@ func (m *Manager) answerPeer(i *registry.IPCP, r ipcp.Arrival, name string, got 
 		if err == nil {
 			data, s, err = oap.Answer(cfg, name, r.Data, time.Now(), &m.seen)
 		}
+		if err == nil && s.Cipher != 0 && !m.cfg.Encrypts {
+			s.Zero()
+			err = fmt.Errorf("%w: the other IRMd wants an encrypted flow, which this one can't do", core.ErrCrypt)
+		}
 		if err == nil {
 			if err = fits(data); err != nil {
 				s.Zero()

@@ -146,7 +146,7 @@ func twoSystems(t *testing.T, security [2]Security) (nodes [2]*node, server *key
 	for side := range nodes {
 		n := newNode(t)
 		n.m.cfg.Types = append(n.m.cfg.Types, w.typ(side, n))
-		n.m.cfg.Security = security[side]
+		n.m.cfg.Security, n.m.cfg.Encrypts = security[side], true
 		if _, err := n.m.BootstrapIPCP(context.Background(), admin, "w", "wire", ipcp.Draft{Layer: "wire-layer"}); err != nil {
 			t.Fatal(err)
 		}
@@ -273,6 +273,15 @@ func TestKeyIsForgotten(t *testing.T) {
 	server.n.kids[0].kill()
 	if secrets[0].Take() != nil {
 		t.Error("the key of a flow that has ended is still there")
+	}
+}
+
+// A system whose processes can't encrypt refuses who wants it.
+func TestNoEncryption(t *testing.T) {
+	nodes, server := twoSystems(t, [2]Security{&fakeSecurity{client: &oap.Config{Suite: suite}}, nil})
+	nodes[1].m.cfg.Encrypts = false
+	if d := dial(nodes[0], nodes[0].process(0, "client")); !errors.Is(d.err, core.ErrCrypt) || len(server.keys) > 0 {
+		t.Errorf("%+v, and the server has %d flows", d, len(server.keys))
 	}
 }
 
