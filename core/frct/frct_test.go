@@ -603,3 +603,29 @@ func TestBadInput(t *testing.T) {
 		}
 	})
 }
+
+// A gap holds up the acknowledgement of packets that came behind it. That is not
+// their round trip, or each gap would make the next wait longer.
+func TestGapIsNoRoundTrip(t *testing.T) {
+	w := newWire(t, Config{Reliable: true})
+	for n := range 20 {
+		for range 4 {
+			if !w.send(0, numbered(0)) {
+				t.Fatalf("packet %d may not be sent", n)
+			}
+		}
+		if n > 0 {
+			w.way[1] = w.way[1][1:] // the first is lost
+		}
+		w.run(2 * time.Second)
+		w.read(1)
+		w.run(20 * time.Millisecond)
+	}
+	s := w.end[0].Stats()
+	if s.Retransmitted < 19 || s.InFlight > 0 {
+		t.Fatalf("the gaps are not closed: %+v", s)
+	}
+	if s.RTT > 50*time.Millisecond {
+		t.Errorf("the round trip is thought to be %v, it is 12 ms", s.RTT)
+	}
+}

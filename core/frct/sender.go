@@ -237,7 +237,7 @@ func (c *Conn) acknowledged(t moment, no uint32, ranges []byte) {
 	if before(no, s.left) {
 		return
 	}
-	a := arrivals{sampleSent: past}
+	a := arrivals{sampleSent: past, lastSent: past}
 	for ; before(s.left, no) || s.left != s.seq && s.came.has(s.left); s.left++ {
 		if s.came.has(s.left) {
 			s.came.del(s.left)
@@ -266,7 +266,9 @@ func (c *Conn) acknowledged(t moment, no uint32, ranges []byte) {
 		return
 	}
 	s.progress, s.waits = t, 0
-	if a.sampleSent != past {
+	// Where a gap held up the acknowledgement of packets that had come, only the
+	// packet that closed the gap tells the round trip. It was sent after them.
+	if a.sampleSent != past && a.sampleSent == a.lastSent {
 		c.rtt.add(t, t-a.sampleSent)
 		c.cc.sample(c, t-a.sampleSent)
 	}
@@ -277,7 +279,8 @@ func (c *Conn) acknowledged(t moment, no uint32, ranges []byte) {
 // arrivals is what one acknowledgement tells.
 type arrivals struct {
 	n          int    // packets that were not known to have come
-	sampleSent moment // when the latest sent of those that were sent once was sent
+	lastSent   moment // when the latest sent of them was sent
+	sampleSent moment // when the latest sent of those whose round trip is known was sent
 }
 
 // arrived notes that the packet seq has come.
@@ -285,6 +288,7 @@ func (c *Conn) arrived(t moment, seq uint32, a *arrivals) {
 	s := &c.snd
 	p := s.slot(seq)
 	a.n++
+	a.lastSent = max(a.lastSent, p.last)
 	if s.lost.has(seq) {
 		s.lost.del(seq)
 		s.nLost--
@@ -296,7 +300,10 @@ func (c *Conn) arrived(t moment, seq uint32, a *arrivals) {
 		if before(seq, s.highest) {
 			s.disorder = true
 		}
-	case c.rtt.known() && trip < c.rtt.least():
+	case !c.rtt.known(): // which of the times that it went has come is not known
+	case trip >= c.rtt.least():
+		a.sampleSent = max(a.sampleSent, p.last)
+	default:
 		// The answer is too early to be one to the last time that it went:
 		// it had not been lost, only late.
 		c.stats.Spurious++
