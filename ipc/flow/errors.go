@@ -13,11 +13,16 @@ var (
 	// wraps core.ErrLimit.
 	ErrFull error = fmt.Errorf("no room in the ring now: %w", core.ErrLimit)
 
-	errPeerClosed = fmt.Errorf("%w: the other end closed it: %w", core.ErrFlowDown, syscall.EPIPE)
-	errShut       = fmt.Errorf("writing half %w", core.ErrClosed)
+	// ErrPeerClosed is what Write returns after the other end has closed the
+	// flow. It wraps core.ErrFlowDown and syscall.EPIPE.
+	ErrPeerClosed = fmt.Errorf("%w: the other end closed it: %w", core.ErrFlowDown, syscall.EPIPE)
+	// ErrShut is what Write returns after CloseWrite. It wraps core.ErrClosed.
+	ErrShut = fmt.Errorf("writing half %w", core.ErrClosed)
+	// ErrLent and ErrNotLent are about Peek and Reserve. They wrap core.ErrState.
+	ErrLent    = fmt.Errorf("%w: memory of the flow is lent", core.ErrState)
+	ErrNotLent = fmt.Errorf("%w: no memory of the flow is lent", core.ErrState)
+
 	errPacketSize = fmt.Errorf("%w: a packet has 1 to %d bytes", core.ErrUsage, core.MaxPacket)
-	errLent       = fmt.Errorf("%w: memory of the ring is lent", core.ErrState)
-	errNotLent    = fmt.Errorf("%w: no memory of the ring is lent", core.ErrState)
 )
 
 // ShortBufferError is what ReadPacket returns if the packet is longer than the

@@ -53,7 +53,7 @@ func (e *End) Commit(n int) error {
 		if closed {
 			return core.ErrClosed
 		}
-		return errNotLent
+		return ErrNotLent
 	}
 	if n < 0 || n > e.w.need {
 		e.w.mu.Unlock()
@@ -103,7 +103,7 @@ func (e *End) Release() error {
 		if closed {
 			return core.ErrClosed
 		}
-		return errNotLent
+		return ErrNotLent
 	}
 	e.r.lent = false
 	if closed {

@@ -160,7 +160,7 @@ func (e *End) readable() error {
 	case flags&flagPeer != 0:
 		return e.reason()
 	case e.r.lent:
-		return errLent
+		return ErrLent
 	case flags&flagDeadline != 0 && e.r.expired():
 		return core.ErrTimeout
 	}

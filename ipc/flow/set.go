@@ -45,6 +45,7 @@ type member struct {
 	end   *End
 	key   int32 // in the epoll; a closed descriptor's number may soon be another's
 	value any
+	above func() bool // see AddStage; nil: the ring tells
 
 	// Guarded by set.mu.
 	state   memberState
@@ -87,7 +88,13 @@ func NewSet() (*Set, error) {
 // Add makes e a member. Next and Wait return value for it. The error is
 // core.ErrExists if e is in a set already, core.ErrClosed if e or s is closed,
 // and wraps core.ErrLimit where the kernel watches no more.
-func (s *Set) Add(e *End, value any) error {
+func (s *Set) Add(e *End, value any) error { return s.AddStage(e, value, nil) }
+
+// AddStage is Add for an end with a stage above it: what comes in its ring may not
+// be for the program. ready takes all that is in the ring and reports whether there
+// is something to read, or the end. It is called at each news of the ring and must
+// not wait. It may be called while e is used, and must not call s.
+func (s *Set) AddStage(e *End, value any, ready func() bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -96,7 +103,7 @@ func (s *Set) Add(e *End, value any) error {
 	for s.members[s.lastKey] != nil {
 		s.lastKey++
 	}
-	m := &member{set: s, end: e, key: s.lastKey, value: value}
+	m := &member{set: s, end: e, key: s.lastKey, value: value, above: ready}
 	if !e.member.CompareAndSwap(nil, m) {
 		return core.ErrExists
 	}
@@ -148,10 +155,11 @@ func (s *Set) Remove(e *End) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if m.state != removed {
 		s.remove(m)
 	}
+	s.mu.Unlock()
+	m.alone()
 }
 
 func (s *Set) remove(m *member) {
@@ -159,6 +167,13 @@ func (s *Set) remove(m *member) {
 	delete(s.members, m.key)
 	_ = s.control(m, unix.EPOLL_CTL_DEL) // an error: a closed bell has left the epoll by itself
 	m.end.member.Store(nil)
+}
+
+// alone lets the stage above m see that no set watches it any more.
+func (m *member) alone() {
+	if m.above != nil {
+		m.above()
+	}
 }
 
 // Len returns the number of members.
@@ -199,7 +214,7 @@ func (s *Set) Next() (any, bool) {
 			continue
 		}
 		m.state = watched
-		if !m.hasRoom && !m.end.watchRead() {
+		if !m.hasRoom && !m.watchRead() {
 			continue // it was read meanwhile, out of turn
 		}
 		m.hasRoom = false
@@ -220,8 +235,8 @@ func (s *Set) Wait(ctx context.Context) (any, error) {
 	for {
 		// Spin before Next: Next asks the peer for a wake-up, which costs each
 		// side more than the rest of a packet.
-		if e := s.lastHandedOut(); e != nil {
-			e.spinRead()
+		if m := s.lastHandedOut(); m != nil && (m.above == nil || !m.above()) {
+			m.end.spinRead()
 		}
 		if v, ok := s.Next(); ok {
 			return v, nil
@@ -236,10 +251,10 @@ func (s *Set) Wait(ctx context.Context) (any, error) {
 	}
 }
 
-// lastHandedOut returns the end that Next returned last, if no other is known to
+// lastHandedOut returns the member that Next returned last, if no other is known to
 // have news. A program that is busy with one flow need not sleep between its
 // packets.
-func (s *Set) lastHandedOut() *End {
+func (s *Set) lastHandedOut() *member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changedMu.Lock()
@@ -247,7 +262,7 @@ func (s *Set) lastHandedOut() *End {
 	if len(s.handedOut) == 0 || s.handedOut[len(s.handedOut)-1].state != handedOut || len(s.queue) > 0 || len(s.changed) > 0 {
 		return nil
 	}
-	return s.handedOut[len(s.handedOut)-1].end
+	return s.handedOut[len(s.handedOut)-1]
 }
 
 // Room makes Next return the value of e, once more, when a packet of n bytes, 1
@@ -278,7 +293,7 @@ func (s *Set) check(m *member) {
 		m.room, m.hasRoom = 0, true
 	}
 	switch {
-	case m.state == watched && (m.hasRoom || m.end.watchRead()):
+	case m.state == watched && (m.hasRoom || m.watchRead()):
 		s.enqueue(m)
 	case m.state == handedOut && m.hasRoom:
 		s.signal() // Next checks it again
@@ -308,12 +323,16 @@ func (s *Set) Close() error {
 		return nil
 	}
 	s.closed = true
-	for _, m := range s.members {
+	members := s.members
+	s.members = nil
+	for _, m := range members {
 		m.state = removed
 		m.end.member.Store(nil)
 	}
-	clear(s.members)
 	s.mu.Unlock()
+	for _, m := range members {
+		m.alone()
+	}
 	s.file.Close()
 	<-s.done
 	return nil
@@ -350,8 +369,21 @@ func (m *member) markChanged() {
 	m.set.signal()
 }
 
-// watch asks the peer to ring when there is something to read. Where there is
-// something already, or an end of it, it asks for nothing and reports true.
+// watchRead asks the peer to wake this end when there is something to read. Where
+// there is something already, or an end of it, it asks for nothing and reports true.
+func (m *member) watchRead() bool {
+	if m.above == nil {
+		return m.end.watchRead()
+	}
+	for !m.above() {
+		if !m.end.watchRead() {
+			return false
+		}
+		// It came after the stage had looked.
+	}
+	return true
+}
+
 func (e *End) watchRead() bool {
 	if !e.r.enter() {
 		return false // another goroutine waits for a packet, against the rules

@@ -211,13 +211,13 @@ func (e *End) writable() error {
 	case flags&flagPeer != 0:
 		return e.reason()
 	case flags&flagShut != 0:
-		return errShut
+		return ErrShut
 	case e.w.lent:
-		return errLent
+		return ErrLent
 	case flags&flagFailed != 0:
 		return e.reason()
 	case e.w.ring.Gone():
-		return errPeerClosed
+		return ErrPeerClosed
 	case flags&flagDead != 0:
 		return core.ErrFlowDown
 	case flags&flagDeadline != 0 && e.w.expired():
