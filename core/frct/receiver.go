@@ -252,6 +252,13 @@ func (c *Conn) Drop() {
 // all of it.
 func (c *Conn) End() bool { return c.rcv.over && c.rcv.ready.n == 0 }
 
+// NewsDue reports that the process has taken so much that the other end should hear
+// of the room: Tick sends something now.
+func (c *Conn) NewsDue() bool {
+	r := &c.rcv
+	return r.run && int32(r.right-r.told) >= int32(min(fcEvery, c.cfg.Window/4))
+}
+
 // widen moves the right edge on as the process takes packets. Packets that came
 // early take no room from others, while Buffer has some: a gap is closed two
 // round trips after it was sent, and would halve the rate of a full window.
@@ -314,7 +321,7 @@ func (c *Conn) tickReceiver(t moment, emit Emit) moment {
 	c.widen()
 	acks := r.ackNow || t >= r.ackAt || c.cfg.Ours && r.left-r.acked >= 2
 	acks = acks && (c.cfg.Reliable || r.over)
-	windows := r.asked || int32(r.right-r.told) >= int32(min(fcEvery, c.cfg.Window/4))
+	windows := r.asked || c.NewsDue()
 	if !acks && !windows {
 		r.ackNow = false
 		return r.ackAt

@@ -1,0 +1,118 @@
+package stage
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"o7s/ipc/flow"
+)
+
+// users are the stages of this process, and the goroutine that tends those that
+// nobody uses now. It is there while there are stages and one of them has needed it.
+var users group
+
+type group struct {
+	mu    sync.Mutex // guards the fields below; comes after Stage.mu
+	count int
+	set   *flow.Set
+	ended chan struct{} // closed when its goroutine has ended
+}
+
+func (g *group) enter() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.count++
+}
+
+func (g *group) leave() {
+	g.mu.Lock()
+	set, ended := g.set, g.ended
+	if g.count--; g.count > 0 || set == nil {
+		g.mu.Unlock()
+		return
+	}
+	g.set, g.ended = nil, nil
+	g.mu.Unlock()
+	set.Close()
+	<-ended
+}
+
+// add has s tended, and reports whether it is.
+func (g *group) add(s *Stage) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.set == nil {
+		set, err := flow.NewSet()
+		if err != nil {
+			return false // the timer tries again
+		}
+		g.set, g.ended = set, make(chan struct{})
+		go tend(set, g.ended)
+	}
+	return g.set.Add(s.end, s) == nil
+}
+
+// remove ends that.
+func (g *group) remove(s *Stage) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.set != nil {
+		g.set.Remove(s.end)
+	}
+}
+
+// tend takes off the rings of a set what comes, and sends what is due then.
+func tend(set *flow.Set, ended chan struct{}) {
+	defer close(ended)
+	for {
+		v, err := set.Wait(context.Background())
+		if err != nil {
+			return
+		}
+		v.(*Stage).tend()
+	}
+}
+
+func (s *Stage) tend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.idle {
+		return
+	}
+	s.pump(time.Now(), mostTaken)
+	if s.inErr != nil {
+		s.leaveIdle() // it has ended, and would come again for ever
+	}
+	s.tell()
+}
+
+// used notes that the program reads or writes. s.mu is held.
+func (s *Stage) used() {
+	s.active = true
+	if s.idle {
+		s.leaveIdle()
+		s.arm(time.Now(), time.Time{})
+	}
+}
+
+// leaveIdle is called where somebody else tends s from now on. s.mu is held.
+func (s *Stage) leaveIdle() {
+	if s.idle {
+		s.idle = false
+		users.remove(s)
+	}
+}
+
+// Join adds s to set, which returns value for it, as flow.Set.Add does.
+func (s *Stage) Join(set *flow.Set, value any) error {
+	s.mu.Lock()
+	s.joining = true // so that the timer does not give it to the shared goroutine
+	s.leaveIdle()
+	s.mu.Unlock()
+	err := set.AddStage(s.end, value, s.Ready)
+	s.mu.Lock()
+	s.joining = false
+	s.mu.Unlock()
+	return err
+}

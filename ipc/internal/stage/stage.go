@@ -1,0 +1,477 @@
+// Package stage is what lies between a program and its end of a flow to another
+// system where the flow promises more than its layer gives: order and
+// retransmission (package frct), a check of each packet's bits. It has the calls
+// of flow.End, and keeps the same promises.
+//
+// No goroutine of this package belongs to a flow. What came is taken off the ring by
+// whoever reads, by whoever writes and has to wait, and by a timer that runs only
+// while something is due. Where nobody does any of that, all flows share one
+// goroutine, so that a program which does nothing still acknowledges.
+package stage
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"o7s/core"
+	"o7s/core/frct"
+	"o7s/core/ipcp"
+	"o7s/ipc/flow"
+)
+
+// Config says what a flow promises and what its two ends have agreed on.
+type Config struct {
+	QoS  core.QoS
+	Ours bool // the other end is of this project
+	Path ipcp.Path
+	Ring int // bytes of ring in each direction
+}
+
+// Needed reports whether a flow needs a stage. One within a system does not: its
+// memory loses nothing, and has no Path.
+func Needed(c Config) bool {
+	return c.Path.Max > 0 && (c.QoS.InOrder || checked(c.QoS))
+}
+
+// checked reports whether packets carry a check of their bits. Those in order do
+// not: the C prototype's never do.
+func checked(q core.QoS) bool { return q.BER == 0 && !q.InOrder }
+
+const (
+	// DefaultLinger bounds how long Close waits for acknowledgements.
+	DefaultLinger = 2 * time.Second
+
+	idleAfter = 10 * time.Millisecond // without a call; then the shared goroutine tends the flow
+	pumpEvery = 32                    // packets that a writer sends before it looks what came
+	batch     = 64                    // packets taken off the ring at a time
+	mostTaken = 1024                  // the same, where the program does not wait
+)
+
+// Stage is one end of such a flow. Several goroutines may call every method at
+// once. The owner must Close it: that closes the flow.End too.
+type Stage struct {
+	end      *flow.End
+	order    *frct.Conn // nil: packets are only checked
+	check    bool
+	reliable bool
+	ours     bool
+	most     int   // bytes of a packet
+	cut      int   // bytes of a packet that Write makes
+	tooLarge error // for a packet of more than most
+	emit     frct.Emit
+
+	// Held by whoever reads, or writes, for a whole call. They come before mu.
+	readers, writers sync.Mutex
+
+	mu      sync.Mutex // guards the fields below; never held while waiting
+	cond    sync.Cond  // something has changed for one of the waiters
+	waiters int
+	pumping bool // a goroutine waits in AwaitRead: the ring's packets are for it to take
+	rooming bool // a goroutine waits in AwaitRoom
+
+	closed   bool  // Close was called
+	shut     bool  // CloseWrite was called
+	finDue   bool  // the other end is to be told so
+	done     bool  // the memory has gone
+	inErr    error // why the ring brings no more
+	outErr   error // why the ring takes no more
+	orderErr error // why order has given up
+	full     bool  // the ring had no room
+	unshown  bool  // packets were put and are not shown
+
+	queue []byte // the next packet, where there is no order; nil: none
+	some  []byte // memory for queue
+	out   []byte // memory to make a packet in
+	off   int    // of the packet at the head: what Read has taken
+	lent  bool   // by Peek
+
+	lentOut bool   // by Reserve
+	reserve []byte // what it lent
+
+	readBy, writeBy deadline
+	linger          time.Duration
+
+	sent    int // packets since the last pump
+	wants   int // bytes of the packet that a writer waits with; 0: none waits
+	timer   *time.Timer
+	timerAt time.Time // zero: it does not run
+	active  bool      // a call was made since the timer last fired
+	idle    bool      // the shared goroutine tends it
+	joining bool      // a Set is about to watch it
+
+	counters flow.Counters
+	damaged  uint64
+}
+
+// New returns the stage above end, which it takes over.
+func New(end *flow.End, c Config) *Stage {
+	s := &Stage{end: end, check: checked(c.QoS), ours: c.Ours, linger: DefaultLinger}
+	s.cond.L = &s.mu
+	over := 0
+	if s.check {
+		over += crcLen
+	}
+	if c.QoS.InOrder {
+		over += frct.HeadLen
+		s.reliable = c.QoS.Loss == 0
+		s.order = frct.New(time.Now(), frct.Config{
+			Reliable: s.reliable, Ours: c.Ours, MPL: c.Path.MPL, Rand: rand.Uint32,
+			// The ring holds all that this end lets the other send, should
+			// nobody take it off for a while.
+			Window: c.Ring / (c.Path.Best + 16), Buffer: c.Ring,
+		})
+	}
+	s.most = min(c.Path.Max, core.MaxPacket) - over
+	s.cut = min(c.Path.Best-over, s.most)
+	s.tooLarge = fmt.Errorf("%w: a packet on this flow has 1 to %d bytes", core.ErrUsage, s.most)
+	s.emit = func(head *[frct.HeadLen]byte, payload []byte) bool { return s.put(head[:], payload) }
+	users.enter()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tick(time.Now())
+	return s
+}
+
+// MaxPacket returns the most bytes of a packet that may be written.
+func (s *Stage) MaxPacket() int { return s.most }
+
+// Counters are the packets and bytes that the program wrote and read.
+func (s *Stage) Counters() flow.Counters {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counters
+}
+
+// Stats returns how the flow stands, false where packets are not in order.
+func (s *Stage) Stats() (frct.Stats, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.order == nil {
+		return frct.Stats{}, false
+	}
+	return s.order.Stats(), true
+}
+
+// Damaged returns how many packets came whose bits were wrong.
+func (s *Stage) Damaged() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damaged
+}
+
+// put writes one packet to the ring, which shows it later. s.mu is held.
+func (s *Stage) put(head, payload []byte) bool {
+	if s.check {
+		s.out = appendCRC(append(append(s.out[:0], head...), payload...))
+		head, payload = nil, s.out
+	}
+	ok, err := s.end.Put(head, payload)
+	if err != nil {
+		s.outErr = err
+		return false
+	}
+	if !ok {
+		s.full = true
+		return false
+	}
+	s.unshown = true
+	return true
+}
+
+// show lets the layer see what was put. s.mu is held.
+func (s *Stage) show() {
+	if s.unshown {
+		s.unshown = false
+		s.end.Show()
+	}
+}
+
+// take takes one packet that came off the ring; b is the ring itself. s.mu is held.
+func (s *Stage) take(now time.Time, b []byte) {
+	if s.check {
+		s.some = append(s.some[:0], b...) // the layer's process could change it after the check
+		var ok bool
+		if b, ok = cutCRC(s.some); !ok {
+			s.damaged++
+			return
+		}
+	}
+	if s.order != nil {
+		s.order.Receive(now, b)
+		return
+	}
+	s.queue = b
+}
+
+// pump takes off the ring what has come, at most n packets, and sends what is
+// due. s.mu is held.
+func (s *Stage) pump(now time.Time, n int) {
+	if s.done {
+		return
+	}
+	s.sent = 0
+	for n > 0 && !s.pumping && s.inErr == nil && s.queue == nil {
+		var packets [batch]([]byte)
+		want := min(n, batch)
+		if s.order == nil {
+			want = 1
+		}
+		got, err := s.end.Look(packets[:want])
+		if err != nil {
+			s.inErr = err
+		}
+		for _, b := range packets[:got] {
+			s.take(now, b)
+		}
+		if got > 0 {
+			s.end.Drop(got)
+		}
+		if n -= got; got < want {
+			break
+		}
+	}
+	s.tick(now)
+}
+
+// tick sends what is due, and sets the timer for what will be. s.mu is held.
+func (s *Stage) tick(now time.Time) {
+	if s.order == nil {
+		s.show()
+		return
+	}
+	next, err := s.order.Tick(now, s.emit)
+	if s.orderErr = err; s.finDue && s.order.CloseWrite(now, s.emit) {
+		s.finDue = false
+		next, s.orderErr = s.order.Tick(now, s.emit)
+	}
+	s.show()
+	if s.orderErr != nil || s.outErr != nil {
+		next = time.Time{} // nothing can be sent any more
+	}
+	s.arm(now, next)
+}
+
+// arm makes the timer fire at next, if that is not the zero time, and once the
+// program makes no calls. s.mu is held.
+func (s *Stage) arm(now, next time.Time) {
+	if tend := now.Add(idleAfter); s.needsTending() && (next.IsZero() || tend.Before(next)) {
+		next = tend
+	}
+	if s.done || next.IsZero() || !s.timerAt.IsZero() && !next.Before(s.timerAt) {
+		return // one that fires too early looks, and sets it again
+	}
+	s.timerAt = next
+	if d := next.Sub(now); s.timer == nil {
+		s.timer = time.AfterFunc(d, s.fire)
+	} else {
+		s.timer.Reset(d)
+	}
+}
+
+// needsTending reports whether nobody would see that something has come. s.mu is
+// held.
+func (s *Stage) needsTending() bool {
+	return !s.pumping && !s.idle && !s.joining && s.inErr == nil && !s.end.Watched()
+}
+
+// fire is called by the timer.
+func (s *Stage) fire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timerAt = time.Time{}
+	if s.done {
+		return
+	}
+	if !s.active && s.needsTending() {
+		s.idle = users.add(s)
+	}
+	s.active = false
+	s.pump(time.Now(), mostTaken)
+	s.tell()
+}
+
+// tell wakes whoever waits for what is true now. s.mu is held. The caller is none of
+// them.
+func (s *Stage) tell() {
+	if s.ready() {
+		s.end.Changed()
+	}
+	if s.waiters > 0 {
+		s.cond.Broadcast()
+	}
+	if s.pumping && s.order != nil && (s.orderErr != nil || s.wants > 0 && s.order.CanSend(time.Now(), s.wants)) {
+		s.end.KickRead()
+	}
+}
+
+// wake makes all that wait look again. s.mu is held.
+func (s *Stage) wake() {
+	s.cond.Broadcast()
+	if s.pumping {
+		s.end.KickRead()
+	}
+	if s.rooming {
+		s.end.KickWrite()
+	}
+}
+
+// await waits until something may have changed. s.mu is held, but not meanwhile.
+func (s *Stage) await() {
+	if s.pumping {
+		s.waiters++
+		s.cond.Wait()
+		s.waiters--
+		return
+	}
+	s.pumping = true
+	s.leaveIdle()
+	s.mu.Unlock()
+	s.end.AwaitRead()
+	s.mu.Lock()
+	s.pumping = false
+	s.pump(time.Now(), batch)
+	if s.waiters > 0 {
+		s.cond.Broadcast() // it may be for them, and one of them takes over
+	}
+}
+
+// awaitRoom waits until the ring may have room for a packet of n bytes. s.mu is
+// held, but not meanwhile.
+func (s *Stage) awaitRoom(n int) {
+	s.rooming = true
+	s.mu.Unlock()
+	s.end.AwaitRoom(n)
+	s.mu.Lock()
+	s.rooming = false
+}
+
+// ready reports whether a program that reads need not wait. s.mu is held.
+func (s *Stage) ready() bool {
+	if s.closed {
+		return true
+	}
+	if s.order != nil {
+		_, ok := s.order.Head()
+		return ok || s.order.End() || s.orderErr != nil || s.inErr != nil
+	}
+	return s.queue != nil || s.inErr != nil
+}
+
+// Ready takes what has come off the ring and reports whether there is something
+// to read, or the end. It is for flow.Set.
+func (s *Stage) Ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.done {
+		s.pump(time.Now(), mostTaken)
+	}
+	return s.ready()
+}
+
+// Close ends the flow at this end, as flow.End.Close does. Where the flow loses
+// nothing it first waits until the other end has acknowledged all that was
+// written, for as long as SetLinger says. Calls that are blocked return
+// core.ErrClosed at once. A second Close does nothing.
+func (s *Stage) Close() { s.close(true) }
+
+// Discard is Close that does not wait. What was written may not arrive.
+func (s *Stage) Discard() { s.close(false) }
+
+func (s *Stage) close(wait bool) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	s.wake()
+	now := time.Now()
+	if s.order != nil {
+		s.finDue = !s.shut || s.finDue
+		s.shut = true
+		s.pump(now, mostTaken)
+		if wait && s.reliable && s.linger > 0 {
+			now = s.lingerUntil(now.Add(s.linger))
+		}
+		if !s.lent { // else Release does
+			s.order.Close(now, s.emit)
+		}
+		s.show()
+	}
+	s.done = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.readBy.stop()
+	s.writeBy.stop()
+	s.leaveIdle()
+	s.mu.Unlock()
+	s.end.Close()
+	users.leave()
+}
+
+// lingerUntil waits until all is acknowledged, or until the time t. s.mu is held,
+// but not meanwhile.
+func (s *Stage) lingerUntil(t time.Time) time.Time {
+	var by deadline
+	by.set(s, t)
+	defer by.stop()
+	for {
+		now := time.Now()
+		over := s.inErr != nil || s.outErr != nil || s.orderErr != nil || by.passed(now)
+		if over || !s.finDue && s.order.Acknowledged() {
+			return now
+		}
+		s.await()
+	}
+}
+
+// SetLinger sets how long Close waits for acknowledgements; 0 is not at all.
+func (s *Stage) SetLinger(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.linger = max(d, 0)
+}
+
+// CloseWrite says that no packet follows, as flow.End.CloseWrite does. The other
+// end learns of it where it is of this project.
+func (s *Stage) CloseWrite() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return core.ErrClosed
+	}
+	if s.shut {
+		return nil
+	}
+	s.shut = true
+	s.finDue = s.order != nil
+	s.leaveIdle()
+	s.pump(time.Now(), batch)
+	s.wake()
+	if s.order == nil {
+		return s.end.CloseWrite()
+	}
+	return nil
+}
+
+// readEnd returns why nothing more can be read, nil if something may come. s.mu is
+// held, and nothing that came is left.
+func (s *Stage) readEnd() error {
+	switch {
+	case s.order != nil && s.order.End():
+		return io.EOF
+	case s.orderErr != nil:
+		return s.orderErr
+	case s.inErr == io.EOF && s.reliable:
+		return errCutShort
+	}
+	return s.inErr
+}
+
+// errCutShort is why nothing more can be read where the flow has ended before the
+// other end said that it had sent all.
+var errCutShort = fmt.Errorf("%w: it ended before all that was sent has come", core.ErrFlowDown)
