@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/frct"
 	"o7s/ipc/flow"
+	"o7s/ipc/internal/stage"
 )
 
 // closeTime bounds how long a Close waits for the IRMd.
@@ -20,11 +22,15 @@ const closeTime = 5 * time.Second
 // returns bytes of one packet at a time. What a short buffer leaves, the next
 // Read returns, so a flow also serves as a byte stream.
 //
-// A flow within one system loses nothing and keeps order. Several goroutines
+// A flow within one system loses nothing and keeps order. One to another system
+// loses nothing with QoSData; it keeps order with QoSBest, QoSVideo and QoSVoice
+// too; with others it gives what its layer gives. Several goroutines
 // may call every method at once. Errors are *net.OpError around the sentinels
 // that each method names; time-outs satisfy os.ErrDeadlineExceeded.
 type Conn struct {
+	io      packets // stage where there is one, else end
 	end     *flow.End
+	stage   *stage.Stage // nil where the memory, or the layer, gives all that was asked for
 	session *session
 	id      core.FlowID
 	fd      int
@@ -37,12 +43,42 @@ type Conn struct {
 
 var _ net.Conn = (*Conn)(nil)
 
+// packets is one end of a flow as a program uses it.
+type packets interface {
+	Read(p []byte) (int, error)
+	Write(p []byte) (int, error)
+	ReadPacket(p []byte) (int, error)
+	WritePacket(p []byte) error
+	TryReadPacket(p []byte) (int, error)
+	TryWritePacket(p []byte) error
+	ReadBatch(bufs [][]byte, sizes []int) (int, error)
+	WriteBatch(packets [][]byte) (int, error)
+	Peek() ([]byte, error)
+	Release() error
+	Reserve(n int) ([]byte, error)
+	Commit(n int) error
+	CloseWrite() error
+	SetDeadline(t time.Time) error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	MaxPacket() int
+	Counters() flow.Counters
+}
+
+var (
+	_ packets = (*flow.End)(nil)
+	_ packets = (*stage.Stage)(nil)
+)
+
 // Read reads bytes of one packet. It waits for one until the read deadline. It
 // returns io.EOF once the peer has closed the flow and every packet before
-// that is read; core.ErrFlowDown where the peer, or the IPCP, has died;
-// core.ErrCorrupt where the peer broke the rules of the shared memory.
+// that is read; core.ErrFlowDown where the peer, or the IPCP, has died, or where
+// the flow ended before all that its QoS promises has come; core.ErrFlowPeer where
+// the peer's system is silent; core.ErrCorrupt where the peer broke the rules of
+// the shared memory. A peer on a system of the C prototype does not say that it
+// has closed the flow: it is silent.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.end.Read(p)
+	n, err := c.io.Read(p)
 	if err != nil {
 		err = c.wrap("read", err)
 	}
@@ -56,7 +92,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 // the write deadline, and returns how many bytes were sent in whole packets.
 // After the peer has closed or died the error wraps core.ErrFlowDown.
 func (c *Conn) Write(p []byte) (int, error) {
-	n, err := c.end.Write(p)
+	n, err := c.io.Write(p)
 	if err != nil {
 		err = c.wrap("write", err)
 	}
@@ -67,7 +103,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 // io.ErrShortBuffer and the packet stays; a p of MaxPacket bytes is always
 // long enough. In all else it is Read.
 func (c *Conn) ReadPacket(p []byte) (int, error) {
-	n, err := c.end.ReadPacket(p)
+	n, err := c.io.ReadPacket(p)
 	if err != nil {
 		err = c.wrap("read", err)
 	}
@@ -77,7 +113,7 @@ func (c *Conn) ReadPacket(p []byte) (int, error) {
 // WritePacket sends p as one packet. More than c.MaxPacket() bytes are refused
 // with core.ErrUsage. In all else it is Write.
 func (c *Conn) WritePacket(p []byte) error {
-	if err := c.end.WritePacket(p); err != nil {
+	if err := c.io.WritePacket(p); err != nil {
 		return c.wrap("write", err)
 	}
 	return nil
@@ -87,7 +123,7 @@ func (c *Conn) WritePacket(p []byte) error {
 // last one. Writing after that returns an error that wraps net.ErrClosed;
 // reading goes on. A second CloseWrite does nothing.
 func (c *Conn) CloseWrite() error {
-	if err := c.end.CloseWrite(); err != nil {
+	if err := c.io.CloseWrite(); err != nil {
 		return c.wrap("close", err)
 	}
 	return nil
@@ -99,8 +135,11 @@ func (c *Conn) CloseWrite() error {
 // where the IRMd or the IPCP does not keep up with a program that closes many
 // flows at once Close waits for it, at most 5 s. A second Close returns an error
 // that wraps net.ErrClosed.
+//
+// On a flow to another system that loses nothing Close first waits until the other
+// end has acknowledged all that was written, as SetLinger says.
 func (c *Conn) Close() error {
-	return c.closeWith(func() error {
+	return c.closeWith(true, func() error {
 		c.session.awaitHearing()
 		c.session.dealloc(c.id)
 		return nil
@@ -112,21 +151,29 @@ func (c *Conn) Close() error {
 // the flow's IRMd has gone there is nobody to wait for. This end is closed also
 // where ctx is done first: then the error wraps that of ctx.
 func (c *Conn) Deallocate(ctx context.Context) error {
-	return c.closeWith(func() error { return c.session.deallocWait(ctx, c.id) })
+	return c.closeWith(true, func() error { return c.session.deallocWait(ctx, c.id) })
 }
 
 // discard is Close of a Conn that nobody has got. It is called on the link's
-// reader, which cannot wait for the IRMd.
+// reader, which cannot wait for the IRMd or the other end.
 func (c *Conn) discard() {
-	_ = c.closeWith(func() error { c.session.dealloc(c.id); return nil })
+	_ = c.closeWith(false, func() error { c.session.dealloc(c.id); return nil })
 }
 
-// closeWith closes this end, once, and tells the IRMd by tell.
-func (c *Conn) closeWith(tell func() error) error {
+// closeWith closes this end, once, and tells the IRMd by tell. linger says that
+// it may wait for the other end.
+func (c *Conn) closeWith(linger bool, tell func() error) error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return c.wrap("close", core.ErrClosed)
 	}
-	c.end.Close()
+	switch {
+	case c.stage == nil:
+		c.end.Close()
+	case linger:
+		c.stage.Close()
+	default:
+		c.stage.Discard()
+	}
 	err := tell()
 	c.forget()
 	if err != nil {
@@ -144,7 +191,7 @@ func (c *Conn) forget() {
 // MaxPacket returns the most bytes of a packet on this flow: the constant
 // MaxPacket where both ends are on one system, less where a layer carries the
 // packets to another one.
-func (c *Conn) MaxPacket() int { return c.end.MaxPacket() }
+func (c *Conn) MaxPacket() int { return c.io.MaxPacket() }
 
 // FD returns the flow descriptor: this process's number for its end, from 64,
 // lowest free first. It is no file descriptor of the system's.
@@ -157,7 +204,27 @@ func (c *Conn) ID() core.FlowID { return c.id }
 func (c *Conn) QoS() QoS { return c.qos }
 
 // Counters returns what has passed this end so far.
-func (c *Conn) Counters() flow.Counters { return c.end.Counters() }
+func (c *Conn) Counters() flow.Counters { return c.io.Counters() }
+
+// OrderStats returns how the protocol that keeps packets in order stands: what was
+// sent again, what is missing, the windows, the round trip. It returns false where
+// there is none: on a flow within one system, and where the QoS asks for no order.
+func (c *Conn) OrderStats() (frct.Stats, bool) {
+	if c.stage == nil {
+		return frct.Stats{}, false
+	}
+	return c.stage.Stats()
+}
+
+// SetLinger sets how long Close waits until the other end has acknowledged all
+// that was written: 2 s before the first SetLinger, and not at all with 0. What is
+// not acknowledged then is lost, and the other end reads core.ErrFlowDown where its
+// system is one of this project. On flows that do not acknowledge it changes nothing.
+func (c *Conn) SetLinger(d time.Duration) {
+	if c.stage != nil {
+		c.stage.SetLinger(d)
+	}
+}
 
 // LocalAddr returns the name that the flow was accepted under, or "flow N" at
 // the end that asked for it.
@@ -168,14 +235,14 @@ func (c *Conn) LocalAddr() net.Addr { return c.local }
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
 // SetDeadline sets the read and the write deadline, as net.Conn says.
-func (c *Conn) SetDeadline(t time.Time) error { return c.deadline(c.end.SetDeadline(t)) }
+func (c *Conn) SetDeadline(t time.Time) error { return c.deadline(c.io.SetDeadline(t)) }
 
 // SetReadDeadline sets the deadline of all that reads: it holds for calls that
 // wait already, too. The zero time is none.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.deadline(c.end.SetReadDeadline(t)) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.deadline(c.io.SetReadDeadline(t)) }
 
 // SetWriteDeadline sets the deadline of all that writes, in the same way.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.deadline(c.end.SetWriteDeadline(t)) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.deadline(c.io.SetWriteDeadline(t)) }
 
 func (c *Conn) deadline(err error) error {
 	if err != nil {

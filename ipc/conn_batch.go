@@ -11,7 +11,7 @@ package ipc
 // two lengths. A packet too long for its buffer stays and ends the batch; if
 // it is the first, the error wraps io.ErrShortBuffer.
 func (c *Conn) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
-	n, err := c.end.ReadBatch(bufs, sizes)
+	n, err := c.io.ReadBatch(bufs, sizes)
 	if err != nil {
 		err = c.wrap("read", err)
 	}
@@ -21,7 +21,7 @@ func (c *Conn) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 // WriteBatch sends each of packets as WritePacket does and returns how many it
 // sent; an error belongs to the one after those.
 func (c *Conn) WriteBatch(packets [][]byte) (int, error) {
-	n, err := c.end.WriteBatch(packets)
+	n, err := c.io.WriteBatch(packets)
 	if err != nil {
 		err = c.wrap("write", err)
 	}
@@ -31,7 +31,7 @@ func (c *Conn) WriteBatch(packets [][]byte) (int, error) {
 // TryWritePacket is WritePacket, but where there is no room it returns an error
 // that wraps core.ErrLimit rather than wait.
 func (c *Conn) TryWritePacket(p []byte) error {
-	if err := c.end.TryWritePacket(p); err != nil {
+	if err := c.io.TryWritePacket(p); err != nil {
 		return c.wrap("write", err)
 	}
 	return nil
@@ -40,7 +40,7 @@ func (c *Conn) TryWritePacket(p []byte) error {
 // TryReadPacket is ReadPacket, but where there is no packet now it returns 0
 // and no error rather than wait. It is for programs that poll.
 func (c *Conn) TryReadPacket(p []byte) (int, error) {
-	n, err := c.end.TryReadPacket(p)
+	n, err := c.io.TryReadPacket(p)
 	if err != nil {
 		err = c.wrap("read", err)
 	}
@@ -53,7 +53,7 @@ func (c *Conn) TryReadPacket(p []byte) (int, error) {
 // used after Commit. Until then every other call that writes returns an error
 // that wraps core.ErrState, and a Close leaves the memory mapped.
 func (c *Conn) Reserve(n int) ([]byte, error) {
-	p, err := c.end.Reserve(n)
+	p, err := c.io.Reserve(n)
 	if err != nil {
 		return nil, c.wrap("write", err)
 	}
@@ -64,7 +64,7 @@ func (c *Conn) Reserve(n int) ([]byte, error) {
 // nothing and gives them back. Without a Reserve before it, the error wraps
 // core.ErrState; for more than was lent, core.ErrUsage.
 func (c *Conn) Commit(n int) error {
-	if err := c.end.Commit(n); err != nil {
+	if err := c.io.Commit(n); err != nil {
 		return c.wrap("write", err)
 	}
 	return nil
@@ -77,7 +77,7 @@ func (c *Conn) Commit(n int) error {
 // change it at any time: whoever does not trust the peer copies what it checks
 // before it checks it.
 func (c *Conn) Peek() ([]byte, error) {
-	p, err := c.end.Peek()
+	p, err := c.io.Peek()
 	if err != nil {
 		return nil, c.wrap("read", err)
 	}
@@ -87,7 +87,7 @@ func (c *Conn) Peek() ([]byte, error) {
 // Release takes the packet that Peek lent off the flow. Without a Peek before
 // it, the error wraps core.ErrState.
 func (c *Conn) Release() error {
-	if err := c.end.Release(); err != nil {
+	if err := c.io.Release(); err != nil {
 		return c.wrap("read", err)
 	}
 	return nil

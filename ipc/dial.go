@@ -8,6 +8,7 @@ import (
 
 	"o7s/core"
 	"o7s/ipc/flow"
+	"o7s/ipc/internal/stage"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -117,11 +118,15 @@ func (s *session) open(f *irmctl.Flow, fds []int, local, remote string) (*Conn, 
 	if f.Path.Max > 0 {
 		end.Bound(f.Path.Max, f.Path.Best)
 	}
-	c := &Conn{end: end, session: s, id: f.ID, qos: f.QoS, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
+	c := &Conn{io: end, end: end, session: s, id: f.ID, qos: f.QoS, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
 	if number := Addr(fmt.Sprintf("flow %d", f.ID)); local == "" {
 		c.local = number
 	} else {
 		c.remote = number
+	}
+	if cfg := (stage.Config{QoS: f.QoS, Ours: f.Ours, Path: f.Path, Ring: f.Ring}); stage.Needed(cfg) {
+		c.stage = stage.New(end, cfg)
+		c.io = c.stage
 	}
 	s.add(c)
 	return c, nil

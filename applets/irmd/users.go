@@ -40,7 +40,7 @@ func (u *process) FlowDown(id core.FlowID, code core.Errno) {
 }
 
 func flowMsg(f *registry.Flow, e *end) irmctl.Flow {
-	return irmctl.Flow{ID: f.ID, Side: e.side, Ring: e.kit.Ring, QoS: f.QoS, Path: f.Path}
+	return irmctl.Flow{ID: f.ID, Side: e.side, Ring: e.kit.Ring, QoS: f.QoS, Path: f.Path, Ours: f.Ours}
 }
 
 // userGone ends what a link's process had. It is the OnEnd of those links.

@@ -135,8 +135,9 @@ type (
 		QoS  core.QoS
 
 		// Path is what the way to the other end carries, where that is on
-		// another system; else zero.
+		// another system; else zero. Ours says that system is an o7s one.
 		Path ipcp.Path
+		Ours bool
 	}
 
 	// ListenReq accepts for Name, or for the names bound to the process

@@ -25,8 +25,6 @@ func (f *Flows[P]) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 	defer f.unlock()
 	old := f.byID[req.Flow]
 	switch {
-	case req.QoS.InOrder:
-		err = errOrder
 	case err != nil:
 	case f.stopped:
 		err = errStopped
@@ -48,7 +46,7 @@ func (f *Flows[P]) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 // request sends the request of fl.
 func (f *Flows[P]) request(fl *flow[P], to P, data []byte, done func(error)) {
 	f.log.Debugf("Requesting flow to %v from %s, endpoint id %d.", fl.dst, f.cfg.Text(to), fl.eid)
-	err := f.out.Request(to, fl.eid, fl.dst, fl.qos, data)
+	err := f.out.Request(to, fl.eid, fl.dst, wire(fl.qos), data)
 	if err != nil {
 		f.mu.Lock()
 		if fl.state == asking {
@@ -83,12 +81,26 @@ func (f *Flows[P]) requestAgain(fl *flow[P], data []byte) {
 	if r, ok := f.out.(Refresher); ok {
 		r.Refresh(fl.dst)
 	}
-	_ = f.out.Request(to, fl.eid, fl.dst, fl.qos, data) // as good as lost
+	_ = f.out.Request(to, fl.eid, fl.dst, wire(fl.qos), data) // as good as lost
 }
 
-// errOrder is the answer to whoever asks for order: its two ends would have to
-// put a header in front of each packet, which they don't yet.
-var errOrder = fmt.Errorf("%w: packets to another system may be lost and change their order; ask for raw", core.ErrQoS)
+// wire returns q as the other end is to see it. The C prototype checks no bits of a
+// flow whose packets are in order, so nobody may say that it does.
+func wire(q core.QoS) core.QoS {
+	if q.InOrder {
+		q.BER = 1
+	}
+	return q
+}
+
+// unwire returns what another system has asked for. Programs know such a QoS
+// without that.
+func unwire(q core.QoS) core.QoS {
+	if q.InOrder {
+		q.BER = 0
+	}
+	return q
+}
 
 // Refresher is an Out whose directory asks anew where a name is when nothing has
 // answered there.
@@ -281,7 +293,7 @@ func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS,
 		f.count.Stray.Add(1)
 		return
 	}
-	data = bytes.Clone(data)
+	data, qos = bytes.Clone(data), unwire(qos)
 	id := string(data[:min(oapIDLen, len(data))])
 	r := request[P]{from, remote}
 	f.mu.Lock()
@@ -300,12 +312,6 @@ func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS,
 				f.out.Reply(from, remote, 0, core.ErrName, nil)
 			})
 		}
-		return
-	case qos.InOrder:
-		f.then(func() {
-			f.log.Infof("Refused a flow to %v for %s: %v.", dst, f.cfg.Text(from), errOrder)
-			f.out.Reply(from, remote, 0, core.ErrNotAllocated, nil)
-		})
 		return
 	}
 	if known != nil {

@@ -218,9 +218,11 @@ func (p *farPair) find(h core.Hash) {
 
 // ask asks system 0 for a flow to h, and asks again as an IRMd does; on a hostile
 // wire more often.
-func (p *farPair) ask(h core.Hash) *end {
+func (p *farPair) ask(h core.Hash) *end { return p.askFor(h, core.QoSRaw) }
+
+func (p *farPair) askFor(h core.Hash, qos core.QoS) *end {
 	p.t.Helper()
-	client := p.nodes[0].alloc(h, core.QoSRaw)
+	client := p.nodes[0].alloc(h, qos)
 	must(p.t, "allocate", client.asked.wait())
 	times := []time.Duration{1, 3, 9}
 	if p.hostile {

@@ -29,7 +29,7 @@ func (p *farPair) unknown() {
 
 func (p *farPair) refusal() {
 	h := p.serve(1, farName)
-	a, b := p.nodes[0], p.nodes[1]
+	b := p.nodes[1]
 	p.find(h)
 	for code, want := range map[core.Errno]core.Errno{
 		core.ErrNotAllocated: core.ErrNotAllocated, core.ErrAuth: core.ErrAuth, core.ErrLimit: core.ErrNotAllocated,
@@ -39,9 +39,16 @@ func (p *farPair) refusal() {
 		must(p.t, "refuse", server.respond(code).wait())
 		p.answered(client, want)
 	}
-	// What the ends of a flow can't do yet is not promised.
-	client := a.alloc(h, core.QoSData)
-	fails(p.t, "a flow in order", client.asked.wait(), core.ErrQoS)
+	for _, name := range core.QoSNames() {
+		qos, _ := core.QoSByName(name)
+		client := p.askFor(h, qos)
+		server := p.arrival(h)
+		if server.request.QoS != qos {
+			p.t.Errorf("where the client asks for %s the server sees %+v", name, server.request.QoS)
+		}
+		must(p.t, "refuse", server.respond(core.ErrAuth).wait())
+		p.answered(client, core.ErrAuth)
+	}
 	b.set(func() { b.noReq = core.ErrNotAllocated })
 	p.answered(p.ask(h), core.ErrNotAllocated)
 	p.over()
