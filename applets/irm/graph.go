@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"o7s/applets"
 	"o7s/core/logs"
 	"o7s/core/view"
 )
@@ -16,10 +17,14 @@ var graph = &command{
 		{"--svg", "draw an SVG picture, which a browser shows"},
 		{"--dot", "write Graphviz DOT, which is what it does without a flag"},
 	},
-	example: "irm graph --svg\nirm graph --dot",
+	notes:   "A red frame says that something is missing: irm status tells what.",
+	example: "irm graph --svg > system.svg\nirm graph --dot | dot -Tpdf > system.pdf",
 	limit:   quick,
 	tried:   func(input) string { return "draw the system" },
 	run: func(ctx context.Context, d irmd, in input, out *screen) error {
+		if in.flags["--svg"] && out.terminal {
+			return applets.Usagef("an SVG picture is for a file, not for a terminal: irm graph --svg > system.svg")
+		}
 		p, err := look(ctx, d)
 		if err != nil {
 			return err
@@ -61,6 +66,9 @@ type edge struct {
 	from, to *box
 	kind     string // client, server, bound, auto or known
 }
+
+// edgeText is what stands beside an edge, by its kind.
+var edgeText = map[string]string{"client": "client", "server": "server", "bound": "serves", "auto": "serves", "known": "registered"}
 
 func newDrawing(p *picture) *drawing {
 	g := &drawing{title: fmt.Sprintf("irmd, pid %d, in %s", p.System.PID, logs.Escape(p.System.RuntimeDir))}
@@ -120,6 +128,10 @@ func newDrawing(p *picture) *drawing {
 		}
 	}
 	for _, b := range p.Bindings {
+		// A program that is bound is a client as well, and then serves nobody.
+		if b.By == "program" && p.by().processes[b.PID].Listeners == 0 {
+			continue
+		}
 		link(fmt.Sprint("process ", b.PID), "name "+b.Name, "bound")
 	}
 	for _, r := range p.Registrations {
@@ -157,11 +169,11 @@ func (g *drawing) dot(s *screen) {
 		fmt.Fprint(s, "  }\n")
 	}
 	for _, e := range g.edges {
-		attr := map[string]string{
-			"client": "dir=none, label=\"client\"", "server": "label=\"server\"", "bound": "dir=back, label=\"serves\"",
-			"auto": "dir=back, style=dashed, label=\"serves\"", "known": "dir=none, label=\"registered\"",
-		}[e.kind]
-		fmt.Fprintf(s, "  %s -> %s [%s];\n", dotID(e.from.id), dotID(e.to.id), attr)
+		attr := map[string]string{"client": "dir=none", "bound": "dir=back", "auto": "dir=back, style=dashed", "known": "dir=none"}[e.kind]
+		if attr != "" {
+			attr += ", "
+		}
+		fmt.Fprintf(s, "  %s -> %s [%slabel=\"%s\"];\n", dotID(e.from.id), dotID(e.to.id), attr, edgeText[e.kind])
 	}
 	fmt.Fprint(s, "}\n")
 }

@@ -62,6 +62,8 @@ func TestExamplesParse(t *testing.T) {
 func testExamplesParse(t *testing.T, root *command) {
 	check := func(c *command, path string) {
 		for line := range strings.Lines(c.example) {
+			line, _, _ = strings.Cut(line, " > ") // the rest is the shell's
+			line, _, _ = strings.Cut(line, " | ")
 			args := strings.Fields(strings.ReplaceAll(strings.TrimPrefix(line, "irm "), "'", ""))
 			if r, err := root.parse(args); err != nil || r.ask != askRun {
 				t.Errorf("%s: example %q: %v", path, line, err)

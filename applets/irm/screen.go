@@ -11,9 +11,10 @@ import (
 // screen is where a command prints.
 type screen struct {
 	io.Writer
-	width int  // columns; 0: it is no terminal, and as wide as need be
-	rows  int  // 0: it is no terminal
-	color bool // it is a terminal, and the user wants colour
+	terminal bool
+	width    int  // columns; 0: it is no terminal, and as wide as need be
+	rows     int  // 0: it is no terminal, or does not tell
+	color    bool // it is a terminal, and the user wants colour
 }
 
 // newScreen returns the screen that prints to w. The user's NO_COLOR counts.
@@ -21,6 +22,7 @@ func newScreen(w io.Writer) *screen {
 	s := &screen{Writer: w}
 	if applets.Terminal(w) {
 		s.color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		s.terminal = true
 		s.width, s.rows = applets.Size(w)
 	}
 	return s

@@ -19,7 +19,7 @@ func TestRates(t *testing.T) {
 		{ID: 3, Counted: true, Sent: 10, Since: "a"},      // its ends say nonsense
 		{ID: 4, Counted: true, Sent: 10, Since: "b"},
 	}
-	got := rates(before, now, 2*time.Second)
+	got := rates(before, now, 2*time.Second, orders[0])
 	if got[0].ID != 1 || got[0].Sent != 100 || got[0].Read != 25 {
 		t.Errorf("busiest: %+v", got[0])
 	}
@@ -224,5 +224,92 @@ func TestShowingIsLinear(t *testing.T) {
 	}
 	if short, long := cost(500), cost(4000); long > 30*short {
 		t.Errorf("8 times the names took %v, and before %v", long, short)
+	}
+}
+
+// TestTopRedraws: on a terminal a snapshot is written over the last one, and a line
+// of the last one is erased.
+func TestTopRedraws(t *testing.T) {
+	var buf bytes.Buffer
+	s := &screen{Writer: &buf, terminal: true, width: 60, rows: 10}
+	var r []rate
+	for i := range 20 {
+		r = append(r, rate{Flow: view.Flow{ID: core.FlowID(i), Name: "n", Program: "p"}})
+	}
+	if err := s.redraw(r, time.Second, orders[1]); err != nil {
+		t.Fatal(err)
+	}
+	out := buf.String()
+	if !strings.HasPrefix(out, "\x1b[?25l\x1b[H20 ends of flows, by sent, every 1s; Ctrl-C ends it\x1b[K\n") || !strings.HasSuffix(out, "\x1b[K\x1b[J") {
+		t.Errorf("printed %q", out)
+	}
+	if n := strings.Count(out, "\n"); n >= s.rows || strings.Count(out, "\x1b[K") != n+1 {
+		t.Errorf("%d lines on a terminal of %d: %q", n, s.rows, out)
+	}
+	for l := range strings.Lines(out) {
+		if n := width(strings.TrimSuffix(l, "\x1b[K\n")); n > s.width+len("\x1b[?25l\x1b[H\x1b[K\x1b[J") {
+			t.Errorf("a line of %d: %q", n, l)
+		}
+	}
+}
+
+// TestTopSorts: each order has its column, and the largest rate or amount first.
+func TestTopSorts(t *testing.T) {
+	now := []view.Flow{
+		{ID: 3, PID: 1, Program: "b", Name: "z", Counted: true, Sent: 10, Read: 300},
+		{ID: 1, PID: 3, Program: "c", Name: "y", Counted: true, Sent: 30, Read: 200},
+		{ID: 2, PID: 2, Program: "a", Name: "x", Counted: true, Sent: 20, Read: 100},
+	}
+	before := []view.Flow{{ID: 3, Counted: true, Sent: 10, Read: 300}, {ID: 1, Counted: true, Sent: 25, Read: 200}, {ID: 2, Counted: true, Sent: 1, Read: 1}}
+	for _, o := range orders {
+		got := ""
+		for _, r := range rates(before, now, time.Second, o) {
+			got += fmt.Sprint(r.ID)
+		}
+		if want := map[string]string{"rate": "213", "sent": "123", "received": "312", "id": "123", "pid": "321", "program": "231", "name": "213"}[o.name]; got != want {
+			t.Errorf("by %s: %s, want %s", o.name, got, want)
+		}
+	}
+	if _, err := irm(&fakeIRMd{}, "top", "sort", "size"); err == nil || !strings.Contains(err.Error(), "top sorts by rate, sent, received, id, pid, program or name") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestGraphEdges: each edge has a label, in both languages; a client of a program that
+// is bound is not drawn as serving.
+func TestGraphEdges(t *testing.T) {
+	f := &fakeIRMd{view: picture{
+		IPCPs:         []view.IPCP{{Name: "i", Layer: "l", Type: "local"}},
+		Names:         []view.Name{{Name: "n", Exists: true, Layers: 1, Processes: 2, Programs: 1}},
+		Registrations: []view.Registration{{Name: "n", IPCP: "i", Layer: "l"}},
+		Bindings:      []view.Binding{{Name: "n", PID: 1, By: "program"}, {Name: "n", PID: 2, By: "program"}},
+		Programs:      []view.Program{{Name: "n", Path: "/bin/oping"}},
+		Processes:     []view.Process{{PID: 1, Program: "oping", Listeners: 1}, {PID: 2, Program: "oping"}},
+		Flows:         []view.Flow{{ID: 0, Peer: 1, Name: "n", PID: 2, Role: "client"}, {ID: 1, Peer: 0, Name: "n", PID: 1, Role: "server"}},
+	}}
+	dot, err := irm(f, "graph")
+	if err != nil || !strings.Contains(dot, `"process 1" -> "name n" [dir=back, label="serves"]`) || strings.Contains(dot, `"process 2" -> "name n"`) {
+		t.Errorf("%v, printed\n%s", err, dot)
+	}
+	svg, err := irm(f, "graph", "--svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, n := range map[string]int{"client": 1, "server": 1, "serves": 2, "registered": 1} {
+		if got := strings.Count(dot, `label="`+text+`"`); got != n {
+			t.Errorf("DOT has %d edges %s, want %d:\n%s", got, text, n, dot)
+		}
+		if got := strings.Count(svg, `">`+text+"</text>\n"); got != n {
+			t.Errorf("SVG has %d edges %s, want %d:\n%s", got, text, n, svg)
+		}
+	}
+	for _, l := range legend {
+		if !strings.Contains(svg, `<rect class="`+l.class+`"`) || !strings.Contains(svg, `<text class="legend"`) || !strings.Contains(svg, ">"+l.text+"</text>") {
+			t.Errorf("the legend lacks %s:\n%s", l.text, svg)
+		}
+	}
+	err = run(t.Context(), &screen{Writer: new(bytes.Buffer), terminal: true}, root, []string{"graph", "--svg"}, f.dial)
+	if err == nil || !strings.Contains(err.Error(), "irm graph --svg > system.svg") {
+		t.Errorf("a picture on a terminal: %v", err)
 	}
 }

@@ -96,7 +96,11 @@ func (s *screen) name(p *picture, n view.Name) {
 	serving := false
 	for _, b := range p.by().bound[n.Name] {
 		state := "accepting"
-		if !b.Accepting {
+		switch {
+		case b.Accepting:
+		case b.By == "program" && p.by().processes[b.PID].Listeners == 0:
+			state = "without a listener" // a client of the program, as a rule
+		default:
 			state = "not accepting"
 		}
 		serving = serving || b.Accepting

@@ -16,6 +16,7 @@ const (
 	gapY    = 18.0
 	margin  = 28.0
 	headH   = 62.0 // for the title and the columns' titles
+	legendH = 34.0 // for the legend, at the bottom
 	maxText = 44   // columns of text in a box; more is cut off and shown as a tip
 )
 
@@ -24,6 +25,8 @@ const svgStyle = `
   .title { font-size: 13px; fill: #5b6775; }
   .column { font-weight: 700; fill: #5b6775; }
   .what { font-weight: 700; }
+  .edge { font-size: 10px; fill: #5b6775; text-anchor: middle; paint-order: stroke; stroke: #fff; stroke-width: 3px; }
+  .legend { font-size: 11px; fill: #5b6775; }
   rect { stroke-width: 1.5; fill: #fff; stroke: #8793a1; }
   .flow { fill: #e9f3ff; stroke: #3b7dc4; }
   .process { fill: #f6f7f9; }
@@ -64,8 +67,8 @@ func (g *drawing) place() (w, h float64) {
 			y += b.h + gapY
 		}
 	}
-	w = max(x-gapX+margin, 2*margin+charW*1.1*float64(width(g.title)))
-	return w, headH + margin + max(tallest, lineH) + margin
+	w = max(x-gapX+margin, 2*margin+charW*1.1*float64(width(g.title)), 2*margin+legendW())
+	return w, headH + margin + max(tallest, lineH) + margin + legendH
 }
 
 // svg writes g as a picture that needs no other file.
@@ -86,8 +89,7 @@ func (g *drawing) svg(s *screen) {
 		left += wide + gapX
 	}
 	for _, e := range g.edges {
-		x1, y1 := e.from.x+e.from.w, e.from.y+e.from.h*g.share(e, func(e edge) (*box, *box) { return e.from, e.to })
-		x2, y2 := e.to.x, e.to.y+e.to.h*g.share(e, func(e edge) (*box, *box) { return e.to, e.from })
+		x1, y1, x2, y2 := g.ends(e)
 		arrow := ""
 		switch e.kind {
 		case "server": // it serves the flow
@@ -98,12 +100,54 @@ func (g *drawing) svg(s *screen) {
 		fmt.Fprintf(s, "<path class=\"%s\" d=\"M%.1f %.1f C%.1f %.1f %.1f %.1f %.1f %.1f\"%s/>\n",
 			e.kind, x1, y1, x1+gapX/2, y1, x2-gapX/2, y2, x2, y2, arrow)
 	}
+	// The labels come after the edges, so that none is crossed out.
+	for _, e := range g.edges {
+		x1, y1, x2, y2 := g.ends(e)
+		fmt.Fprintf(s, "<text class=\"edge\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", (x1+x2)/2, (y1+y2)/2-4, edgeText[e.kind])
+	}
 	for _, c := range g.columns {
 		for _, b := range c.boxes {
 			b.svg(s)
 		}
 	}
+	legendSVG(s, h-margin)
 	fmt.Fprint(s, "</svg>\n")
+}
+
+// ends returns where e begins and where it ends.
+func (g *drawing) ends(e edge) (x1, y1, x2, y2 float64) {
+	x1, y1 = e.from.x+e.from.w, e.from.y+e.from.h*g.share(e, func(e edge) (*box, *box) { return e.from, e.to })
+	x2, y2 = e.to.x, e.to.y+e.to.h*g.share(e, func(e edge) (*box, *box) { return e.to, e.from })
+	return x1, y1, x2, y2
+}
+
+// legend says what the colours of boxes mean, by their class.
+var legend = []struct{ class, text string }{
+	{"flow", "flow"}, {"process", "process"}, {"program", "program"}, {"name", "name"}, {"layer", "IPCP in a layer"}, {"process bad", "something is missing"},
+}
+
+// The measures of the legend: of a sample, and between it and the texts beside it.
+const (
+	sampleW   = 22.0
+	legendGap = 8.0
+)
+
+func legendW() (w float64) {
+	for _, l := range legend {
+		w += sampleW + 3*legendGap + charW*float64(len(l.text))
+	}
+	return w
+}
+
+// legendSVG writes the legend, whose texts stand at the height y.
+func legendSVG(s *screen, y float64) {
+	x := margin
+	for _, l := range legend {
+		fmt.Fprintf(s, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"12\" rx=\"3\"/>\n", l.class, x, y-10, sampleW)
+		x += sampleW + legendGap
+		fmt.Fprintf(s, "<text class=\"legend\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", x, y, l.text)
+		x += 2*legendGap + charW*float64(len(l.text))
+	}
 }
 
 // share returns where e meets its box: from 0 at the top to 1 at the bottom. The
