@@ -13,6 +13,7 @@ import (
 func ipcpMux(m *irm.Manager, i *registry.IPCP) *rpc.Mux {
 	mux := rpc.NewMux()
 	rpc.Handle(mux, ipcpctl.FlowReqArr, func(call *rpc.Call[ipcpctl.FlowReq], r *ipcp.Arrival) {
+		m.AwaitRoom()
 		m.FlowReqArr(i, *r, func(id core.FlowID, err error) {
 			if err != nil {
 				call.Fail(err)
@@ -21,11 +22,12 @@ func ipcpMux(m *irm.Manager, i *registry.IPCP) *rpc.Mux {
 			_ = call.Reply(&ipcpctl.FlowReq{Flow: id}) // an IPCP that has gone loses its flows
 		})
 	})
-	handle(mux, ipcpctl.FlowAllocReply, func(r *ipcp.AllocReply) error { return m.FlowAllocReply(i, *r) })
-	handle(mux, ipcpctl.FlowReleased, func(r *ipcpctl.FlowReq) error { return m.ProviderDealloc(i, r.Flow) })
-	handle(mux, ipcpctl.FlowEnd, func(r *ipcpctl.EndMsg) error { return m.FlowEnd(i, r.Flow, r.Code) })
-	handle(mux, ipcpctl.Splice, func(r *ipcpctl.SpliceMsg) error { return m.Splice(i, r.A, r.B) })
+	handle(m, mux, ipcpctl.FlowAllocReply, func(r *ipcp.AllocReply) error { return m.FlowAllocReply(i, *r) })
+	handle(m, mux, ipcpctl.FlowReleased, func(r *ipcpctl.FlowReq) error { return m.ProviderDealloc(i, r.Flow) })
+	handle(m, mux, ipcpctl.FlowEnd, func(r *ipcpctl.EndMsg) error { return m.FlowEnd(i, r.Flow, r.Code) })
+	handle(m, mux, ipcpctl.Splice, func(r *ipcpctl.SpliceMsg) error { return m.Splice(i, r.A, r.B) })
 	rpc.Handle(mux, ipcpctl.Attach, func(call *rpc.Call[ipcpctl.Memory], r *ipcpctl.FlowReq) {
+		m.AwaitRoom()
 		theirs, err := m.Attach(i, r.Flow)
 		if err != nil {
 			call.Fail(err)
@@ -38,13 +40,20 @@ func ipcpMux(m *irm.Manager, i *registry.IPCP) *rpc.Mux {
 	return mux
 }
 
-// handle registers a call that is answered at once and with nothing.
-func handle[Req any](mux *rpc.Mux, method rpc.Method[Req, rpc.Empty], f func(*Req) error) {
+// handle registers a call that is answered with nothing, once what follows from it
+// is done.
+func handle[Req any](m *irm.Manager, mux *rpc.Mux, method rpc.Method[Req, rpc.Empty], f func(*Req) error) {
 	rpc.Handle(mux, method, func(call *rpc.Call[rpc.Empty], r *Req) {
-		if err := f(r); err != nil {
-			call.Fail(err)
-			return
-		}
-		_ = call.Reply(nil)
+		m.AwaitRoom()
+		err := f(r)
+		m.After(func() { answer(call, err) })
 	})
+}
+
+func answer(call *rpc.Call[rpc.Empty], err error) {
+	if err != nil {
+		call.Fail(err)
+		return
+	}
+	_ = call.Reply(nil)
 }

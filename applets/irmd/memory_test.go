@@ -84,7 +84,7 @@ func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs.Close() // it lets go of it at once
+	theirs.Close() // it releases it at once
 	l, err := rpc.New(ours, rpc.Config{Peer: &rpc.Peer{PID: 1, UID: os.Geteuid() + 1}})
 	if err != nil {
 		t.Fatal(err)

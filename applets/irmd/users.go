@@ -15,7 +15,7 @@ import (
 // process is one that has announced itself. It is registry.User.
 type process struct {
 	link *rpc.Link
-	pid  int // by which it is shown; negative: see users.announce
+	pid  int // that the system shows for it; negative: see users.announce
 	proc *registry.Process
 }
 
@@ -126,6 +126,7 @@ func (d *daemon) userMux() *rpc.Mux {
 	d.handleAdmin(m)
 
 	rpc.Handle(m, irmctl.Announce, func(call *rpc.Call[rpc.Empty], r *irmctl.AnnounceReq) {
+		d.m.AwaitRoom()
 		l := call.Link()
 		if l.Data() != nil {
 			call.Fail(fmt.Errorf("%w: announced already", core.ErrState))
@@ -146,6 +147,7 @@ func (d *daemon) userMux() *rpc.Mux {
 		_ = call.Reply(nil)
 	})
 	rpc.Handle(m, irmctl.Alloc, func(call *rpc.Call[irmctl.Flow], r *irmctl.AllocReq) {
+		d.m.AwaitRoom()
 		u, err := announced(call.Link())
 		if err != nil {
 			call.Fail(err)
@@ -165,27 +167,22 @@ func (d *daemon) userMux() *rpc.Mux {
 		}))
 	})
 	rpc.Handle(m, irmctl.Dealloc, func(call *rpc.Call[rpc.Empty], r *irmctl.FlowRef) {
+		d.m.AwaitRoom()
 		u, err := announced(call.Link())
 		if err != nil {
 			call.Fail(err)
 			return
 		}
-		d.m.FlowDealloc(u.proc, r.ID, func(err error) {
-			if err != nil {
-				call.Fail(err)
-				return
-			}
-			_ = call.Reply(nil)
-		})
+		d.m.FlowDealloc(u.proc, r.ID, func(err error) { answer(call, err) })
 	})
-	handleUser(m, irmctl.Accept, func(u *process, r *irmctl.AcceptReq) error {
+	handleUser(d, m, irmctl.Accept, func(u *process, r *irmctl.AcceptReq) error {
 		return d.m.Accept(u.proc, r.Listener, r.Credit)
 	})
-	handleUser(m, irmctl.Unlisten, func(u *process, r *irmctl.Listener) error {
+	handleUser(d, m, irmctl.Unlisten, func(u *process, r *irmctl.Listener) error {
 		return d.m.Unlisten(u.proc, r.ID)
 	})
 	// To register the name in a layer takes its IPCP's answer.
-	rpc.HandleBlocking(m, irmctl.Listen, func(ctx context.Context, l *rpc.Link, r *irmctl.ListenReq) (*rpc.Empty, error) {
+	handleBlocking(d, m, irmctl.Listen, func(ctx context.Context, l *rpc.Link, r *irmctl.ListenReq) (*rpc.Empty, error) {
 		u, err := announced(l)
 		if err != nil {
 			return nil, err
@@ -203,18 +200,15 @@ func announced(l *rpc.Link) (*process, error) {
 	return u, nil
 }
 
-// handleUser registers a call of an announced process that is answered at
-// once and with nothing.
-func handleUser[Req any](m *rpc.Mux, method rpc.Method[Req, rpc.Empty], f func(*process, *Req) error) {
+// handleUser registers a call of an announced process that is answered with
+// nothing, once what follows from it is done.
+func handleUser[Req any](d *daemon, m *rpc.Mux, method rpc.Method[Req, rpc.Empty], f func(*process, *Req) error) {
 	rpc.Handle(m, method, func(call *rpc.Call[rpc.Empty], r *Req) {
+		d.m.AwaitRoom()
 		u, err := announced(call.Link())
 		if err == nil {
 			err = f(u, r)
 		}
-		if err != nil {
-			call.Fail(err)
-			return
-		}
-		_ = call.Reply(nil)
+		d.m.After(func() { answer(call, err) })
 	})
 }

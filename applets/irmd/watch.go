@@ -20,14 +20,14 @@ const (
 	maxEvents = 4096
 )
 
-// watchers are the connections that are told of events. The Manager tells an
-// event under its lock: then the event is only queued. A goroutine encodes it,
-// once, and sends it to all.
+// watchers are the connections that are told of events. What the Manager calls
+// must not block: an event is only queued then. A goroutine encodes it, once, and
+// sends it to all.
 type watchers struct {
 	m    *irm.Manager
 	done chan struct{} // closed when the goroutine has ended
 
-	subscribing sync.Mutex // held while stop is changed; before the lock of m
+	subscribing sync.Mutex // held while stop is changed; before the locks of m
 	stop        func()     // ends the subscription at m; nil: there is none
 
 	mu     sync.Mutex // guards the fields below; taken under the lock of m
@@ -134,7 +134,7 @@ func (ws *watchers) remove(w *watcher) {
 	}
 }
 
-// tell queues an event. The Manager calls it under its lock.
+// tell queues an event. The Manager calls it.
 func (ws *watchers) tell(e view.Event) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

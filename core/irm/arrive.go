@@ -15,293 +15,245 @@ import (
 // FlowAllocResp. A name to which no process is bound refuses at once; where
 // one is bound but does not accept at the moment, the request waits.
 func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.FlowID, error)) {
-	dst := r.Dst
-	m.log.Debugf("Flow req arrived from IPCP %d for %v.", i.PID, dst)
-	m.mu.Lock()
-	name, ok := i.NameOf(dst)
-	m.mu.Unlock()
-	if !ok {
-		got(0, fmt.Errorf("%w: %v is not registered with IPCP %q", core.ErrName, dst, i.Name))
-		return
-	}
-	m.log.Infof("Flow request arrived for %s.", name)
-	if i.Type.Far && r.From != "" {
-		m.answerPeer(i, r, name, got)
-		return
-	}
-	m.arrived(i, r, name, nil, new(oap.Session), got)
+	m.decide(func() {
+		m.debugLocked("Flow req arrived from IPCP %d for %v.", i.PID, r.Dst)
+		name, ok := i.NameOf(r.Dst)
+		if !ok {
+			err := fmt.Errorf("%w: %v is not registered with IPCP %q", core.ErrName, r.Dst, i.Name)
+			m.thenLocked(func() { got(0, err) })
+			return
+		}
+		m.infoLocked("Flow request arrived for %s.", name)
+		if i.Type.Far && r.From != "" {
+			m.answerPeerLocked(i, r, name, got)
+			return
+		}
+		m.arrivedLocked(i, r, name, nil, new(oap.Session), got)
+	})
 }
 
-// arrived takes a request whose handshake, if it had one, is done: answer is what
-// the other IRMd gets, s what was agreed on.
-func (m *Manager) arrived(i *registry.IPCP, r ipcp.Arrival, name string, answer []byte, s *oap.Session, got func(core.FlowID, error)) {
-	m.mu.Lock()
+// arrivedLocked takes a request whose handshake, if it had one, is done: answer is
+// what the other IRMd gets, s what was agreed on.
+func (m *Manager) arrivedLocked(i *registry.IPCP, r ipcp.Arrival, name string, answer []byte, s *oap.Session, got func(core.FlowID, error)) {
 	if err := m.mayServeLocked(name); err != nil {
-		m.mu.Unlock()
 		s.Zero()
-		got(0, err)
+		m.thenLocked(func() { got(0, err) })
 		return
 	}
 	f := m.reg.NewFlow(nil, i, name, r.QoS)
 	f.From, f.Path, f.Answer = r.From, r.Path, answer
 	f.Agree(s)
-	m.mu.Unlock()
-
-	// The IPCP knows the id before anything else about it can follow: only
-	// now can a process have the flow, and leave it again.
-	got(f.ID, nil)
-	m.mu.Lock()
-	waits := f.State() == registry.ReqArrived && m.mayServeLocked(name) == nil
-	if waits {
-		m.reg.Wait(f, name)
-	}
-	m.mu.Unlock()
-	if waits {
-		m.match(name)
-		m.wake(name)
-	} else {
-		m.refuse(f)
-	}
+	// The IPCP knows the id before anything else about it can follow.
+	m.thenLocked(func() { got(f.ID, nil) })
+	m.reg.Wait(f, name)
+	m.matchLocked(name)
+	m.wakeLocked(name)
 }
 
 func noProcess(name string) error {
 	return fmt.Errorf("%w: no process is bound to %q; bind one that listens: irm bind process PID name %s", core.ErrNotAllocated, name, logs.Word(name))
 }
 
-// match gives the flows that wait for name to processes that accept now.
-func (m *Manager) match(name string) {
+// matchLocked gives the flows that wait for name to processes that accept now.
+func (m *Manager) matchLocked(name string) {
 	for {
-		m.mu.Lock()
 		f, l := m.reg.Match(name)
-		if f != nil {
-			f.Listener = l
-			m.reg.Assign(f, l.Process)
-			m.reg.Pin(f)
-		}
-		m.mu.Unlock()
 		if f == nil {
 			return
 		}
+		f.Listener = l
+		l.Process.Arriving++
+		m.reg.Assign(f, l.Process)
 		// The IPCP is told that a process accepts f, which then gets it.
-		resp := ipcp.AllocResponse{Flow: f.ID, Data: f.Answer}
+		m.respondLocked(f, ipcp.AllocResponse{Flow: f.ID, Data: f.Answer}, func(err error) { m.respondedLocked(f, err) })
 		f.Answer = nil
-		f.Provider.Control.FlowAllocResp(resp, func(err error) { m.responded(f, err) })
 	}
 }
 
-// strand refuses the flows that wait for a name to which no process is bound
-// any more.
-func (m *Manager) strand(name string) {
-	m.wake(name)
-	m.mu.Lock()
-	if m.mayServeLocked(name) == nil {
-		m.mu.Unlock()
-		return
-	}
-	flows := m.reg.Stranded(name)
-	m.mu.Unlock()
-	for _, f := range flows {
-		m.refuse(f)
-	}
-}
-
-// refuse answers a request that arrived with no.
-func (m *Manager) refuse(f *registry.Flow) {
-	m.mu.Lock()
-	pending := f.State() == registry.ReqArrived
-	if pending {
-		m.reg.Pin(f)
-	}
-	m.mu.Unlock()
-	if !pending {
-		return
-	}
-	f.Provider.Control.FlowAllocResp(ipcp.AllocResponse{Flow: f.ID, Code: core.ErrNotAllocated}, func(error) {
-		m.mu.Lock()
-		m.reg.Unpin(f)
-		finish := m.removeLocked(f)
-		m.mu.Unlock()
-		finish()
+// respondLocked answers a request that arrived; then is called, under the lock,
+// when the IPCP has said how that went.
+func (m *Manager) respondLocked(f *registry.Flow, r ipcp.AllocResponse, then func(error)) {
+	control := f.Provider.Control
+	m.thenLocked(func() {
+		control.FlowAllocResp(r, func(err error) { m.decide(func() { then(err) }) })
 	})
 }
 
-// responded is the IPCP's word that the flow f, which a process accepts, is
+// refuseWaitingLocked refuses the flows that wait for a name to which no process
+// is bound any more.
+func (m *Manager) refuseWaitingLocked(name string) {
+	m.wakeLocked(name)
+	if m.mayServeLocked(name) == nil {
+		return
+	}
+	for _, f := range m.reg.TakeWaiting(name) {
+		m.respondLocked(f, ipcp.AllocResponse{Flow: f.ID, Code: core.ErrNotAllocated}, func(error) { m.removeLocked(f) })
+	}
+}
+
+// respondedLocked is the IPCP's word that the flow f, which a process accepts, is
 // allocated.
-func (m *Manager) responded(f *registry.Flow, err error) {
-	m.mu.Lock()
-	m.reg.Unpin(f)
+func (m *Manager) respondedLocked(f *registry.Flow, err error) {
 	peer := f.Peer
-	if f.State() != registry.ReqArrived {
+	switch {
+	case f.State() != registry.ReqArrived:
 		// The request was withdrawn, or the process has died: f is being
 		// deallocated already.
-		waiting := m.allocs[peer]
-		m.mu.Unlock()
-		m.credit(f)
-		if waiting != nil {
-			waiting.giveUp(wentAway(f.Name))
+		m.creditLocked(f)
+		if waiting := m.allocs[peer]; waiting != nil {
+			waiting.giveUpLocked(wentAway(f.Name))
 		}
-		return
+	case err != nil:
+		m.removeLocked(f)
+		m.creditLocked(f)
+	default:
+		_ = f.SetState(registry.Allocated) // from ReqArrived: always
+		m.infoLocked("Flow on flow_id %d allocated.", f.ID)
+		if peer != nil {
+			m.joinLocked(peer, f)
+			return
+		}
+		end := f.End
+		f.End = nil
+		m.deliverLocked(f, end) // the process that asked is another system's
 	}
-	if err != nil {
-		finish := m.removeLocked(f)
-		m.mu.Unlock()
-		finish()
-		m.credit(f)
-		return
-	}
-	_ = f.SetState(registry.Allocated) // from ReqArrived: always
-	m.mu.Unlock()
-	m.log.Infof("Flow on flow_id %d allocated.", f.ID)
-	if peer != nil {
-		m.join(peer, f)
-		return
-	}
-	m.mu.Lock()
-	end := f.End
-	f.End = nil
-	m.mu.Unlock()
-	m.deliver(f, end) // the process that asked is another system's
 }
 
 func wentAway(name string) error {
 	return fmt.Errorf("%w: the process that accepted the flow to %q has ended", core.ErrNotAllocated, name)
 }
 
-// join makes the memory of a flow that the layer has spliced and hands it to
-// both processes: server accepts, client asked.
-func (m *Manager) join(client, server *registry.Flow) {
-	m.mu.Lock()
+// joinLocked has the memory made of a flow that the layer has spliced: server
+// accepts, client asked.
+func (m *Manager) joinLocked(client, server *registry.Flow) {
 	waiting := m.allocs[client]
+	switch {
+	case waiting != nil:
+	case m.fault("the server's end stays when the client has given up"):
+		m.creditLocked(server)
+		return
+	default: // the client has given up in the meantime
+		m.takeBackLocked(server, core.ErrFlowDown)
+		return
+	}
 	held := max(client.User.Held(), server.User.Held())
-	m.mu.Unlock()
-	if waiting == nil { // the client has given up in the meantime
-		m.takeBack(server, core.ErrFlowDown)
-		return
-	}
-	a, b, err := m.cfg.Memory.NewFlow(held)
-	if err != nil {
-		waiting.giveUp(err)
-		m.takeBack(server, core.ErrLimit)
-		return
-	}
-	m.mu.Lock()
-	both := m.allocs[client] == waiting && server.State() == registry.Allocated
-	if both {
-		client.End = a
-		client.Watch(a)
-		server.Watch(b)
-	}
-	m.mu.Unlock()
-	if !both { // one has gone while the memory was made
-		a.Close()
-		b.Close()
-		waiting.giveUp(wentAway(client.Name))
-		m.takeBack(server, core.ErrFlowDown)
-		return
-	}
-	m.deliver(server, b)
-	m.answer(client)
-	m.cfg.Memory.Prepare()
+	m.laterLocked(func() {
+		a, b, err := m.cfg.Memory.NewFlow(held)
+		joined := false
+		m.decide(func() { joined = m.joinedLocked(waiting, server, a, b, err) })
+		if joined {
+			m.cfg.Memory.Prepare()
+		}
+	})
 }
 
-// deliver hands f to the process that accepts it. If that has more accepts
+// joinedLocked hands the memory of a flow to both processes: the one that waits
+// for the flow, and that of server. It reports whether there is such a flow.
+func (m *Manager) joinedLocked(waiting *allocation, server *registry.Flow, a, b registry.End, err error) bool {
+	client := waiting.flow
+	if err != nil {
+		waiting.giveUpLocked(err)
+		m.takeBackLocked(server, core.ErrLimit)
+		return false
+	}
+	if m.allocs[client] != waiting || server.State() != registry.Allocated {
+		// One has gone while the memory was made.
+		m.closeLocked(a)
+		m.closeLocked(b)
+		waiting.giveUpLocked(wentAway(client.Name))
+		m.takeBackLocked(server, core.ErrFlowDown)
+		return false
+	}
+	client.End = a
+	client.Watch(a)
+	server.Watch(b)
+	m.deliverLocked(server, b)
+	m.thenLocked(func() { m.decide(func() { m.offeredLocked(waiting, server) }) })
+	return true
+}
+
+// offeredLocked hands its end to the process that waits, once the one that accepts
+// has been sent the other end, if that process is still there.
+func (m *Manager) offeredLocked(waiting *allocation, server *registry.Flow) {
+	if server.State() == registry.UserGone || server.State() == registry.Deallocated {
+		waiting.giveUpLocked(wentAway(server.Name))
+		return
+	}
+	m.answerLocked(waiting.flow)
+}
+
+// deliverLocked hands f to the process that accepts it. If that has more accepts
 // queued it accepts again from now on, which the log tells before anything that
 // the flow leads to. Whoever dialled does not wait until the process has taken
 // the flow: one that dies before that is as one that dies right after.
-func (m *Manager) deliver(f *registry.Flow, end registry.End) {
+func (m *Manager) deliverLocked(f *registry.Flow, end registry.End) {
 	if end == nil {
 		// The other end has gone since; or the IPCP forgot the memory.
-		m.takeBack(f, core.ErrFlowDown)
+		m.takeBackLocked(f, core.ErrFlowDown)
+		return
+	}
+	l, p := f.Listener, f.User
+	if l.Credit > 0 && l.Process.Listener(l.ID) == l {
+		m.acceptsLocked(p, l.Serves())
+	}
+	m.thenLocked(func() {
+		p.User.FlowArrived(l, f, end, func(credit int, err error) {
+			m.decide(func() { m.takenLocked(f, credit, err) })
+		})
+		end.Close()
+		f.Secret.Zero() // the process has it
+	})
+}
+
+// takenLocked is the word of the process of f that it has the flow, or why not.
+func (m *Manager) takenLocked(f *registry.Flow, credit int, err error) {
+	if err != nil { // it may take the next one
+		m.takeBackLocked(f, core.ErrFlowDown)
 		return
 	}
 	l := f.Listener
-	m.mu.Lock()
-	accepts := l.Credit > 0 && l.Process.Listener(l.ID) == l
-	names := l.Serves()
-	l.Process.Arriving++
-	m.mu.Unlock()
-	if accepts {
-		m.accepts(f.User, names)
+	full := l.Process.Arriving == registry.MaxArriving
+	l.Process.Arriving--
+	if credit > 0 {
+		// A listener that was closed meanwhile needs none.
+		_ = m.acceptLocked(l.Process, l.ID, credit)
 	}
-	f.User.User.FlowArrived(l, f, end, func(credit int, err error) {
-		m.mu.Lock()
-		full := l.Process.Arriving == registry.MaxArriving
-		l.Process.Arriving--
-		m.mu.Unlock()
-		if full { // then flows may have waited for this
-			defer m.rematch(l)
-		}
-		if err != nil { // it may take the next one
-			m.takeBack(f, core.ErrFlowDown)
-			return
-		}
-		if credit > 0 {
-			// A listener that was closed meanwhile needs none.
-			_ = m.Accept(f.User, l.ID, credit)
-		}
-		m.tellDown(f)
-	})
-	end.Close()
-	f.Secret.Zero() // the process has it
-}
-
-// tellDown tells the process that has just got f if its IPCP ended meanwhile.
-func (m *Manager) tellDown(f *registry.Flow) {
-	m.mu.Lock()
-	down := f.State() == registry.ProviderGone
-	if down {
-		m.reg.Pin(f)
-	}
-	m.mu.Unlock()
-	if down {
-		m.flowDown(f)
+	if full { // flows may have waited for this
+		m.rematchLocked(l)
 	}
 }
 
-// flowDown tells the process of f, which is pinned for that, that the flow has
-// ended.
-func (m *Manager) flowDown(f *registry.Flow) {
-	f.User.User.FlowDown(f.ID, core.ErrFlowDown)
-	m.mu.Lock()
-	m.reg.Unpin(f)
-	m.mu.Unlock()
-}
-
-// takeBack lets go of f, which the process that accepts it never gets, and
+// takeBackLocked releases f, which the process that accepts it never gets, and
 // gives its listener the credit back.
-func (m *Manager) takeBack(f *registry.Flow, code core.Errno) {
-	m.userLeft(f, code, func(error) {})
-	m.credit(f)
+func (m *Manager) takeBackLocked(f *registry.Flow, code core.Errno) {
+	m.userLeftLocked(f, code, nil)
+	m.creditLocked(f)
 }
 
-// credit gives a listener back what a flow that never reached it had taken.
-func (m *Manager) credit(f *registry.Flow) {
-	m.mu.Lock()
+// creditLocked gives a listener back what a flow that never reached it had taken.
+func (m *Manager) creditLocked(f *registry.Flow) {
 	l := f.Listener
-	alive := l != nil && l.Process.Listener(l.ID) == l
-	if alive {
+	l.Process.Arriving--
+	if l.Process.Listener(l.ID) == l && !m.fault("credit is lost with a flow that never arrives") {
 		l.Credit++
 	}
-	m.mu.Unlock()
-	if alive {
-		m.rematch(l)
-	}
+	m.rematchLocked(l)
 }
 
-// rematch gives l the flows that have waited for what it may take now.
-func (m *Manager) rematch(l *registry.Listener) {
-	m.mu.Lock()
-	names := l.Serves()
-	m.mu.Unlock()
-	for _, n := range names {
-		m.match(n)
+// rematchLocked gives l the flows that have waited for what it may take now.
+func (m *Manager) rematchLocked(l *registry.Listener) {
+	for _, n := range l.Serves() {
+		m.matchLocked(n)
 	}
 }
 
 // Splice joins the two ends of a flow that the IPCP i provides.
-func (m *Manager) Splice(i *registry.IPCP, a, b core.FlowID) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (m *Manager) Splice(i *registry.IPCP, a, b core.FlowID) (err error) {
+	m.decide(func() { err = m.spliceLocked(i, a, b) })
+	return err
+}
+
+func (m *Manager) spliceLocked(i *registry.IPCP, a, b core.FlowID) error {
 	fa, fb := m.reg.Flow(a), m.reg.Flow(b)
 	if fa == nil || fb == nil || fa == fb || fa.Provider != i || fb.Provider != i {
 		return fmt.Errorf("%w: flows %d and %d", core.ErrNotFound, a, b)
@@ -319,10 +271,12 @@ func (m *Manager) Splice(i *registry.IPCP, a, b core.FlowID) error {
 // Attach makes the memory of a flow whose packets the IPCP i carries itself
 // and returns the IPCP's end.
 func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error) {
-	m.mu.Lock()
-	err := m.mayAttachLocked(i, id)
-	held := i.Provided()
-	m.mu.Unlock()
+	var err error
+	var held int
+	m.decide(func() {
+		_, err = m.attachableLocked(i, id)
+		held = i.Provided()
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -330,13 +284,13 @@ func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error)
 	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	err = m.mayAttachLocked(i, id)
-	if err == nil {
-		m.reg.Flow(id).End = ours
-		m.reg.Flow(id).Watch(ours)
-	}
-	m.mu.Unlock()
+	m.decide(func() {
+		var f *registry.Flow
+		if f, err = m.attachableLocked(i, id); err == nil {
+			f.End = ours
+			f.Watch(ours)
+		}
+	})
 	if err != nil {
 		ours.Close()
 		theirs.Close()
@@ -345,13 +299,14 @@ func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error)
 	return theirs, nil
 }
 
-func (m *Manager) mayAttachLocked(i *registry.IPCP, id core.FlowID) error {
+// attachableLocked returns the flow id, which i provides and has no memory yet.
+func (m *Manager) attachableLocked(i *registry.IPCP, id core.FlowID) (*registry.Flow, error) {
 	f := m.reg.Flow(id)
 	if f == nil || f.Provider != i {
-		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+		return nil, fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
 	}
 	if s := f.State(); f.Peer != nil || f.End != nil || s != registry.AllocPending && s != registry.ReqArrived {
-		return fmt.Errorf("%w: flow %d is %v", core.ErrState, id, s)
+		return nil, fmt.Errorf("%w: flow %d is %v", core.ErrState, id, s)
 	}
-	return nil
+	return f, nil
 }

@@ -70,7 +70,7 @@ func TestNameIsNotRegisteredAsItIsDestroyed(t *testing.T) {
 			n.cut = nil
 			go func() { destroyed <- n.m.DestroyName(context.Background(), admin, "s") }()
 			n.m.mu.Lock()
-			for n.m.naming["s"].calls < 2 { // until it waits
+			for len(n.m.naming["s"].waiting) == 0 { // until it waits
 				n.m.mu.Unlock()
 				n.m.mu.Lock()
 			}

@@ -2,186 +2,152 @@ package irm
 
 import (
 	"fmt"
+	"io"
 
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/registry"
 )
 
-// Deallocation has two phases at each end: the process that holds it lets go
+// Deallocation has two phases at each end: the process that holds it releases it
 // first (partial), then its IPCP (complete), and only then is the id free. An
 // IPCP that ends, or whose layer ends the flow, comes first itself.
 
-// FlowDealloc gives up p's end id. done is called when the IPCP has let go of
-// it too.
+// FlowDealloc gives up p's end id. done is called when the IPCP has released it
+// too.
 func (m *Manager) FlowDealloc(p *registry.Process, id core.FlowID, done func(error)) {
-	m.mu.Lock()
-	f := m.reg.Flow(id)
-	if f == nil || f.User != p || f.State() == registry.UserGone {
-		m.mu.Unlock()
-		done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id))
-		return
-	}
-	m.mu.Unlock()
-	m.userLeft(f, core.ErrCanceled, done)
-}
-
-// userLeft lets go of f from its process's side: the process did, or has
-// died, or never got it. An allocation still under way is answered with code.
-func (m *Manager) userLeft(f *registry.Flow, code core.Errno, done func(error)) {
-	m.mu.Lock()
-	if m.stopping || f.State() == registry.Deallocated {
-		m.mu.Unlock()
-		done(nil)
-		return
-	}
-	if waiting, ok := m.asking[f]; ok {
-		m.asking[f] = append(waiting, func() { m.userLeft(f, code, done) })
-		m.mu.Unlock()
-		return
-	}
-	var answer func(*registry.Flow, registry.End, error)
-	if a := m.allocs[f]; a != nil {
-		answer = a.takeLocked()
-	}
-	was, pid := f.State(), 0
-	if f.User != nil {
-		pid = f.User.PID
-	}
-	var finish func()
-	var err error
-	if was == registry.ProviderGone {
-		finish = m.removeLocked(f)
-	} else {
-		if err = f.SetState(registry.UserGone); err == nil {
-			m.reg.Pin(f)
+	m.decide(func() {
+		f := m.reg.Flow(id)
+		if f == nil || f.User != p || f.State() == registry.UserGone {
+			m.thenLocked(func() { done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id)) })
+			return
 		}
-	}
-	if err == nil && f.User != nil {
-		f.User.Leaving++
-	}
-	m.mu.Unlock()
-	if answer != nil {
-		answer(nil, nil, code)
-	}
-	if err != nil {
-		done(err)
-		return
-	}
-	m.log.Debugf("Deallocating flow %d for process %d.", f.ID, pid)
-	if was == registry.ProviderGone {
-		m.log.Infof("Completed deallocation of flow_id %d by process %d.", f.ID, pid)
-		finish()
-		m.left(f)
-		done(nil)
-		return
-	}
-	m.log.Debugf("Partial deallocation of flow_id %d by process %d.", f.ID, pid)
-	f.Provider.Control.FlowDealloc(ipcp.DeallocRequest{Flow: f.ID, Tell: f.Ours}, func(error) {
-		// An IPCP that knows nothing of f has let go of it all the same.
-		m.mu.Lock()
-		m.reg.Unpin(f)
-		finish := m.removeLocked(f)
-		m.mu.Unlock()
-		finish()
-		m.left(f)
-		done(nil)
+		m.userLeftLocked(f, core.ErrCanceled, done)
 	})
 }
 
-// left says that f, which its process has let go of, is done with, and so is
-// what the log tells of it.
-func (m *Manager) left(f *registry.Flow) {
-	if f.User == nil {
+// userLeftLocked releases f from its process's side: the process did, or has
+// died, or never got it. An allocation still under way is answered with code. done
+// may be nil.
+func (m *Manager) userLeftLocked(f *registry.Flow, code core.Errno, done func(error)) {
+	if done == nil {
+		done = func(error) {}
+	}
+	was, pid := f.State(), 0
+	if m.stopping || was == registry.Deallocated {
+		m.thenLocked(func() { done(nil) })
 		return
 	}
-	m.mu.Lock()
-	f.User.Leaving--
-	m.mu.Unlock()
-	m.bury(f.User)
+	if a := m.allocs[f]; a != nil {
+		a.failLocked(code)
+	}
+	if was != registry.ProviderGone {
+		if err := f.SetState(registry.UserGone); err != nil {
+			m.thenLocked(func() { done(err) })
+			return
+		}
+	}
+	if f.User != nil {
+		pid = f.User.PID
+		f.User.Leaving++
+	}
+	finish := func() {
+		m.removeLocked(f)
+		if f.User != nil {
+			f.User.Leaving--
+			m.removeDeadLocked(f.User)
+		}
+		m.thenLocked(func() { done(nil) })
+	}
+	m.debugLocked("Deallocating flow %d for process %d.", f.ID, pid)
+	if was == registry.ProviderGone {
+		m.infoLocked("Completed deallocation of flow_id %d by process %d.", f.ID, pid)
+		finish()
+		return
+	}
+	m.debugLocked("Partial deallocation of flow_id %d by process %d.", f.ID, pid)
+	control, req := f.Provider.Control, ipcp.DeallocRequest{Flow: f.ID, Tell: f.Ours}
+	m.thenLocked(func() {
+		// An IPCP that knows nothing of f has released it all the same.
+		control.FlowDealloc(req, func(error) { m.decide(finish) })
+	})
 }
 
-// ProviderDealloc is the word of the IPCP i that it has let go of the end id.
-func (m *Manager) ProviderDealloc(i *registry.IPCP, id core.FlowID) error {
-	m.mu.Lock()
-	f := m.reg.Flow(id)
-	ok := f != nil && f.Provider == i && f.State() != registry.ProviderGone
-	m.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
-	}
-	m.log.Debugf("Deallocating flow %d for process %d.", id, i.PID)
-	m.providerLeft(f, fmt.Errorf("%w: the layer has ended the flow", core.ErrFlowDown))
-	return nil
+// ProviderDealloc is the word of the IPCP i that it has released the end id.
+func (m *Manager) ProviderDealloc(i *registry.IPCP, id core.FlowID) (err error) {
+	m.decide(func() {
+		f := m.reg.Flow(id)
+		if f == nil || f.Provider != i || f.State() == registry.ProviderGone {
+			err = fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+			return
+		}
+		m.debugLocked("Deallocating flow %d for process %d.", id, i.PID)
+		m.providerLeftLocked(f, fmt.Errorf("%w: the layer has ended the flow", core.ErrFlowDown))
+	})
+	return err
 }
 
 // FlowEnd is the word of the IPCP i that the flow of the end id has ended. Its
 // process is told, and holds the end until it gives it up.
-func (m *Manager) FlowEnd(i *registry.IPCP, id core.FlowID, code core.Errno) error {
-	m.mu.Lock()
-	f := m.reg.Flow(id)
-	var user registry.User
-	if f != nil && f.Provider == i && f.State() == registry.Allocated && m.allocs[f] == nil && f.User != nil {
-		user = f.User.User
-	}
-	m.mu.Unlock()
-	if user == nil {
-		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
-	}
-	user.FlowDown(id, code)
-	return nil
+func (m *Manager) FlowEnd(i *registry.IPCP, id core.FlowID, code core.Errno) (err error) {
+	m.decide(func() {
+		f := m.reg.Flow(id)
+		if f == nil || f.Provider != i || f.State() != registry.Allocated || m.allocs[f] != nil || f.User == nil {
+			err = fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+			return
+		}
+		m.flowDownLocked(f, code)
+	})
+	return err
 }
 
-// providerLeft lets go of f from its IPCP's side. A process that still holds
+// flowDownLocked tells the process of f that the flow has ended.
+func (m *Manager) flowDownLocked(f *registry.Flow, code core.Errno) {
+	user, id := f.User.User, f.ID
+	if !m.fault("a process does not hear that its flow is down") {
+		m.thenLocked(func() { user.FlowDown(id, code) })
+	}
+}
+
+// providerLeftLocked releases f from its IPCP's side. A process that still holds
 // it is told, one that still waits for it gets err.
-func (m *Manager) providerLeft(f *registry.Flow, err error) {
-	m.mu.Lock()
+func (m *Manager) providerLeftLocked(f *registry.Flow, err error) {
 	state := f.State()
 	if m.stopping || state == registry.Deallocated || state == registry.ProviderGone {
-		m.mu.Unlock()
 		return
 	}
-	var answer func(*registry.Flow, registry.End, error)
-	if a := m.allocs[f]; a != nil {
-		answer = a.takeLocked()
-	}
-	// A process that has its flow in hand has to let go of it first.
-	held := state == registry.Allocated && answer == nil
-	var finish func()
-	if held {
+	a := m.allocs[f]
+	if state == registry.Allocated && a == nil {
+		// The process has its flow in hand and has to release it first.
 		_ = f.SetState(registry.ProviderGone) // from Allocated: always
-		m.reg.Pin(f)
-	} else {
-		finish = m.removeLocked(f)
-	}
-	m.mu.Unlock()
-	if held {
-		m.log.Debugf("Partial deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
-		m.flowDown(f)
+		m.debugLocked("Partial deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
+		m.flowDownLocked(f, core.ErrFlowDown)
 		return
 	}
-	m.log.Infof("Completed deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
-	finish()
-	if answer != nil {
-		answer(nil, nil, err)
+	m.infoLocked("Completed deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
+	m.removeLocked(f)
+	if a != nil {
+		a.failLocked(err)
 	}
 }
 
-// removeLocked ends f. What it returns is called once m.mu is free.
-func (m *Manager) removeLocked(f *registry.Flow) (finish func()) {
+// removeLocked ends f. An allocation that waits for its other end fails.
+func (m *Manager) removeLocked(f *registry.Flow) {
 	end, waiting, meter := f.End, m.allocs[f.Peer], f.TakeMeter()
 	f.End = nil
-	f.Secret.Zero()
 	m.reg.RemoveFlow(f)
-	return func() {
-		if end != nil {
-			end.Close()
-		}
-		if meter != nil {
-			meter.Close()
-		}
-		if waiting != nil {
-			waiting.giveUp(wentAway(f.Name))
-		}
+	if f.Secret != nil {
+		m.thenLocked(f.Secret.Zero) // after what may hand it to the process
+	}
+	if end != nil && !m.fault("an end of memory stays open") {
+		m.closeLocked(end)
+	}
+	if meter != nil {
+		m.closeLocked(meter)
+	}
+	if waiting != nil {
+		waiting.giveUpLocked(wentAway(f.Name))
 	}
 }
+
+func (m *Manager) closeLocked(c io.Closer) { m.thenLocked(func() { c.Close() }) }

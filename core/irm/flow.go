@@ -45,27 +45,36 @@ type allocation struct {
 // within timeout (0: core.AllocTimeout). cancel gives up before that.
 func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, timeout time.Duration, done func(*registry.Flow, registry.End, error)) (cancel func()) {
 	a := &allocation{m: m, p: p, name: name, qos: qos, done: done}
-	if err := core.CheckName(name); err != nil {
-		a.fail(err)
-		return func() {}
-	}
-	m.log.Infof("Allocating flow for %d to %s.", p.PID, name)
 	if timeout <= 0 {
 		timeout = core.AllocTimeout
 	}
-	m.mu.Lock()
-	a.timer = time.AfterFunc(timeout, func() {
-		a.giveUp(fmt.Errorf("%w: no process accepted the flow to %q within %v", core.ErrTimeout, name, timeout.Round(time.Millisecond)))
+	m.decide(func() {
+		if err := core.CheckName(name); err != nil {
+			a.failLocked(err)
+			return
+		}
+		m.infoLocked("Allocating flow for %d to %s.", p.PID, name)
+		patience := timeout
+		if m.fault("a time-out comes too late") {
+			patience *= 3
+		}
+		a.timer = time.AfterFunc(patience, func() {
+			a.giveUp(fmt.Errorf("%w: no process accepted the flow to %q within %v", core.ErrTimeout, name, timeout.Round(time.Millisecond)))
+		})
+		up := m.reg.Layers()
+		switch {
+		case len(up) > 0 && up[0].Knows(name):
+			a.startLocked(up[0])
+		case !m.stopping:
+			m.wg.Add(1) // now: Stop waits for it
+			m.laterLocked(func() {
+				go func() {
+					defer m.wg.Done()
+					a.search(up)
+				}()
+			})
+		}
 	})
-	up := m.reg.Layers()
-	direct := len(up) > 0 && up[0].Knows(name)
-	if !direct && !m.stopping {
-		m.wg.Go(func() { a.search(up) })
-	}
-	m.mu.Unlock()
-	if direct {
-		a.start(up[0])
-	}
 	return a.cancel
 }
 
@@ -95,16 +104,17 @@ func (a *allocation) search(up []*registry.IPCP) {
 			return
 		}
 		if said[i] = a.query(i); said[i] == nil {
-			a.start(i)
+			a.m.decide(func() { a.startLocked(i) })
 			return
 		}
 	}
 	if i := a.searchFar(far, said); i != nil {
-		a.start(i)
+		a.m.decide(func() { a.startLocked(i) })
 		return
 	}
 	if a.wanted() {
-		a.fail(a.unknown(up, said))
+		err := a.unknown(up, said)
+		a.m.decide(func() { a.failLocked(err) })
 	}
 }
 
@@ -208,42 +218,40 @@ func (a *allocation) unknown(up []*registry.IPCP, said map[*registry.IPCP]error)
 	return fmt.Errorf("%w: %q is registered in none%s; register it: irm name register %s layer LAYER", core.ErrIPCP, a.name, detail, logs.Word(a.name))
 }
 
-// start asks the IPCP i for the flow, after the beginning of a handshake if the
+// startLocked asks the IPCP i for the flow, after the beginning of a handshake if the
 // other end may be on another system.
-func (a *allocation) start(i *registry.IPCP) {
+func (a *allocation) startLocked(i *registry.IPCP) {
 	if i.Type.Far {
-		a.shake(i)
+		a.shakeLocked(i)
 		return
 	}
-	a.request(i, nil, nil)
+	a.requestLocked(i, nil, nil)
 }
 
-// request asks the IPCP i for the flow. Through a far layer asked is the handshake,
-// and data goes to the other IRMd.
-func (a *allocation) request(i *registry.IPCP, asked *oap.Asked, data []byte) {
+// requestLocked asks the IPCP i for the flow. Through a far layer asked is the
+// handshake, and data goes to the other IRMd.
+func (a *allocation) requestLocked(i *registry.IPCP, asked *oap.Asked, data []byte) {
 	m := a.m
-	m.mu.Lock()
 	if a.done == nil || a.p.Gone || m.stopping {
-		m.mu.Unlock()
 		return
 	}
 	f := m.reg.NewFlow(a.p, i, a.name, a.qos)
 	a.flow, a.asked = f, asked
 	m.allocs[f] = a
-	m.asking[f] = []func(){}
 	req := ipcp.AllocRequest{Flow: f.ID, Dst: i.Sum(a.name), QoS: a.qos, Data: data}
 	if asked != nil {
 		a.again = time.AfterFunc(askAgain[0], func() { a.askAgain(req) })
 	}
-	m.mu.Unlock()
-	defer m.asked(f)
-	i.Control.FlowAlloc(req, func(err error) {
-		if errors.Is(err, core.ErrIPCP) {
-			err = fmt.Errorf("%w: the IPCP %q has just ended", core.ErrIPCP, i.Name)
-		}
-		if err != nil {
-			m.refused(f, err)
-		}
+	control, name := i.Control, i.Name
+	m.thenLocked(func() {
+		control.FlowAlloc(req, func(err error) {
+			if errors.Is(err, core.ErrIPCP) {
+				err = fmt.Errorf("%w: the IPCP %q has just ended", core.ErrIPCP, name)
+			}
+			if err != nil {
+				m.decide(func() { m.refusedLocked(f, err) })
+			}
+		})
 	})
 }
 
@@ -251,51 +259,48 @@ func (a *allocation) request(i *registry.IPCP, asked *oap.Asked, data []byte) {
 // again, after the time before.
 var askAgain = []time.Duration{time.Second, 2 * time.Second, 6 * time.Second}
 
+// awaitsReplyLocked reports whether the other end has still to answer a.
+func (a *allocation) awaitsReplyLocked() bool {
+	return a.done != nil && !a.replied && a.flow.State() == registry.AllocPending && !a.m.stopping
+}
+
 // askAgain sends the request of a once more, with a new time in it.
 func (a *allocation) askAgain(req ipcp.AllocRequest) {
 	m := a.m
-	wanted := func() bool {
-		return a.done != nil && !a.replied && a.flow.State() == registry.AllocPending && !m.stopping
-	}
-	m.mu.Lock()
-	ok := wanted()
-	m.mu.Unlock()
-	if !ok {
+	var asked *oap.Asked
+	m.decide(func() {
+		if a.awaitsReplyLocked() {
+			asked = a.asked
+		}
+	})
+	if asked == nil {
 		return
 	}
-	data, err := a.asked.Again(time.Now()) // which may take a signature
-	m.mu.Lock()
-	if err != nil || !wanted() {
-		m.mu.Unlock()
+	data, err := asked.Again(time.Now()) // which may take a signature
+	if err != nil {
 		return
 	}
-	control := a.flow.Provider.Control
-	req.Again, req.Data = true, data
-	if a.tries++; a.tries < len(askAgain) {
-		a.again.Reset(askAgain[a.tries])
-	}
-	m.mu.Unlock()
-	control.FlowAlloc(req, func(error) {})
+	m.decide(func() {
+		if !a.awaitsReplyLocked() {
+			return
+		}
+		req.Again, req.Data = true, data
+		if a.tries++; a.tries < len(askAgain) {
+			a.again.Reset(askAgain[a.tries])
+		}
+		control := a.flow.Provider.Control
+		m.thenLocked(func() { control.FlowAlloc(req, func(error) {}) })
+	})
 }
 
-// asked does what has waited until the IPCP of f was told of it: a process that
-// gives up in that moment must not be heard of first.
-func (m *Manager) asked(f *registry.Flow) {
-	m.mu.Lock()
-	waiting := m.asking[f]
-	delete(m.asking, f)
-	m.mu.Unlock()
-	for _, f := range waiting {
-		f()
-	}
-}
-
-// takeLocked ends a: it returns the function to call with the outcome, nil if
-// another call has it already. Where the IRM stops that is what the process
-// hears, by the end of its link, and not what its flow comes to then.
+// takeLocked ends a and returns its done, or nil if a has ended before. Where the
+// IRM stops, done does nothing: the process hears of that by the end of its link,
+// and not what its flow comes to then.
 func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 	done := a.done
-	a.done = nil
+	if a.done = nil; a.m.fault("an allocation is answered twice") {
+		a.done = done
+	}
 	if a.flow != nil {
 		delete(a.m.allocs, a.flow)
 	}
@@ -310,126 +315,106 @@ func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 	return done
 }
 
-// fail answers the process with err; there is no flow, or none any more.
-func (a *allocation) fail(err error) {
-	a.m.mu.Lock()
-	done := a.takeLocked()
-	a.m.mu.Unlock()
-	if done != nil {
-		done(nil, nil, err)
+// failLocked answers the process with err; there is no flow, or none any more.
+func (a *allocation) failLocked(err error) {
+	if done := a.takeLocked(); done != nil {
+		a.m.thenLocked(func() { done(nil, nil, err) })
 	}
 }
 
-// giveUp ends an allocation that is still under way, from the process's side.
-func (a *allocation) giveUp(err error) {
-	a.m.mu.Lock()
-	done, f := a.takeLocked(), a.flow
-	a.m.mu.Unlock()
+// giveUpLocked ends an allocation that is still under way, from the process's side.
+func (a *allocation) giveUpLocked(err error) {
+	done := a.takeLocked()
 	if done == nil {
 		return
 	}
-	if f != nil {
-		a.m.userLeft(f, core.ErrCanceled, func(error) {})
+	if a.flow != nil {
+		a.m.userLeftLocked(a.flow, core.ErrCanceled, nil)
 	}
-	done(nil, nil, err)
+	a.m.thenLocked(func() { done(nil, nil, err) })
 }
 
-// refused says that the layer does not give f to the process that asked.
-func (m *Manager) refused(f *registry.Flow, err error) {
-	m.mu.Lock()
+func (a *allocation) giveUp(err error) { a.m.decide(func() { a.giveUpLocked(err) }) }
+
+// refusedLocked says that the layer does not give f to the process that asked.
+func (m *Manager) refusedLocked(f *registry.Flow, err error) {
 	a := m.allocs[f]
 	if a == nil || f.State() != registry.AllocPending {
-		m.mu.Unlock()
 		return
 	}
 	done := a.takeLocked()
-	finish := m.removeLocked(f)
-	m.mu.Unlock()
-	finish()
-	done(nil, nil, err)
+	m.removeLocked(f)
+	m.thenLocked(func() { done(nil, nil, err) })
 }
 
 // FlowAllocReply is the word of the IPCP i that the other end of the flow id
 // has answered.
-func (m *Manager) FlowAllocReply(i *registry.IPCP, r ipcp.AllocReply) error {
-	id, code := r.Flow, r.Code
-	m.mu.Lock()
-	f := m.reg.Flow(id)
+func (m *Manager) FlowAllocReply(i *registry.IPCP, r ipcp.AllocReply) (err error) {
+	m.decide(func() { err = m.repliedLocked(i, r) })
+	return err
+}
+
+func (m *Manager) repliedLocked(i *registry.IPCP, r ipcp.AllocReply) error {
+	f := m.reg.Flow(r.Flow)
 	if f == nil || f.Provider != i {
-		m.mu.Unlock()
-		return fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
+		return fmt.Errorf("%w: flow %d", core.ErrNotFound, r.Flow)
 	}
 	a := m.allocs[f]
 	if a == nil || a.replied {
-		m.mu.Unlock()
-		return fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, id)
+		return fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, r.Flow)
 	}
 	a.replied = true
 	far := a.asked != nil && f.Peer == nil // else both ends are on this system
-	if code == 0 && !far {
-		err := f.SetState(registry.Allocated)
-		spliced := f.Peer != nil
-		m.mu.Unlock()
-		if err != nil {
+	switch {
+	case r.Code == 0 && far:
+		m.laterLocked(func() { m.finish(a, f, r) })
+	case r.Code == 0:
+		if err := f.SetState(registry.Allocated); err != nil {
 			return err
 		}
-		m.log.Infof("Flow on flow_id %d allocated.", id)
-		if !spliced { // else the answer waits until the IPCP has finished
-			m.answer(f)
+		m.infoLocked("Flow on flow_id %d allocated.", r.Flow)
+		if f.Peer == nil { // else the answer waits until the IPCP has finished
+			m.answerLocked(f)
 		}
-		return nil
+	case far && (r.Code == core.ErrCrypt || r.Code == core.ErrAuth):
+		m.refusedLocked(f, fmt.Errorf("%w: the IRMd at the other end refused the flow to %q, for which this end asked for %v; the log of that IRMd says what it wants", r.Code, a.name, a.asked))
+	default:
+		m.refusedLocked(f, fmt.Errorf("%w: the other end refused the flow to %q; \"irm name show %s\" may tell why", r.Code, a.name, logs.Word(a.name)))
 	}
-	m.mu.Unlock()
-	if code == 0 {
-		return m.finish(a, f, r)
-	}
-	err := fmt.Errorf("%w: the other end refused the flow to %q; \"irm name show %s\" may tell why", code, a.name, logs.Word(a.name))
-	if far && (code == core.ErrCrypt || code == core.ErrAuth) {
-		err = fmt.Errorf("%w: the IRMd at the other end refused the flow to %q, for which this end asked for %v; the log of that IRMd says what it wants", code, a.name, a.asked)
-	}
-	m.refused(f, err)
 	return nil
 }
 
-// finished goes on with the allocation a of f, to which the other end has answered
-// yes: s was agreed on.
-func (m *Manager) finished(a *allocation, f *registry.Flow, r ipcp.AllocReply, s *oap.Session) error {
-	m.mu.Lock()
-	err := fmt.Errorf("%w: nobody waits for flow %d", core.ErrState, f.ID)
-	if m.allocs[f] == a {
-		err = f.SetState(registry.Allocated)
-	}
-	if err != nil {
-		m.mu.Unlock()
-		s.Zero()
-		return err
+// finishedLocked goes on with the allocation a of f, to which the other end has
+// answered yes: s was agreed on.
+func (m *Manager) finishedLocked(a *allocation, f *registry.Flow, r ipcp.AllocReply, s *oap.Session) {
+	if m.allocs[f] != a || f.SetState(registry.Allocated) != nil {
+		s.Zero() // nobody waits for the flow any more
+		return
 	}
 	f.From, f.Path = r.From, r.Path
 	f.Agree(s)
-	m.mu.Unlock()
-	m.log.Infof("Flow on flow_id %d allocated.", f.ID)
-	m.answer(f)
-	return nil
+	m.infoLocked("Flow on flow_id %d allocated.", f.ID)
+	m.answerLocked(f)
 }
 
-// answer hands the process that asked for f its end of the memory.
-func (m *Manager) answer(f *registry.Flow) {
-	m.mu.Lock()
+// answerLocked hands the process that asked for f its end of the memory.
+func (m *Manager) answerLocked(f *registry.Flow) {
 	a, end := m.allocs[f], f.End
 	if a == nil {
-		m.mu.Unlock()
 		return
 	}
 	done := a.takeLocked()
 	f.End = nil
-	m.mu.Unlock()
 	if end == nil {
-		m.userLeft(f, core.ErrInternal, func(error) {})
-		done(nil, nil, fmt.Errorf("%w: the other end of the flow to %q went before it was complete", core.ErrNotAllocated, f.Name))
+		m.userLeftLocked(f, core.ErrInternal, nil)
+		m.thenLocked(func() {
+			done(nil, nil, fmt.Errorf("%w: the other end of the flow to %q went before it was complete", core.ErrNotAllocated, f.Name))
+		})
 		return
 	}
-	done(f, end, nil)
-	end.Close()
-	f.Secret.Zero() // the process has it
-	m.tellDown(f)
+	m.thenLocked(func() {
+		done(f, end, nil)
+		end.Close()
+		f.Secret.Zero() // the process has it
+	})
 }

@@ -23,9 +23,8 @@ func (m *Manager) CreateIPCP(ctx context.Context, c Caller, name, typ string) (p
 	if !ok || t.Name != typ {
 		return 0, m.noType(typ)
 	}
-	m.mu.Lock()
-	i, err := m.addIPCPLocked(name, t)
-	m.mu.Unlock()
+	var i *registry.IPCP
+	m.decide(func() { i, err = m.addIPCPLocked(name, t) })
 	if err != nil {
 		return 0, err
 	}
@@ -49,11 +48,7 @@ func (m *Manager) addIPCPLocked(name string, t ipcp.Type) (*registry.IPCP, error
 	return i, nil
 }
 
-func (m *Manager) release(i *registry.IPCP) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	i.Busy = false
-}
+func (m *Manager) release(i *registry.IPCP) { m.decide(func() { i.Busy = false }) }
 
 // noType is the error where word means no layer type.
 func (m *Manager) noType(word string) error {
@@ -69,37 +64,36 @@ func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
 	var known, died bool // guarded by m.mu
 	var why error
 	child, err := m.cfg.Spawner.Spawn(ctx, i, func(c Child, err error) {
-		m.mu.Lock()
-		died, why = true, err
-		late := known
-		m.mu.Unlock()
-		if late {
-			m.childDied(i, c, err)
-		}
+		m.decide(func() {
+			if died, why = true, err; known {
+				m.diedLocked(i, c, err)
+			}
+		})
 	})
 	if err != nil {
-		m.mu.Lock()
-		m.reg.RemoveIPCP(i)
-		m.mu.Unlock()
+		m.decide(func() { m.reg.RemoveIPCP(i) })
 		return fmt.Errorf("start an IPCP of type %s: %w", i.Type.Name, err)
 	}
-	m.mu.Lock()
-	known = true
-	if died {
-		m.reg.RemoveIPCP(i)
-		m.mu.Unlock()
+	stopping := false
+	m.decide(func() {
+		if known = true; died {
+			m.reg.RemoveIPCP(i)
+			return
+		}
+		i.PID, i.Control = child.PID(), child
+		m.children[i] = child
+		m.reg.Started(i)
+		if stopping = m.stopping; !stopping {
+			m.infoLocked("Created IPCP %d.", i.PID)
+		}
+	})
+	switch {
+	case i.PID == 0:
 		return fmt.Errorf("%w: process %d of a new IPCP of type %s ended at once: %w", core.ErrIPCP, child.PID(), i.Type.Name, why)
-	}
-	i.PID, i.Control = child.PID(), child
-	m.children[i] = child
-	m.reg.Started(i)
-	stopping := m.stopping
-	m.mu.Unlock()
-	if stopping { // Stop has not seen this one
+	case stopping: // Stop has not seen this one
 		child.Stop()
 		return fmt.Errorf("%w: the IRMd is shutting down", core.ErrState)
 	}
-	m.log.Infof("Created IPCP %d.", i.PID)
 	return nil
 }
 
@@ -108,58 +102,54 @@ func (m *Manager) DestroyIPCP(c Caller, name string) error {
 	if err := m.mayAdmin(c); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	i := m.reg.IPCP(name)
-	switch {
-	case i == nil:
-		m.mu.Unlock()
-		return fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
-	case i.Busy:
-		m.mu.Unlock()
-		return fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
+	var i *registry.IPCP
+	var err error
+	m.decide(func() {
+		switch i = m.reg.IPCP(name); {
+		case i == nil:
+			err = fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
+		case i.Busy:
+			err = fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
+		default:
+			i.Busy = true
+		}
+	})
+	if err != nil {
+		return err
 	}
-	i.Busy = true
-	m.mu.Unlock()
 	m.stopChild(i)
-	m.log.Infof("Destroyed IPCP %d.", i.PID)
+	m.info("Destroyed IPCP %d.", i.PID)
 	return nil
 }
 
 // stopChild ends the process of i on purpose: nobody is told that it died.
 func (m *Manager) stopChild(i *registry.IPCP) {
-	m.mu.Lock()
-	child := m.children[i]
-	delete(m.children, i)
-	m.mu.Unlock()
+	var child Child
+	m.decide(func() {
+		child = m.children[i]
+		delete(m.children, i)
+	})
 	if child != nil { // else it died in the meantime, and is cleaned up
 		child.Stop()
-		m.forget(i)
+		m.decide(func() { m.forgetLocked(i) })
 	}
 }
 
-// childDied is the Spawner's word that the process of i has ended.
-func (m *Manager) childDied(i *registry.IPCP, c Child, err error) {
-	m.mu.Lock()
+// diedLocked is the Spawner's word that the process of i has ended.
+func (m *Manager) diedLocked(i *registry.IPCP, c Child, err error) {
 	unasked := m.children[i] == c && !m.stopping
 	delete(m.children, i)
 	if unasked {
-		m.reg.RemoveIPCP(i) // who reads the line may make another of that name
-	}
-	m.mu.Unlock()
-	if unasked {
-		m.log.Errorf("IPCP %d (%s) died: %v.", c.PID(), i.Name, err)
-		m.forget(i)
+		m.errorLocked("IPCP %d (%s) died: %v.", c.PID(), i.Name, err)
+		m.forgetLocked(i)
 	}
 }
 
-// forget takes i, whose process has ended, out of the tables, and ends its
+// forgetLocked takes i, whose process has ended, out of the tables, and ends its
 // flows.
-func (m *Manager) forget(i *registry.IPCP) {
-	m.mu.Lock()
+func (m *Manager) forgetLocked(i *registry.IPCP) {
 	m.reg.RemoveIPCP(i)
-	flows := i.FlowsOf()
-	m.mu.Unlock()
-	for _, f := range flows {
-		m.providerLeft(f, fmt.Errorf("%w: the IPCP %q of the flow has ended", core.ErrFlowDown, i.Name))
+	for _, f := range i.FlowsOf() {
+		m.providerLeftLocked(f, fmt.Errorf("%w: the IPCP %q of the flow has ended", core.ErrFlowDown, i.Name))
 	}
 }

@@ -561,7 +561,7 @@ func TestWhoMayBind(t *testing.T) {
 	check("unbind what is not bound", n.m.UnbindProcess(you, yours.PID, "a"), core.ErrNotFound)
 	check("unbind all of nothing", n.m.UnbindProcess(you, yours.PID, ""), nil)
 	check("unbind all", n.m.UnbindProcess(me, mine.PID, ""), nil)
-	check("a name let go is free", n.m.BindProcess(you, yours.PID, "a"), nil)
+	check("a released name is free", n.m.BindProcess(you, yours.PID, "a"), nil)
 	check("unknown pid", n.m.BindProcess(admin, 99999, "a"), core.ErrNotFound)
 	check("bad name", n.m.BindProcess(admin, mine.PID, "a\x00"), core.ErrUsage)
 }
@@ -665,7 +665,7 @@ func TestGivesUpBeforeTheIPCPKnows(t *testing.T) {
 			a.cancel() // as its timer would
 		}, &calls}
 		client.alloc("s")
-		for _, id := range server.arrived { // the server sees the end, and lets go
+		for _, id := range server.arrived { // the server sees the end, and releases its own
 			if err := server.dealloc(id); err != nil {
 				t.Error(err)
 			}
@@ -677,105 +677,87 @@ func TestGivesUpBeforeTheIPCPKnows(t *testing.T) {
 	}
 }
 
-// heldControl and heldUser call before ahead of a message about a flow, as if
-// who sends it stopped there.
-type heldControl struct {
-	ipcp.Control
-	before func(call string, id core.FlowID)
+// heldControl and heldUser note the messages about flows. Before the first of kind
+// hold goes out they call held.
+type notes struct {
+	sent []string
+	hold string
+	held func()
 }
 
-func (c heldControl) FlowAllocResp(r ipcp.AllocResponse, done func(error)) {
-	c.before("response", r.Flow)
-	c.Control.FlowAllocResp(r, done)
+func (n *notes) note(call string, id core.FlowID) {
+	if f := n.held; f != nil && call == n.hold {
+		n.held = nil
+		f()
+	}
+	n.sent = append(n.sent, fmt.Sprint(call, " ", id))
+}
+
+type heldControl struct {
+	ipcp.Control
+	*notes
+}
+
+func (c heldControl) FlowAlloc(r ipcp.AllocRequest, done func(error)) {
+	c.note("alloc", r.Flow)
+	c.Control.FlowAlloc(r, done)
 }
 
 func (c heldControl) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
-	c.before("dealloc", req.Flow)
+	c.note("dealloc", req.Flow)
 	c.Control.FlowDealloc(req, done)
 }
 
 type heldUser struct {
 	*proc
-	before func(call string, id core.FlowID)
+	*notes
 }
 
 func (u heldUser) FlowDown(id core.FlowID, code core.Errno) {
-	u.before("down", id)
+	u.note("down", id)
 	u.proc.FlowDown(id, code)
 }
 
-// While a message about a flow is on its way to the socket the flow ends, and
-// its id becomes free: no other flow may have that id when the message comes.
-func TestIDWaitsForItsLastMessage(t *testing.T) {
-	for call, ends := range map[string]func(n *node, client *proc){
-		"response": func(n *node, client *proc) { // as its timer would
-			n.m.mu.Lock()
-			a := n.m.allocs[n.m.reg.Flow(0)]
-			n.m.mu.Unlock()
-			a.cancel()
-		},
-		"dealloc": func(n *node, _ *proc) { // the layer ends it too
-			if err := n.m.ProviderDealloc(n.m.reg.IPCP("local-ipcp"), 0); err != nil {
-				t.Error(err)
-			}
-		},
-		"down": func(_ *node, client *proc) {
-			if err := client.dealloc(0); err != nil {
-				t.Error(err)
-			}
-		},
-	} {
+// TestMessagesOfAnIDKeepTheirOrder: while a message about a flow is on its way to
+// the socket, the flow ends and its id is the next flow's. The message comes before
+// those of the next flow.
+func TestMessagesOfAnIDKeepTheirOrder(t *testing.T) {
+	for _, call := range []string{"dealloc", "down"} {
 		t.Run(call, func(t *testing.T) {
 			n, server, client := served(t, 8)
 			i := n.m.reg.IPCP("local-ipcp")
-			held := false
-			before := func(now string, id core.FlowID) {
-				if held || now != call {
-					return
-				}
-				held = true
-				ends(n, client)
-				n.m.mu.Lock()
-				defer n.m.mu.Unlock()
-				for range 3 {
-					f := n.m.reg.NewFlow(client.Process, i, "s", core.QoSRaw)
-					defer n.m.reg.RemoveFlow(f)
-					if f.ID == id {
-						t.Errorf("flow %d is another's before the %s of the last one", id, call)
-					}
-				}
-			}
-			i.Control = heldControl{i.Control, before}
-			client.User = heldUser{client, before}
-			switch call {
-			case "response": // not within the IPCP's own call
-				if err := errors.Join(n.m.BindProcess(admin, server.PID, "s"), n.m.Unlisten(server.Process, 1)); err != nil {
-					t.Fatal(err)
-				}
-				client.alloc("s")
-				server.listen("s", 8)
-			default:
-				client.mustAlloc("s")
-			}
-			switch call {
-			case "dealloc":
-				_ = client.dealloc(0)
-			case "down":
+			sent := &notes{hold: call}
+			i.Control = heldControl{i.Control, sent}
+			client.User = heldUser{client, sent}
+			layerEnds := func() {
 				if err := n.m.ProviderDealloc(i, 0); err != nil {
-					t.Fatal(err)
+					t.Error(err)
 				}
 			}
-			if !held {
-				t.Fatalf("there was no %s", call)
+			client.mustAlloc("s")
+			var next *outcome
+			sent.held = func() {
+				if call == "dealloc" {
+					layerEnds()
+				} else {
+					_ = client.dealloc(0) // answered later
+				}
+				next = client.alloc("s")
+			}
+			if call == "dealloc" {
+				_ = client.dealloc(0)
+			} else {
+				layerEnds()
+			}
+			if next == nil || !next.done { // the layer knows nothing of its own end: it may refuse
+				t.Fatalf("the next flow: %+v", next)
+			}
+			if want := []string{"alloc 0", call + " 0", "alloc 0"}; len(sent.sent) < 3 || !slices.Equal(sent.sent[:3], want) {
+				t.Errorf("sent %q, want %q first", sent.sent, want)
 			}
 			n.m.Gone(client.Process)
 			n.m.Gone(server.Process)
 			n.empty()
-			n.m.mu.Lock()
-			defer n.m.mu.Unlock()
-			if f := n.m.reg.NewFlow(nil, i, "s", core.QoSRaw); f.ID != 0 {
-				t.Errorf("the next flow is %d: an id is lost", f.ID)
-			}
 		})
 	}
 }

@@ -20,13 +20,11 @@ const memberTime = 20 * time.Second
 func (m *Manager) BootstrapIPCP(ctx context.Context, c Caller, name, typ string, d ipcp.Draft) (pid int, err error) {
 	var cfg ipcp.Config
 	founds := false // guarded by m.mu
-	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
+	defer m.decide(func() {
 		if founds {
 			delete(m.founding, cfg.Layer)
 		}
-	}()
+	})
 	return m.makeMember(ctx, c, name, typ, membership{
 		via:  "bootstrap",
 		line: "Bootstrapped IPCP %d in layer %s.",
@@ -116,7 +114,9 @@ func (m *Manager) makeMember(ctx context.Context, c Caller, name, typ string, ho
 			return 0, m.noType(typ)
 		}
 	}
-	i, created, err := m.takeNonMember(name, t, how)
+	var i *registry.IPCP
+	var created bool
+	m.decide(func() { i, created, err = m.takeNonMemberLocked(name, t, how) })
 	if err != nil {
 		return 0, err
 	}
@@ -126,6 +126,7 @@ func (m *Manager) makeMember(ctx context.Context, c Caller, name, typ string, ho
 		}
 	}
 	defer m.release(i)
+	m.Wait() // for the line of its creation
 	cfg, err := how.join(i)
 	if err == nil {
 		cfg, err = i.Type.Checked(cfg)
@@ -136,19 +137,17 @@ func (m *Manager) makeMember(ctx context.Context, c Caller, name, typ string, ho
 		}
 		return 0, err
 	}
-	m.mu.Lock()
-	i.Layer, i.Hash, i.Settings, i.Via = cfg.Layer, cfg.Hash, cfg.Settings, how.via
-	how.tell(i)
-	m.mu.Unlock()
-	m.log.Infof(how.line, i.PID, cfg.Layer)
+	m.decide(func() {
+		i.Layer, i.Hash, i.Settings, i.Via = cfg.Layer, cfg.Hash, cfg.Settings, how.via
+		how.tell(i)
+		m.infoLocked(how.line, i.PID, cfg.Layer)
+	})
 	return i.PID, nil
 }
 
-// takeNonMember returns the IPCP called name, which is in no layer, and makes
+// takeNonMemberLocked returns the IPCP called name, which is in no layer, and makes
 // it busy; a new IPCP of type t, not started yet, if there is none.
-func (m *Manager) takeNonMember(name string, t ipcp.Type, how membership) (i *registry.IPCP, created bool, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (m *Manager) takeNonMemberLocked(name string, t ipcp.Type, how membership) (i *registry.IPCP, created bool, err error) {
 	i = m.reg.IPCP(name)
 	if i == nil && t.Name == "" && how.needs != 0 {
 		for _, one := range m.cfg.Types {
@@ -185,10 +184,11 @@ func (m *Manager) takeNonMember(name string, t ipcp.Type, how membership) (i *re
 func (m *Manager) ConnectIPCP(ctx context.Context, c Caller, name string, x ipcp.Connection) error {
 	return m.eachComponent(ctx, c, name, x, []string{ipcp.Management, ipcp.DataTransfer},
 		func(ctx context.Context, i *registry.IPCP, x ipcp.Connection) error {
-			m.log.Debugf("Connecting %s to %s.", ipcp.ComponentText(x.Component), x.Dst)
+			m.decide(func() { m.debugLocked("Connecting %s to %s.", ipcp.ComponentText(x.Component), x.Dst) })
+			m.Wait()
 			err := i.Control.Connect(ctx, x)
 			if err == nil {
-				m.log.Infof("Established %s connection between IPCP %d and %s.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
+				m.info("Established %s connection between IPCP %d and %s.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
 			}
 			return err
 		})
@@ -200,7 +200,7 @@ func (m *Manager) DisconnectIPCP(ctx context.Context, c Caller, name string, x i
 		func(ctx context.Context, i *registry.IPCP, x ipcp.Connection) error {
 			err := i.Control.Disconnect(ctx, x)
 			if err == nil {
-				m.log.Infof("%s connection between IPCP %d and %s torn down.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
+				m.info("%s connection between IPCP %d and %s torn down.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
 			}
 			return err
 		})
@@ -218,7 +218,9 @@ func (m *Manager) eachComponent(ctx context.Context, c Caller, name string, x ip
 	}
 	ctx, cancel := context.WithTimeout(ctx, memberTime)
 	defer cancel()
-	i, err := m.takeMember(name)
+	var i *registry.IPCP
+	var err error
+	m.decide(func() { i, err = m.takeMemberLocked(name) })
 	if err != nil {
 		return err
 	}
@@ -239,11 +241,9 @@ func (m *Manager) eachComponent(ctx context.Context, c Caller, name string, x ip
 	return nil
 }
 
-// takeMember returns the IPCP called name, a member of a layer whose members
+// takeMemberLocked returns the IPCP called name, a member of a layer whose members
 // are connected one by one, and makes it busy.
-func (m *Manager) takeMember(name string) (*registry.IPCP, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (m *Manager) takeMemberLocked(name string) (*registry.IPCP, error) {
 	switch i := m.reg.IPCP(name); {
 	case i == nil:
 		return nil, fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)

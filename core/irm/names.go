@@ -26,13 +26,21 @@ func (m *Manager) CreateName(c Caller, name, policy string) error {
 			return err
 		}
 	}
-	m.mu.Lock()
-	created, err := m.reg.CreateName(name, p)
-	m.mu.Unlock()
-	if created {
-		m.log.Infof("Created new name: %s.", name)
-	}
+	var err error
+	m.decide(func() { _, err = m.createNameLocked(name, p) })
 	return err
+}
+
+func (m *Manager) createNameLocked(name string, p registry.Policy) (created bool, err error) {
+	if created, err = m.reg.CreateName(name, p); created {
+		m.infoLocked("Created new name: %s.", name)
+	}
+	return created, err
+}
+
+func (m *Manager) destroyNameLocked(name string) {
+	m.reg.DestroyName(name)
+	m.infoLocked("Destroyed name: %s.", name)
 }
 
 // DestroyName unregisters a name everywhere and forgets it. What is bound to
@@ -46,25 +54,19 @@ func (m *Manager) DestroyName(ctx context.Context, c Caller, name string) error 
 		return err
 	}
 	defer release()
-	m.mu.Lock()
-	known := m.reg.Name(name) != nil
+	var known bool
 	var with []*registry.IPCP
-	for _, i := range m.reg.Layers() {
-		if i.Knows(name) {
-			with = append(with, i)
-		}
-	}
-	m.mu.Unlock()
+	m.decide(func() {
+		known = m.reg.Name(name) != nil
+		with = slices.DeleteFunc(m.reg.Layers(), func(i *registry.IPCP) bool { return !i.Knows(name) })
+	})
 	if !known {
 		return errNoName(name)
 	}
 	if err := m.unregisterAll(ctx, with, name); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.reg.DestroyName(name)
-	m.mu.Unlock()
-	m.log.Infof("Destroyed name: %s.", name)
+	m.decide(func() { m.destroyNameLocked(name) })
 	return nil
 }
 
@@ -82,19 +84,17 @@ func (m *Manager) RegisterName(ctx context.Context, c Caller, name string, layer
 		return err
 	}
 	defer release()
-	m.mu.Lock()
-	with, err := m.matchLocked(layers, ipcps)
+	var with []*registry.IPCP
 	created := false
-	if err == nil && m.reg.Name(name) == nil {
-		created, err = m.reg.CreateName(name, registry.Spillover)
-	}
-	m.mu.Unlock()
+	m.decide(func() {
+		if with, err = m.membersLocked(layers, ipcps); err == nil && m.reg.Name(name) == nil {
+			created, err = m.createNameLocked(name, registry.Spillover)
+		}
+	})
 	if err != nil {
 		return err
 	}
-	if created {
-		m.log.Infof("Created new name: %s.", name)
-	}
+	m.Wait() // for the line of its creation
 	done := 0
 	for _, i := range with {
 		if err = m.register(ctx, i, name); err != nil {
@@ -103,10 +103,7 @@ func (m *Manager) RegisterName(ctx context.Context, c Caller, name string, layer
 		done++
 	}
 	if err != nil && created && done == 0 {
-		m.mu.Lock()
-		m.reg.DestroyName(name)
-		m.mu.Unlock()
-		m.log.Infof("Destroyed name: %s.", name)
+		m.decide(func() { m.destroyNameLocked(name) })
 	}
 	return err
 }
@@ -123,9 +120,8 @@ func (m *Manager) unregister(ctx context.Context, i *registry.IPCP, name string)
 // tell the layer, then note tell the registry, and logs line.
 func (m *Manager) setKnown(ctx context.Context, i *registry.IPCP, name string, known bool,
 	control func(context.Context, core.Hash) error, note func(string), line string) error {
-	m.mu.Lock()
-	was := i.Knows(name)
-	m.mu.Unlock()
+	var was bool
+	m.decide(func() { was = i.Knows(name) })
 	if was == known {
 		return nil
 	}
@@ -133,10 +129,10 @@ func (m *Manager) setKnown(ctx context.Context, i *registry.IPCP, name string, k
 	if err := control(ctx, h); err != nil {
 		return fmt.Errorf("IPCP %q of layer %q: %w", i.Name, i.Layer, err)
 	}
-	m.mu.Lock()
-	note(name)
-	m.mu.Unlock()
-	m.log.Infof(line, name, i.PID, h)
+	m.decide(func() {
+		note(name)
+		m.infoLocked(line, name, i.PID, h)
+	})
 	return nil
 }
 
@@ -165,10 +161,12 @@ func (m *Manager) UnregisterName(ctx context.Context, c Caller, name string, lay
 		return err
 	}
 	defer release()
-	m.mu.Lock()
-	known := m.reg.Name(name) != nil
-	with, err := m.matchLocked(layers, ipcps)
-	m.mu.Unlock()
+	var known bool
+	var with []*registry.IPCP
+	m.decide(func() {
+		known = m.reg.Name(name) != nil
+		with, err = m.membersLocked(layers, ipcps)
+	})
 	if err != nil {
 		return err
 	}
@@ -178,9 +176,9 @@ func (m *Manager) UnregisterName(ctx context.Context, c Caller, name string, lay
 	return m.unregisterAll(ctx, with, name)
 }
 
-// matchLocked returns the members of layers that match one of the patterns.
+// membersLocked returns the members of layers that match one of the patterns.
 // Each pattern must match.
-func (m *Manager) matchLocked(layers, ipcps []string) ([]*registry.IPCP, error) {
+func (m *Manager) membersLocked(layers, ipcps []string) ([]*registry.IPCP, error) {
 	if len(layers)+len(ipcps) == 0 {
 		return nil, fmt.Errorf("%w: name a layer or an IPCP", core.ErrUsage)
 	}
@@ -235,53 +233,52 @@ func (m *Manager) BindProcess(c Caller, pid int, name string) error {
 	if err := core.CheckName(name); err != nil {
 		return err
 	}
-	m.mu.Lock()
+	var err error
+	m.decide(func() { err = m.bindProcessLocked(c, pid, name) })
+	return err
+}
+
+func (m *Manager) bindProcessLocked(c Caller, pid int, name string) error {
 	p, err := m.processLocked(pid)
-	if err == nil {
-		err = m.mayBindLocked(c, p, name)
-	}
-	bound := false
-	if err == nil {
-		bound = m.reg.Bind(name, p, false)
-	}
-	m.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if bound {
-		m.log.Infof("Bound process %d to name %s.", pid, name)
-		m.match(name)
+	if err := m.mayBindLocked(c, p, name); err != nil {
+		return err
+	}
+	if m.reg.Bind(name, p, false) {
+		m.infoLocked("Bound process %d to name %s.", pid, name)
+		m.matchLocked(name)
 	}
 	return nil
 }
 
 // UnbindProcess takes back what BindProcess did, for all names where name is
 // "". A process that listens for the name itself stays bound to it.
-func (m *Manager) UnbindProcess(c Caller, pid int, name string) error {
-	m.mu.Lock()
+func (m *Manager) UnbindProcess(c Caller, pid int, name string) (err error) {
+	m.decide(func() { err = m.unbindProcessLocked(c, pid, name) })
+	return err
+}
+
+func (m *Manager) unbindProcessLocked(c Caller, pid int, name string) error {
 	p, err := m.processLocked(pid)
-	if err == nil && p.UID != c.UID {
-		err = m.mayAdmin(c)
-	}
-	var names []string
-	if err == nil {
-		for _, n := range p.Names() {
-			if p.BoundByHand(n) && (name == "" || name == n) {
-				names = append(names, n)
-			}
-		}
-		if name != "" && len(names) == 0 {
-			err = fmt.Errorf("%w: process %d is not bound to %q by hand: \"irm name show %s\" tells what is", core.ErrNotFound, pid, name, logs.Word(name))
-		}
-	}
-	names = slices.DeleteFunc(names, func(n string) bool { return !m.reg.Unbind(n, p, false) })
-	m.mu.Unlock()
 	if err != nil {
 		return err
 	}
+	if p.UID != c.UID {
+		if err := m.mayAdmin(c); err != nil {
+			return err
+		}
+	}
+	names := slices.DeleteFunc(p.Names(), func(n string) bool { return !p.BoundByHand(n) || name != "" && name != n })
+	if name != "" && len(names) == 0 {
+		return fmt.Errorf("%w: process %d is not bound to %q by hand: \"irm name show %s\" tells what is", core.ErrNotFound, pid, name, logs.Word(name))
+	}
 	for _, n := range names {
-		m.log.Infof("Unbound process %d from name %s.", pid, n)
-		m.strand(n)
+		if m.reg.Unbind(n, p, false) {
+			m.infoLocked("Unbound process %d from name %s.", pid, n)
+			m.refuseWaitingLocked(n)
+		}
 	}
 	return nil
 }

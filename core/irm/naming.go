@@ -3,49 +3,53 @@ package irm
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"o7s/core"
 )
 
-// naming is the calls that register and unregister one name. Each talks to
-// IPCPs and then notes what they said; two at a time could note it in another
-// order than the IPCPs did it.
-type naming struct {
-	token chan struct{} // in it while a call works
-	calls int           // that work or wait; guarded by Manager.mu
-}
+// naming is the calls that register and unregister one name: one that works, and
+// those that wait, in their order. Each talks to IPCPs and then notes what they
+// said; two at a time could note it in another order than the IPCPs did it.
+type naming struct{ waiting []gate }
 
 // takeName waits until no other call registers, unregisters or destroys name.
 func (m *Manager) takeName(ctx context.Context, name string) (release func(), err error) {
-	m.mu.Lock()
+	var turn gate // nil: at once
+	m.decide(func() {
+		if n := m.naming[name]; n == nil {
+			m.naming[name] = &naming{}
+		} else {
+			turn = m.newGate()
+			n.waiting = append(n.waiting, turn)
+		}
+	})
+	release = func() { m.decide(func() { m.releaseNameLocked(name) }) }
+	if turn == nil || m.fault("calls about one name cross") {
+		return release, nil
+	}
+	if err := turn.wait(ctx); err != nil {
+		m.decide(func() {
+			n := m.naming[name]
+			if at := slices.Index(n.waiting, turn); at >= 0 {
+				n.waiting = slices.Delete(n.waiting, at, at+1)
+			} else { // its turn has come just now
+				m.releaseNameLocked(name)
+			}
+		})
+		return nil, fmt.Errorf("%w: another call works on name %q", core.ContextError(err), name)
+	}
+	return release, nil
+}
+
+// releaseNameLocked lets the next call about name work.
+func (m *Manager) releaseNameLocked(name string) {
 	n := m.naming[name]
-	if n == nil {
-		n = &naming{token: make(chan struct{}, 1)}
-		m.naming[name] = n
+	if len(n.waiting) == 0 {
+		delete(m.naming, name)
+		return
 	}
-	n.calls++
-	m.mu.Unlock()
-	leave := func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if n.calls--; n.calls == 0 {
-			delete(m.naming, name)
-		}
-	}
-	release = func() { <-n.token; leave() }
-	select {
-	case n.token <- struct{}{}:
-		return release, nil
-	default:
-	}
-	select {
-	case n.token <- struct{}{}:
-		if m.resumed != nil {
-			m.resumed()
-		}
-		return release, nil
-	case <-ctx.Done():
-		leave()
-		return nil, fmt.Errorf("%w: another call works on name %q", core.ContextError(ctx.Err()), name)
-	}
+	next := n.waiting[0]
+	n.waiting = n.waiting[1:]
+	m.thenLocked(next.open)
 }

@@ -149,13 +149,15 @@ func (h host) FlowReqArr(a ipcp.Arrival, got func(core.FlowID, error)) {
 }
 
 func (h host) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
-	done(h.n.m.FlowAllocReply(h.i, r))
+	err := h.n.m.FlowAllocReply(h.i, r)
+	h.n.m.After(func() { done(err) })
 }
 
 func (h host) FlowEnd(id core.FlowID, code core.Errno) { _ = h.n.m.FlowEnd(h.i, id, code) }
 
 func (h host) FlowDealloc(id core.FlowID, done func(error)) {
-	done(h.n.m.ProviderDealloc(h.i, id))
+	err := h.n.m.ProviderDealloc(h.i, id)
+	h.n.m.After(func() { done(err) })
 }
 
 func (h host) Splice(a, b core.FlowID) error { return h.n.m.Splice(h.i, a, b) }
@@ -312,6 +314,7 @@ func (n *node) end(who string, server, client *proc) {
 // empty checks that no flow is left.
 func (n *node) empty() {
 	n.t.Helper()
+	n.m.Wait()
 	n.m.mu.Lock()
 	defer n.m.mu.Unlock()
 	for id, f := range n.m.reg.Flows() {

@@ -14,160 +14,145 @@ import (
 // for it in the logs, path the program's file. A process of that pid that is
 // there already is one that has replaced itself by exec: it goes first.
 func (m *Manager) Announce(c Caller, program, path string, user registry.User) *registry.Process {
-	for {
-		m.mu.Lock()
-		old := m.reg.Process(c.PID)
-		if old == nil {
-			break
-		}
-		m.mu.Unlock()
-		m.Gone(old)
-		m.mu.Lock()
-		m.reg.RemoveProcess(old) // though an IPCP may still hold its flows
-		m.mu.Unlock()
-	}
-	defer m.mu.Unlock()
 	p := &registry.Process{PID: c.PID, UID: c.UID, Program: program, Path: path, User: user}
-	m.reg.AddProcess(p)
-	m.announcedLocked(p)
+	m.decide(func() {
+		if old := m.reg.Process(c.PID); old != nil {
+			m.goneLocked(old)
+			m.reg.RemoveProcess(old) // though an IPCP may still hold its flows
+		}
+		m.reg.AddProcess(p)
+		m.announcedLocked(p)
+	})
 	return p
 }
 
 // Gone says that the connection of p has ended: its ends are deallocated for
 // it, then it leaves the table. More than once is as good as once.
-func (m *Manager) Gone(p *registry.Process) {
-	m.mu.Lock()
+func (m *Manager) Gone(p *registry.Process) { m.decide(func() { m.goneLocked(p) }) }
+
+func (m *Manager) goneLocked(p *registry.Process) {
 	if p.Gone || m.stopping {
-		m.mu.Unlock()
 		return
 	}
-	names := m.reg.Leave(p)
-	flows := p.Flows()
-	m.mu.Unlock()
-	for _, n := range names {
-		m.strand(n)
+	for _, n := range m.reg.Leave(p) {
+		m.refuseWaitingLocked(n)
 	}
-	for _, f := range flows {
-		m.mu.Lock()
-		state := f.State()
-		m.mu.Unlock()
-		if state != registry.UserGone {
-			m.userLeft(f, core.ErrFlowDown, func(error) {})
+	for _, f := range p.Flows() {
+		if f.State() != registry.UserGone {
+			m.userLeftLocked(f, core.ErrFlowDown, nil)
 		}
 	}
-	m.bury(p)
+	m.removeDeadLocked(p)
 }
 
-// bury takes a process that has gone out of the table once it holds no end
-// and the IPCPs have finished with those that it held.
-func (m *Manager) bury(p *registry.Process) {
-	m.mu.Lock()
-	dead := p != nil && p.Gone && len(p.Flows()) == 0 && p.Leaving == 0 && !m.stopping
-	if dead {
-		dead = m.reg.Process(p.PID) == p
-		m.reg.RemoveProcess(p)
+// removeDeadLocked takes a process that has gone out of the table once it holds no
+// end and the IPCPs have finished with those that it held.
+func (m *Manager) removeDeadLocked(p *registry.Process) {
+	if !p.Gone || p.Held() > 0 || p.Leaving > 0 || m.stopping || m.reg.Process(p.PID) != p {
+		return
 	}
-	m.mu.Unlock()
-	if dead {
-		m.log.Debugf("Dead process removed: %d.", p.PID)
-	}
+	m.reg.RemoveProcess(p)
+	m.debugLocked("Dead process removed: %d.", p.PID)
 }
 
 // Listen gives p a listener, for name or, where that is "", for the names
 // bound to p. It binds p to name and registers name in the layers first.
-func (m *Manager) Listen(ctx context.Context, c Caller, p *registry.Process, id uint32, name string, layers []string, credit int) error {
+func (m *Manager) Listen(ctx context.Context, c Caller, p *registry.Process, id uint32, name string, layers []string, credit int) (err error) {
 	if name != "" {
 		if err := core.CheckName(name); err != nil {
 			return err
 		}
 	}
 	if len(layers) > 0 {
-		if err := m.RegisterName(ctx, c, name, layers, nil); err != nil {
+		registrar := c
+		if m.fault("anybody registers names by listening") {
+			registrar = Caller{}
+		}
+		if err := m.RegisterName(ctx, registrar, name, layers, nil); err != nil {
 			if !errors.Is(err, core.ErrPermission) {
 				return err
 			}
 			return fmt.Errorf("%w; only the registration in a layer is refused: listen without it (no WithLayer, no --layer), and let an administrator type: irm name register %s layer LAYER", err, logs.Word(name))
 		}
 	}
-	m.mu.Lock()
-	var err error
+	m.decide(func() { err = m.listenLocked(c, p, id, name, credit) })
+	return err
+}
+
+func (m *Manager) listenLocked(c Caller, p *registry.Process, id uint32, name string, credit int) error {
 	if name != "" {
-		err = m.mayBindLocked(c, p, name)
+		if err := m.mayBindLocked(c, p, name); err != nil {
+			return err
+		}
 	}
-	if err == nil && p.Gone {
-		err = fmt.Errorf("%w: process %d", core.ErrNotFound, p.PID)
+	if p.Gone {
+		return fmt.Errorf("%w: process %d", core.ErrNotFound, p.PID)
 	}
-	if err == nil {
-		_, err = p.AddListener(id, name)
-	}
-	bound := false
-	if err == nil && name != "" {
-		bound = m.reg.Bind(name, p, true)
-	}
-	m.mu.Unlock()
-	if err != nil {
+	if _, err := p.AddListener(id, name); err != nil {
 		return err
 	}
-	if bound {
-		m.log.Infof("Bound process %d to name %s.", p.PID, name)
+	if name != "" && m.reg.Bind(name, p, true) {
+		m.infoLocked("Bound process %d to name %s.", p.PID, name)
 	}
-	return m.Accept(p, id, credit)
+	return m.acceptLocked(p, id, credit)
 }
 
 // MaxCredit is the most flows that a listener may let arrive ahead.
 const MaxCredit = 1024
 
-// accepts logs that p, which did not accept a moment ago, accepts for names.
-func (m *Manager) accepts(p *registry.Process, names []string) {
-	m.log.Debugf("New instance (%d) of %s added.", p.PID, p.Program)
-	m.log.Debugf("This process accepts flows for:")
+// acceptsLocked logs that p, which did not accept a moment ago, accepts for names.
+func (m *Manager) acceptsLocked(p *registry.Process, names []string) {
+	m.debugLocked("New instance (%d) of %s added.", p.PID, p.Program)
+	m.debugLocked("This process accepts flows for:")
 	for _, n := range names {
-		m.log.Debugf("        %s", n)
+		m.debugLocked("        %s", n)
 	}
 }
 
 // Accept lets credit more flows arrive at a listener of p.
-func (m *Manager) Accept(p *registry.Process, id uint32, credit int) error {
-	m.mu.Lock()
+func (m *Manager) Accept(p *registry.Process, id uint32, credit int) (err error) {
+	m.decide(func() { err = m.acceptLocked(p, id, credit) })
+	return err
+}
+
+func (m *Manager) acceptLocked(p *registry.Process, id uint32, credit int) error {
 	l := p.Listener(id)
-	if l == nil || credit < 1 || l.Credit+credit > MaxCredit {
-		m.mu.Unlock()
-		if l == nil {
-			return fmt.Errorf("%w: listener %d", core.ErrNotFound, id)
-		}
+	if l == nil {
+		return fmt.Errorf("%w: listener %d", core.ErrNotFound, id)
+	}
+	if credit < 1 || l.Credit+credit > MaxCredit {
 		return fmt.Errorf("%w: credit %d; a listener has 1 to %d", core.ErrUsage, credit, MaxCredit)
 	}
-	names, accepts := l.Serves(), l.Credit > 0
-	m.mu.Unlock()
-	if !accepts {
-		m.accepts(p, names)
+	if l.Credit == 0 {
+		m.acceptsLocked(p, l.Serves())
 	}
-	m.mu.Lock()
 	l.Credit += credit
 	m.reg.Enter(p)
-	m.mu.Unlock()
-	m.rematch(l) // which may be bound to another name since
+	if !m.fault("a flow still waits when a process accepts again") {
+		m.rematchLocked(l)
+	}
 	return nil
 }
 
 // Unlisten ends a listener of p. The flows that it has been given stay p's.
-func (m *Manager) Unlisten(p *registry.Process, id uint32) error {
-	m.mu.Lock()
+func (m *Manager) Unlisten(p *registry.Process, id uint32) (err error) {
+	m.decide(func() { err = m.unlistenLocked(p, id) })
+	return err
+}
+
+func (m *Manager) unlistenLocked(p *registry.Process, id uint32) error {
 	l := p.Listener(id)
-	unbound := false
-	if l != nil {
-		p.RemoveListener(l)
-		unbound = l.Name != "" && m.reg.Unbind(l.Name, p, true)
-	}
-	m.mu.Unlock()
 	if l == nil {
 		return fmt.Errorf("%w: listener %d", core.ErrNotFound, id)
 	}
-	if unbound {
-		m.log.Infof("Unbound process %d from name %s.", p.PID, l.Name)
-		m.strand(l.Name)
-	} else if l.Name != "" {
-		m.match(l.Name) // a listener for all names takes those now
+	p.RemoveListener(l)
+	switch {
+	case l.Name == "":
+	case m.reg.Unbind(l.Name, p, true):
+		m.infoLocked("Unbound process %d from name %s.", p.PID, l.Name)
+		m.refuseWaitingLocked(l.Name)
+	default:
+		m.matchLocked(l.Name) // a listener for all names takes those now
 	}
 	return nil
 }

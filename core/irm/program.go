@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"o7s/core"
@@ -46,6 +47,16 @@ const (
 // BindProgram lets the instances of p, of c's uid, accept for its name, those
 // that run included. With Auto, one is started at once when nobody accepts.
 func (m *Manager) BindProgram(c Caller, p *registry.Program) error {
+	if err := checkProgram(p); err != nil {
+		return err
+	}
+	p.UID, p.Groups = c.UID, c.Groups
+	var err error
+	m.decide(func() { err = m.bindProgramLocked(c, p) })
+	return err
+}
+
+func checkProgram(p *registry.Program) error {
 	if err := core.CheckName(p.Name); err != nil {
 		return err
 	}
@@ -59,31 +70,32 @@ func (m *Manager) BindProgram(c Caller, p *registry.Program) error {
 	if len(p.Args) > maxArgs || size > maxArgBytes || len(p.Path) > maxArgBytes {
 		return fmt.Errorf("%w: a program has at most %d arguments of %d bytes in all", core.ErrUsage, maxArgs, maxArgBytes)
 	}
-	p.UID, p.Groups = c.UID, c.Groups
-	m.mu.Lock()
-	err := m.mayHoldLocked(c, p.Name)
-	switch i := m.reg.IPCP(p.IPCP); {
-	case err != nil || p.IPCP == "":
-	case i == nil:
-		err = fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, p.IPCP)
-	default:
-		err = m.mayAdmin(c)
+	return nil
+}
+
+func (m *Manager) bindProgramLocked(c Caller, p *registry.Program) error {
+	if err := m.mayHoldLocked(c, p.Name); err != nil {
+		return err
 	}
-	if err == nil && p.Auto && m.cfg.Starter == nil {
-		err = fmt.Errorf("%w: this IRM starts no programs", core.ErrNotSupported)
+	if p.IPCP != "" {
+		if m.reg.IPCP(p.IPCP) == nil {
+			return fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, p.IPCP)
+		}
+		if err := m.mayAdmin(c); err != nil {
+			return err
+		}
 	}
-	if err == nil && p.Auto && m.cfg.UID != 0 && c.UID != m.cfg.UID {
-		err = fmt.Errorf("%w: an IRMd of uid %d starts no programs of uid %d", core.ErrPermission, m.cfg.UID, c.UID)
+	if p.Auto && m.cfg.Starter == nil {
+		return fmt.Errorf("%w: this IRM starts no programs", core.ErrNotSupported)
 	}
-	bound := false
-	if err == nil {
-		bound, err = m.reg.BindProgram(p)
+	if p.Auto && m.cfg.UID != 0 && c.UID != m.cfg.UID {
+		return fmt.Errorf("%w: an IRMd of uid %d starts no programs of uid %d", core.ErrPermission, m.cfg.UID, c.UID)
 	}
-	m.mu.Unlock()
-	if err == nil && bound {
-		m.log.Infof("Bound %s to name %s.", p.What(), p.Name)
-		m.match(p.Name)
-		m.wake(p.Name)
+	bound, err := m.reg.BindProgram(p)
+	if bound {
+		m.infoLocked("Bound %s to name %s.", p.What(), p.Name)
+		m.matchLocked(p.Name)
+		m.wakeLocked(p.Name)
 	}
 	return err
 }
@@ -91,33 +103,26 @@ func (m *Manager) BindProgram(c Caller, p *registry.Program) error {
 // UnbindProgram takes back what BindProgram did with the program at path, or
 // with the IPCP called ipcp; for all names where name is "". The instances that
 // run go on.
-func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) error {
+func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) (err error) {
+	m.decide(func() { err = m.unbindProgramLocked(c, path, ipcp, name) })
+	return err
+}
+
+func (m *Manager) unbindProgramLocked(c Caller, path, ipcp, name string) error {
 	what := (&registry.Program{Path: path, IPCP: ipcp}).What()
-	m.mu.Lock()
 	var found []*registry.Program
 	others := -1 // the uid of somebody else who has bound it
 	for n, b := range m.reg.Bindings() {
 		for _, p := range b.Programs() {
-			if p.Path != path || p.IPCP != ipcp || name != "" && n != name {
-				continue
-			}
-			if p.UID == c.UID || m.mayAdmin(c) == nil {
+			switch {
+			case p.Path != path || p.IPCP != ipcp || name != "" && n != name:
+			case p.UID == c.UID || m.mayAdmin(c) == nil || m.fault("anybody unbinds anybody's programs"):
 				found = append(found, p)
-			} else {
+			default:
 				others = p.UID
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b *registry.Program) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	for _, p := range found {
-		m.reg.UnbindProgram(p)
-	}
-	m.mu.Unlock()
 	switch {
 	case len(found) == 0 && others >= 0:
 		return fmt.Errorf("%w for uid %d: uid %d has bound %s, so that uid or an administrator may do this", core.ErrPermission, c.UID, others, what)
@@ -126,9 +131,13 @@ func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) error {
 	case len(found) == 0:
 		return fmt.Errorf("%w: %s is bound to no name: \"irm status\" shows what is", core.ErrNotFound, what)
 	}
+	slices.SortFunc(found, func(a, b *registry.Program) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range found {
-		m.log.Infof("Unbound %s from name %s.", p.What(), p.Name)
-		m.strand(p.Name)
+		m.reg.UnbindProgram(p)
+	}
+	for _, p := range found {
+		m.infoLocked("Unbound %s from name %s.", p.What(), p.Name)
+		m.refuseWaitingLocked(p.Name)
 	}
 	return nil
 }
@@ -181,17 +190,15 @@ func (m *Manager) startingLocked(name string) int {
 	return n
 }
 
-// wake starts an instance where flows wait for name and nobody accepts. One at
-// a time: it may take all that wait.
-func (m *Manager) wake(name string) {
-	m.mu.Lock()
+// wakeLocked starts an instance where flows wait for name and nobody accepts. One
+// at a time: it may take all that wait.
+func (m *Manager) wakeLocked(name string) {
 	b := m.reg.Binding(name)
-	var p *registry.Program
-	if b.Waiting() > 0 && !m.stopping && m.startingLocked(name) == 0 {
-		p = b.Startable(time.Now(), maxInstances)
+	if b.Waiting() == 0 || m.stopping || m.startingLocked(name) > 0 {
+		return
 	}
+	p := b.Startable(time.Now(), maxInstances)
 	if p == nil {
-		m.mu.Unlock()
 		return
 	}
 	p.Running++
@@ -199,71 +206,80 @@ func (m *Manager) wake(name string) {
 	m.starts++
 	key := -m.starts // until it has a pid
 	m.instances[key] = i
-	m.mu.Unlock()
+	m.laterLocked(func() { m.start(i, key) })
+}
 
+// start starts the process of i, which the table knows by key.
+func (m *Manager) start(i *instance, key int) {
 	started := make(chan struct{})
-	run, err := m.cfg.Starter.Start(p, func(err error) {
+	run, err := m.cfg.Starter.Start(i.program, func(err error) {
 		<-started
-		m.instanceDied(i, err)
+		m.decide(func() { m.endedLocked(i, err) })
 	})
-	m.mu.Lock()
-	delete(m.instances, key)
-	if err == nil {
-		i.run = run
-		m.instances[run.PID()] = i
-		// It may have been faster.
-		if q := m.reg.Process(run.PID()); q != nil && !q.Gone && q.UID == p.UID {
-			m.announcedLocked(q)
-		}
-		m.reg.ProgramChanged("program.started", p, run.PID())
-	} else {
-		p.Running--
-		p.Failures++
-		p.NotBefore = time.Now().Add(pause(p.Failures))
-	}
-	stopping := m.stopping
-	m.mu.Unlock()
+	var stopping bool
+	m.decide(func() {
+		delete(m.instances, key)
+		m.startedLocked(i, run, err)
+		stopping = m.stopping
+	})
 	close(started)
-	if err != nil {
-		m.log.Errorf("Failed to start %s for %s: %v: not tried again for %v.", p.What(), name, err, pause(p.Failures))
-		m.strand(name)
-		return
-	}
-	m.log.Infof("Started %s for %s as process %d.", p.What(), name, run.PID())
-	m.match(name)
-	if stopping { // Stop has not seen this one
+	if err == nil && stopping { // Stop has not seen this one
 		run.Stop()
 	}
 }
 
-func pause(failures int) time.Duration {
-	return min(firstPause<<min(failures-1, 10), maxPause)
+func (m *Manager) startedLocked(i *instance, run Instance, err error) {
+	p := i.program
+	if err != nil {
+		p.Running--
+		wait := failed(p)
+		m.errorLocked("Failed to start %s for %s: %v: not tried again for %v.", p.What(), p.Name, err, wait)
+		m.refuseWaitingLocked(p.Name)
+		return
+	}
+	i.run = run
+	m.instances[run.PID()] = i
+	// It may have been faster.
+	if q := m.reg.Process(run.PID()); q != nil && !q.Gone && q.UID == p.UID {
+		m.announcedLocked(q)
+	}
+	m.reg.ProgramChanged("program.started", p, run.PID())
+	m.infoLocked("Started %s for %s as process %d.", p.What(), p.Name, run.PID())
+	m.matchLocked(p.Name)
 }
 
-// instanceDied is the Starter's word that an instance has ended. One that has
+// failed notes that an instance of p has failed, and returns how long no other one
+// is started.
+func failed(p *registry.Program) time.Duration {
+	p.Failures++
+	wait := min(firstPause<<min(p.Failures-1, 10), maxPause)
+	p.NotBefore = time.Now().Add(wait)
+	return wait
+}
+
+// endedLocked is the Starter's word that an instance has ended. One that has
 // never listened counts as a failure: it is not started again at once.
-func (m *Manager) instanceDied(i *instance, err error) {
-	p := i.program
-	m.mu.Lock()
-	delete(m.instances, i.run.PID())
-	p.Running--
-	failed := i.proc == nil || !i.proc.Listened
-	if failed {
-		p.Failures++
-		p.NotBefore = time.Now().Add(pause(p.Failures))
-	} else {
+func (m *Manager) endedLocked(i *instance, err error) {
+	p, pid := i.program, i.run.PID()
+	delete(m.instances, pid)
+	if !m.fault("an instance is counted when it has ended") {
+		p.Running--
+	}
+	listened := i.proc != nil && i.proc.Listened
+	var wait time.Duration
+	if listened {
 		p.Failures = 0
+	} else {
+		wait = failed(p)
 	}
-	failures, stopping := p.Failures, m.stopping
-	m.reg.ProgramChanged("program.ended", p, i.run.PID())
-	m.mu.Unlock()
+	m.reg.ProgramChanged("program.ended", p, pid)
 	switch {
-	case stopping:
+	case m.stopping:
 		return
-	case failed:
-		m.log.Errorf("Process %d of %s ended before it listened (%v): not started again for %v.", i.run.PID(), p.What(), err, pause(failures))
+	case listened:
+		m.infoLocked("Process %d of %s ended (%v).", pid, p.What(), err)
 	default:
-		m.log.Infof("Process %d of %s ended (%v).", i.run.PID(), p.What(), err)
+		m.errorLocked("Process %d of %s ended before it listened (%v): not started again for %v.", pid, p.What(), err, wait)
 	}
-	m.strand(p.Name)
+	m.refuseWaitingLocked(p.Name)
 }

@@ -63,17 +63,14 @@ func (m *Manager) oapConfig(name string, p registry.Protection, server bool) (*o
 	return c, nil
 }
 
-// shake begins the handshake of an allocation through the far layer of i, aside if
-// that takes a while, and goes on with request.
-func (a *allocation) shake(i *registry.IPCP) {
-	m := a.m
-	m.mu.Lock()
-	p := m.protectionLocked(a.name, i)
-	wanted := a.done != nil
-	m.mu.Unlock()
-	if !wanted {
+// shakeLocked begins the handshake of an allocation through the far layer of i,
+// aside if that takes a while, and goes on with requestLocked.
+func (a *allocation) shakeLocked(i *registry.IPCP) {
+	if a.done == nil {
 		return
 	}
+	m := a.m
+	p := m.protectionLocked(a.name, i)
 	ask := func() {
 		var asked *oap.Asked
 		var data []byte
@@ -84,17 +81,21 @@ func (a *allocation) shake(i *registry.IPCP) {
 		if err == nil {
 			err = fits(data)
 		}
-		if err != nil {
-			a.fail(fmt.Errorf("protect a flow to %q: %w", a.name, err))
-			return
+		m.decide(func() {
+			if err != nil {
+				a.failLocked(fmt.Errorf("protect a flow to %q: %w", a.name, err))
+				return
+			}
+			a.requestLocked(i, asked, data)
+		})
+	}
+	m.laterLocked(func() {
+		if !m.configured(p) {
+			ask()
+		} else if !m.aside.do(fmt.Sprint("process ", a.p.PID), ask) {
+			m.decide(func() { a.failLocked(errManyHandshakes) })
 		}
-		a.request(i, asked, data)
-	}
-	if !m.configured(p) {
-		ask()
-	} else if !m.aside.do(fmt.Sprint("process ", a.p.PID), ask) {
-		a.fail(errManyHandshakes)
-	}
+	})
 }
 
 var errManyHandshakes = fmt.Errorf("%w: too many handshakes wait; try again", core.ErrLimit)
@@ -106,12 +107,14 @@ func fits(data []byte) error {
 	return nil
 }
 
-// answerPeer does the handshake for a request, aside if that takes a while, and
-// goes on with arrived. Only a request that passes gets so far.
-func (m *Manager) answerPeer(i *registry.IPCP, r ipcp.Arrival, name string, got func(core.FlowID, error)) {
-	m.mu.Lock()
+// answerPeerLocked does the handshake for a request, aside if that takes a while,
+// and goes on with arrivedLocked. Only a request that passes gets so far.
+func (m *Manager) answerPeerLocked(i *registry.IPCP, r ipcp.Arrival, name string, got func(core.FlowID, error)) {
 	p := m.protectionLocked(name, i)
-	m.mu.Unlock()
+	refuseLocked := func(err error) {
+		m.errorLocked("Refused a flow to %s for %s: %v.", name, r.From, err)
+		m.thenLocked(func() { got(0, err) })
+	}
 	answer := func() {
 		var data []byte
 		var s *oap.Session
@@ -128,46 +131,50 @@ func (m *Manager) answerPeer(i *registry.IPCP, r ipcp.Arrival, name string, got 
 				s.Zero()
 			}
 		}
-		if err != nil {
-			m.log.Errorf("Refused a flow to %s for %s: %v.", name, r.From, err)
-			got(0, err)
-			return
+		m.decide(func() {
+			if err != nil {
+				refuseLocked(err)
+				return
+			}
+			m.agreedLocked(s)
+			m.arrivedLocked(i, r, name, data, s, got)
+		})
+	}
+	m.laterLocked(func() {
+		if !m.configured(p) && !oap.Costly(r.Data) {
+			answer()
+		} else if !m.aside.do(r.From, answer) {
+			m.decide(func() { refuseLocked(errManyHandshakes) })
 		}
-		m.agreed(s)
-		m.arrived(i, r, name, data, s, got)
-	}
-	if !m.configured(p) && !oap.Costly(r.Data) {
-		answer()
-	} else if !m.aside.do(r.From, answer) {
-		m.log.Errorf("Refused a flow to %s for %s: %v.", name, r.From, errManyHandshakes)
-		got(0, errManyHandshakes)
-	}
+	})
 }
 
-// agreed logs a handshake that was not plain.
-func (m *Manager) agreed(s *oap.Session) {
+// agreedLocked logs a handshake that was not plain.
+func (m *Manager) agreedLocked(s *oap.Session) {
 	if s.Cipher != 0 || s.Peer != "" {
-		m.log.With("irmd/oap").Infof("[%s] OAP completed: %s.", s.ID, logs.Escape(s.String()))
+		id, what := s.ID, logs.Escape(s.String())
+		m.thenLocked(func() { m.log.With("irmd/oap").Infof("[%s] OAP completed: %s.", id, what) })
 	}
 }
 
 // finish checks the reply of the other IRMd to a, aside if that takes a while, and
-// goes on with finished.
-func (m *Manager) finish(a *allocation, f *registry.Flow, r ipcp.AllocReply) error {
+// goes on with finishedLocked.
+func (m *Manager) finish(a *allocation, f *registry.Flow, r ipcp.AllocReply) {
 	check := func() {
 		s, err := a.asked.Finish(r.Data, time.Now())
-		if err != nil {
-			m.log.Errorf("Flow on flow_id %d to %s is not what was asked for: %v.", f.ID, a.name, err)
-			a.giveUp(fmt.Errorf("allocate a flow to %q at %s: %w", a.name, r.From, err))
-			return
-		}
-		m.agreed(s)
-		_ = m.finished(a, f, r, s)
+		m.decide(func() {
+			if err != nil {
+				m.errorLocked("Flow on flow_id %d to %s is not what was asked for: %v.", f.ID, a.name, err)
+				a.giveUpLocked(fmt.Errorf("allocate a flow to %q at %s: %w", a.name, r.From, err))
+				return
+			}
+			m.agreedLocked(s)
+			m.finishedLocked(a, f, r, s)
+		})
 	}
 	if !a.asked.Costly() && !oap.Costly(r.Data) {
 		check()
 	} else if !m.aside.do(fmt.Sprint("process ", a.p.PID), check) {
 		a.giveUp(errManyHandshakes)
 	}
-	return nil
 }

@@ -139,6 +139,13 @@ func (p *keyed) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.E
 	done(1, nil)
 }
 
+// all returns the keys of the flows that have arrived.
+func (p *keyed) all() []*crypt.Key {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keys
+}
+
 // twoSystems returns two nodes in one far layer, and a process that accepts at
 // "srv" on the second one.
 func twoSystems(t *testing.T, security [2]Security) (nodes [2]*node, server *keyed) {
@@ -227,7 +234,7 @@ func TestProtectedFlow(t *testing.T) {
 				if !errors.Is(d.err, tt.err) || !strings.Contains(d.err.Error(), tt.says) {
 					t.Fatalf("%v; want %v", d.err, tt.err)
 				}
-				if len(server.keys) > 0 && tt.says != "shows no certificate" {
+				if len(server.all()) > 0 && tt.says != "shows no certificate" {
 					t.Error("a flow that was refused reaches the server")
 				}
 				nodes[0].empty()
@@ -236,7 +243,8 @@ func TestProtectedFlow(t *testing.T) {
 			if d.err != nil || d.flow.Cipher != tt.cipher || (d.key == nil) != (tt.cipher == 0) {
 				t.Fatalf("%+v", d)
 			}
-			if len(server.keys) != 1 || d.key != nil && *server.keys[0] != *d.key || d.key != nil && *d.key == (crypt.Key{}) {
+			nodes[1].m.Wait() // the server may get the flow after the client
+			if keys := server.all(); len(keys) != 1 || d.key != nil && *keys[0] != *d.key || d.key != nil && *d.key == (crypt.Key{}) {
 				t.Errorf("the ends have different keys")
 			}
 			line := strings.Join(nodes[1].lines(), "\n")
@@ -297,7 +305,7 @@ func TestUnusableFiles(t *testing.T) {
 		if !errors.Is(d.err, core.ErrCrypt) || side == 0 && !strings.Contains(d.err.Error(), "others can read it") {
 			t.Errorf("side %d: %v", side, d.err)
 		}
-		if len(server.keys) > 0 {
+		if len(server.all()) > 0 {
 			t.Error("the flow reaches the server")
 		}
 		log := strings.Join(nodes[1].lines(), "\n")

@@ -239,32 +239,48 @@ func sorted[T any, R view.Row](all []T, row func(T) R) []R {
 
 func stamp(t time.Time) string { return t.Format(time.RFC3339Nano) }
 
-// Watch calls tell with each event from now on, until stop is called. tell must
-// not block and not call the Manager: it is called under its lock.
+// Watch calls tell with each event from now on, in their order, until stop is
+// called, which is once. tell must not block, and not call Watch or stop.
 func (m *Manager) Watch(tell func(view.Event)) (stop func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.watchers[&tell] = true
-	m.reg.Changed = m.tell
+	m.decide(func() {
+		m.watched++
+		m.reg.Changed = m.changedLocked
+	})
+	m.setWatcher(&tell, true)
 	return func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(m.watchers, &tell)
-		if len(m.watchers) == 0 {
-			m.reg.Changed = nil
-		}
+		m.setWatcher(&tell, false)
+		m.decide(func() {
+			if m.watched--; m.watched == 0 {
+				m.reg.Changed = nil
+			}
+		})
 	}
 }
 
-// tell passes an event on; m.mu is held.
-func (m *Manager) tell(e view.Event) {
+func (m *Manager) setWatcher(tell *func(view.Event), on bool) {
+	m.watching.Lock()
+	defer m.watching.Unlock()
+	if on {
+		m.watchers[tell] = true
+	} else {
+		delete(m.watchers, tell)
+	}
+}
+
+// changedLocked passes an event on to the watchers.
+func (m *Manager) changedLocked(e view.Event) {
 	if m.stopping {
 		return
 	}
-	e.Time = stamp(time.Now())
-	for w := range m.watchers {
-		(*w)(e)
-	}
+	now := time.Now()
+	m.thenLocked(func() {
+		e.Time = stamp(now)
+		m.watching.Lock()
+		defer m.watching.Unlock()
+		for w := range m.watchers {
+			(*w)(e)
+		}
+	})
 }
 
 // SetLogLevel judges whether c may change the level of the logs, says so in the
@@ -273,8 +289,11 @@ func (m *Manager) SetLogLevel(c Caller, level string) ([]Child, error) {
 	if err := m.mayAdmin(c); err != nil {
 		return nil, err
 	}
-	m.log.Infof("Log level is %s from now on.", level)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Collect(maps.Values(m.children)), nil
+	var children []Child
+	m.decide(func() {
+		m.infoLocked("Log level is %s from now on.", level)
+		children = slices.Collect(maps.Values(m.children))
+	})
+	m.Wait() // the line is of the level that was
+	return children, nil
 }

@@ -22,6 +22,18 @@ type far struct {
 	mu   sync.Mutex // guards the fields below
 	dir  []core.Hash
 	ends map[core.FlowID]*farEnd
+	left map[core.FlowID]bool // released here first: one message of the IRM may cross that
+}
+
+// unknown judges a message about a flow that is not in ends.
+func (f *far) unknown(what string, id core.FlowID, done func(error)) {
+	f.mu.Lock()
+	crossed := f.left[id]
+	f.mu.Unlock()
+	if !crossed {
+		f.w.fail("far: %s of flow %d, of which it has not heard", what, id)
+	}
+	done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id))
 }
 
 // farEnd is this system's end of a flow.
@@ -70,6 +82,7 @@ func (f *far) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 	_, used := f.ends[req.Flow]
 	if !used {
 		f.ends[req.Flow] = &farEnd{asked: true}
+		delete(f.left, req.Flow)
 	}
 	f.mu.Unlock()
 	if used {
@@ -93,7 +106,7 @@ func (f *far) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
 		f.w.fail("far: flow %d answered again, or never requested", resp.Flow)
 		done(core.ErrState)
 	case e == nil:
-		done(fmt.Errorf("%w: flow %d", core.ErrNotFound, resp.Flow))
+		f.unknown("response", resp.Flow, done)
 	case resp.Code != 0:
 		done(nil)
 	default:
@@ -109,7 +122,7 @@ func (f *far) attach(id core.FlowID, e *farEnd, done func(error)) {
 		if err == nil {
 			e.flow = flow
 		} else if !gone {
-			delete(f.ends, id)
+			f.leave(id)
 		}
 		f.mu.Unlock()
 		if gone && err == nil {
@@ -125,15 +138,21 @@ func (f *far) attach(id core.FlowID, e *farEnd, done func(error)) {
 func (f *far) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
 	id := req.Flow
 	if !f.end(id, done) {
-		done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id))
+		f.unknown("deallocation", id, done)
 	}
 }
 
-// end lets go of id and says so.
+// leave releases id; f.mu is held.
+func (f *far) leave(id core.FlowID) {
+	delete(f.ends, id)
+	f.left[id] = true
+}
+
+// end releases id and says so.
 func (f *far) end(id core.FlowID, done func(error)) bool {
 	f.mu.Lock()
 	e := f.ends[id]
-	delete(f.ends, id)
+	f.leave(id)
 	f.mu.Unlock()
 	if e == nil {
 		return false
@@ -178,6 +197,7 @@ func (f *far) happen() {
 				f.w.fail("far: flow %d arrived, which is in use", id)
 			}
 			f.ends[id] = &farEnd{}
+			delete(f.left, id)
 		})
 	case 2, 3, 4: // the answer to one
 		id, e := f.some(func(e *farEnd) bool { return e.asked })
@@ -185,7 +205,7 @@ func (f *far) happen() {
 		case e == nil:
 		case f.w.one(4):
 			f.mu.Lock()
-			delete(f.ends, id)
+			f.leave(id)
 			f.mu.Unlock()
 			f.host.FlowAllocReply(ipcp.AllocReply{Flow: id, Code: core.ErrNotAllocated}, none)
 		default:

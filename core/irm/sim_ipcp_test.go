@@ -45,7 +45,7 @@ func (s simSpawner) Spawn(_ context.Context, i *registry.IPCP, died func(Child, 
 	k.link = w.link(core.ErrIPCP)
 	typ := i.Type
 	if typ.Name == farType.Name {
-		k.far = &far{host: simHost{k}, w: w, ends: make(map[core.FlowID]*farEnd)}
+		k.far = &far{host: simHost{k}, w: w, ends: make(map[core.FlowID]*farEnd), left: make(map[core.FlowID]bool)}
 		typ.New = k.far.make
 	}
 	k.proc = ipcp.NewProcess(typ, ipcp.Env{Host: simHost{k}, Log: w.logger(k.alive, k.pid)})
@@ -164,7 +164,7 @@ func (h simHost) FlowReqArr(a ipcp.Arrival, got func(core.FlowID, error)) {
 func (h simHost) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
 	h.k.link.tell(func() {
 		err := h.k.w.m.FlowAllocReply(h.k.i, r)
-		h.k.link.reply(func() { done(err) })
+		h.k.w.m.After(func() { h.k.link.reply(func() { done(err) }) })
 	})
 }
 
@@ -177,7 +177,7 @@ func (h simHost) FlowEnd(id core.FlowID, code core.Errno) {
 func (h simHost) FlowDealloc(id core.FlowID, done func(error)) {
 	h.k.link.tell(func() {
 		err := h.k.w.m.ProviderDealloc(h.k.i, id)
-		h.k.link.reply(func() { done(err) })
+		h.k.w.m.After(func() { h.k.link.reply(func() { done(err) }) })
 	})
 }
 

@@ -46,15 +46,17 @@ type simThread struct {
 	wake chan struct{}
 }
 
-func newSim(seed uint64) *sim {
+// newSim makes a node in which a fault is planted, unless that is "".
+func newSim(seed uint64, fault string) *sim {
 	w := &sim{rng: rand.New(rand.NewPCG(seed, 7)), nextPID: 100, ends: make(map[*simEnd]bool)}
 	w.m = New(Config{
 		Log: w.logger(func() bool { return true }, irmdPID).With("irmd"), Types: []ipcp.Type{local.Type, relay.Type, farType},
 		Spawner: simSpawner{w}, Memory: w, Starter: simStarter{w}, UID: 1000, Admins: []int{1001}, AdminGID: 50,
 	})
-	w.m.resumed = w.stopHere
+	w.m.newGate = func() gate { return &simGate{w: w, thread: &simThread{wake: make(chan struct{})}} }
+	w.m.planted = fault
 	w.model = newSimModel(w)
-	w.m.Watch(w.model.event)
+	w.m.reg.Changed = w.model.event // under the lock
 	return w
 }
 
@@ -93,6 +95,40 @@ func (w *sim) stopHere() {
 	w.stopped = append(w.stopped, t)
 	w.mu.Unlock()
 	<-t.wake
+}
+
+// simGate is a gate at which a thread waits until another has opened it and the
+// scheduler lets it go on.
+type simGate struct {
+	w      *sim
+	thread *simThread
+
+	// Guarded by w.mu.
+	opened, waiting bool
+}
+
+func (g *simGate) open() {
+	g.w.mu.Lock()
+	defer g.w.mu.Unlock()
+	g.opened = true
+	switch {
+	case !g.waiting:
+	case g.w.calm:
+		close(g.thread.wake)
+	default:
+		g.w.stopped = append(g.w.stopped, g.thread)
+	}
+}
+
+func (g *simGate) wait(context.Context) error {
+	g.w.mu.Lock()
+	g.waiting = !g.opened
+	waiting := g.waiting
+	g.w.mu.Unlock()
+	if waiting {
+		<-g.thread.wake
+	}
+	return nil
 }
 
 // How seldom threads stop where they log, and where they make memory; and, if

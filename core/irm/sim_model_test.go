@@ -17,11 +17,11 @@ type simModel struct {
 	w *sim
 
 	ids    map[core.FlowID]bool // in use
-	recent map[core.FlowID]bool // freed since all was quiet: a message may pin them
 	counts map[string]int       // of events, less the lines that follow them
 	dead   map[int]int          // pids, removed so often
 	reused map[int]bool         // pids that were announced again
 	fds    map[int]int          // that an IPCP has given last
+	next   string               // how the next line of the IRMd ends; "": as it likes
 
 	bound    map[string]map[*simProc]*simWhy
 	programs []*registry.Program // that are bound
@@ -41,7 +41,7 @@ func (y *simWhy) any() bool { return y.hand || y.program || y.started != nil || 
 
 func newSimModel(w *sim) *simModel {
 	return &simModel{
-		w: w, ids: make(map[core.FlowID]bool), recent: make(map[core.FlowID]bool), counts: make(map[string]int),
+		w: w, ids: make(map[core.FlowID]bool), counts: make(map[string]int),
 		dead: make(map[int]int), reused: make(map[int]bool), fds: make(map[int]int),
 		bound: make(map[string]map[*simProc]*simWhy), holder: make(map[string]int),
 	}
@@ -64,7 +64,7 @@ func (s *simModel) event(e view.Event) {
 		case "program.started":
 			i := s.w.inst(e.PID)
 			i.known = true
-			s.settleLocked()
+			s.catchUpLocked()
 			if i.proc != nil && !i.proc.gone {
 				s.announced(i.proc)
 			}
@@ -81,7 +81,7 @@ func (s *simModel) event(e view.Event) {
 	switch e.Event {
 	case "flow.requested":
 		for lower := range id {
-			if !s.ids[lower] && !s.recent[lower] {
+			if !s.ids[lower] {
 				s.w.fail("flow %d is made, but %d is free", id, lower)
 			}
 		}
@@ -94,7 +94,6 @@ func (s *simModel) event(e view.Event) {
 			s.w.fail("flow %d ends twice", id)
 		}
 		delete(s.ids, id)
-		s.recent[id] = true
 	}
 	s.counts[fmt.Sprint(e.Event, id)]++
 }
@@ -112,6 +111,13 @@ func (s *simModel) line(pid int, line string) {
 		return
 	}
 	var id, by int
+	s.w.mu.Lock()
+	next := s.next
+	s.next = ""
+	s.w.mu.Unlock()
+	if !strings.HasSuffix(line, next) {
+		s.w.wrong("the log tells %q, want \"... %s\"", line, next)
+	}
 	what := ""
 	switch {
 	case scan(line, "Flow on flow_id %d allocated.", &id):
@@ -127,11 +133,14 @@ func (s *simModel) line(pid int, line string) {
 		s.w.mu.Unlock()
 	case strings.HasPrefix(line, "Deallocating flow"):
 		scan(line, "Deallocating flow %d for process %d.", &id, &by)
+		s.w.mu.Lock()
+		s.next = fmt.Sprintf(" deallocation of flow_id %d by process %d.", id, by)
+		s.w.mu.Unlock()
 	}
 	s.w.mu.Lock()
-	buried := by != 0 && s.dead[by] > 0 && !s.reused[by]
+	removed := by != 0 && s.dead[by] > 0 && !s.reused[by]
 	s.w.mu.Unlock()
-	if buried {
+	if removed {
 		s.w.wrong("the log tells of process %d after its removal: %s", by, line)
 	}
 	if what == "" {
@@ -165,15 +174,15 @@ func (s *simModel) held(name string) bool {
 	return len(s.bound[name]) > 0 || slices.ContainsFunc(s.programs, func(p *registry.Program) bool { return p.Name == name })
 }
 
-// settle takes in the listeners that have come since. It is called before
+// catchUp takes in the listeners that have come since. It is called before
 // anything else is decided.
-func (s *simModel) settle() {
+func (s *simModel) catchUp() {
 	s.w.m.mu.Lock()
 	defer s.w.m.mu.Unlock()
-	s.settleLocked()
+	s.catchUpLocked()
 }
 
-func (s *simModel) settleLocked() {
+func (s *simModel) catchUpLocked() {
 	s.late = slices.DeleteFunc(s.late, func(done func() bool) bool { return done() })
 }
 
@@ -203,7 +212,7 @@ func (s *simModel) drop(p *simProc, name string) {
 }
 
 func (s *simModel) listen(p *simProc, name string) (ok bool) {
-	s.settle()
+	s.catchUp()
 	if name == "" {
 		return true
 	}
@@ -218,7 +227,7 @@ func (s *simModel) listen(p *simProc, name string) (ok bool) {
 }
 
 func (s *simModel) unlisten(p *simProc, name string) {
-	s.settle()
+	s.catchUp()
 	if y := s.bound[name][p]; y != nil {
 		y.listeners--
 		if !y.any() {
@@ -229,7 +238,7 @@ func (s *simModel) unlisten(p *simProc, name string) {
 
 // bind judges whether c may bind p to name and notes it.
 func (s *simModel) bind(c Caller, p *simProc, name string) (ok bool) {
-	s.settle()
+	s.catchUp()
 	if !isAdmin(c) && p.c.UID != c.UID || !s.mayHold(c, name) {
 		return false
 	}
@@ -239,7 +248,7 @@ func (s *simModel) bind(c Caller, p *simProc, name string) (ok bool) {
 
 // unbind judges whether c may, and whether there is anything to unbind.
 func (s *simModel) unbind(c Caller, p *simProc, name string) (may, found bool) {
-	s.settle()
+	s.catchUp()
 	if p.c.UID != c.UID && !isAdmin(c) {
 		return false, false
 	}
@@ -257,7 +266,7 @@ func (s *simModel) unbind(c Caller, p *simProc, name string) (may, found bool) {
 
 // gone says that the IRM hears now that p has gone.
 func (s *simModel) gone(p *simProc) {
-	s.settle()
+	s.catchUp()
 	if p.gone {
 		return
 	}

@@ -82,7 +82,7 @@ func (w *sim) announce(c Caller, path string, then func(*simProc)) {
 			p.inst.proc = p
 		}
 		w.procs = append(w.procs, p)
-		w.model.settle()
+		w.model.catchUp()
 		w.model.announced(p)
 		if p.inst != nil && p.inst.dead { // meanwhile
 			p.die()
@@ -162,7 +162,7 @@ func (p *simProc) FlowDown(id core.FlowID, _ core.Errno) {
 	p.link.reply(func() {
 		h := p.held[id]
 		if h == nil {
-			return // it has let go of it meanwhile
+			return // it has released it meanwhile
 		}
 		h.down = true
 		if s := h.f.State(); s == registry.Allocated {
@@ -301,7 +301,7 @@ func (p *simProc) listenIn(id uint32, l *simListener, credit int, layers []strin
 				return true
 			})
 			err := w.m.Listen(context.Background(), p.c, p.reg, id, l.name, layers, credit)
-			w.model.settle()
+			w.model.catchUp()
 			over = true
 			if denied := errors.Is(err, core.ErrPermission); denied == isAdmin(p.c) {
 				w.fail("uid %d listens for %q in layers: %v", p.c.UID, l.name, err)

@@ -122,7 +122,7 @@ func covers(g *registry.Program, p *simProc) bool { return p.path == g.Path && p
 
 // bindProgram judges whether c may bind g and notes it.
 func (s *simModel) bindProgram(c Caller, g *registry.Program) error {
-	s.settle()
+	s.catchUp()
 	if !s.mayHold(c, g.Name) || g.Auto && c.UID != 1000 {
 		return core.ErrPermission
 	}
@@ -161,7 +161,7 @@ func (s *simModel) announced(p *simProc) {
 // unbindProgram judges whether c may, and notes it. Who runs as an instance of
 // another program of the name stays bound.
 func (s *simModel) unbindProgram(c Caller, path, name string) error {
-	s.settle()
+	s.catchUp()
 	err := error(core.ErrNotFound)
 	for _, g := range slices.Clone(s.programs) {
 		if g.Path != path || name != "" && g.Name != name {

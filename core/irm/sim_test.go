@@ -28,6 +28,7 @@ import (
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "simulate the life of a node with this seed alone")
 	simSteps = flag.Int("sim.steps", 0, "simulate at least so many steps, of fresh seeds")
+	simFault = flag.String("sim.fault", "", "simulate a node in which this fault is planted")
 	simSends = flag.Bool("sim.sends", false, "simulate also that threads stop just before they send a message")
 )
 
@@ -63,7 +64,7 @@ func TestSimulationRepeats(t *testing.T) {
 	var traces [2]uint64
 	for i := range traces {
 		synctest.Test(t, func(t *testing.T) {
-			w := newSim(7)
+			w := newSim(7, "")
 			w.live(simLife)
 			traces[i] = w.trace
 		})
@@ -76,7 +77,7 @@ func TestSimulationRepeats(t *testing.T) {
 // simulate lives one life and returns its steps.
 func simulate(t *testing.T, seed uint64) (steps int) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newSim(seed)
+		w := newSim(seed, *simFault)
 		w.live(simLife)
 		steps = w.step
 		if w.err != nil {

@@ -118,7 +118,7 @@ func (r *Registry) Processes() map[int]*Process { return r.procs }
 // FlowCount returns how many ends there are.
 func (r *Registry) FlowCount() int { return len(r.flows) }
 
-// IPCPCopy is a copy of what is shown of an IPCP.
+// IPCPCopy is a copy of what people see of an IPCP.
 type IPCPCopy struct {
 	Name, Layer, Via string
 	PID              int
@@ -133,7 +133,7 @@ func (i *IPCP) Look() IPCPCopy {
 	return IPCPCopy{i.Name, i.Layer, i.Via, i.PID, i.Type, i.Hash, i.Settings, len(i.regs), len(i.flows)}
 }
 
-// FlowCopy is a copy of what is shown of an end of a flow. Who has it closes its
+// FlowCopy is a copy of what people see of an end of a flow. Who has it closes its
 // Meter, which may be nil. Peer is -1 where there is none.
 type FlowCopy struct {
 	ID                         core.FlowID

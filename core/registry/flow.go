@@ -12,7 +12,7 @@ import (
 )
 
 // FlowState is where one end of a flow is in its life. A process and an IPCP
-// hold each end; both must let go of it before its id is free.
+// hold each end; both must release it before its id is free.
 //
 //	AllocPending --reply--> Allocated <--response-- ReqArrived
 //	     |    \              /     \                 /   |
@@ -27,8 +27,8 @@ const (
 	AllocPending FlowState = iota // the process asked, the IPCP has not answered
 	ReqArrived                    // the IPCP asked, the process has not answered
 	Allocated
-	UserGone     // the process has let go: partly deallocated
-	ProviderGone // the IPCP has let go: partly deallocated
+	UserGone     // the process has released it: partly deallocated
+	ProviderGone // the IPCP has released it: partly deallocated
 	Deallocated  // the id is free
 )
 
@@ -81,7 +81,6 @@ type Flow struct {
 
 	r     *Registry
 	state FlowState
-	pins  int
 }
 
 // Agree notes what a handshake has agreed on, of which f takes the key.
@@ -137,8 +136,8 @@ func (r *Registry) Flow(id core.FlowID) *Flow { return r.flows[id] }
 // Flows returns all ends, in no order.
 func (r *Registry) Flows() map[core.FlowID]*Flow { return r.flows }
 
-// RemoveFlow ends f, whatever its state, and frees its id unless that is
-// pinned. The caller closes f.End. A flow that is removed already is left alone.
+// RemoveFlow ends f, whatever its state, and frees its id. The caller closes
+// f.End. A flow that is removed already is left alone.
 func (r *Registry) RemoveFlow(f *Flow) {
 	if f.state == Deallocated {
 		return
@@ -156,19 +155,8 @@ func (r *Registry) RemoveFlow(f *Flow) {
 		f.Peer.Peer = nil
 		f.Peer = nil
 	}
-	if f.pins == 0 {
+	if !r.fault("an id is never free again") {
 		r.ids.Release(int(f.ID))
 	}
 	r.flowChanged("flow.deallocated", f)
-}
-
-// Pin keeps the id of f, though f be removed, from being another's until as
-// many calls of Unpin: for who is about to send a message that names it.
-func (r *Registry) Pin(f *Flow) { f.pins++ }
-
-// Unpin undoes a Pin.
-func (r *Registry) Unpin(f *Flow) {
-	if f.pins--; f.pins == 0 && f.state == Deallocated {
-		r.ids.Release(int(f.ID))
-	}
 }

@@ -229,9 +229,9 @@ func (r *Registry) Match(name string) (*Flow, *Listener) {
 	return f, l
 }
 
-// Stranded takes the flows that wait for a name to which no process is bound
+// TakeWaiting takes the flows that wait for a name to which no process is bound
 // any more.
-func (r *Registry) Stranded(name string) []*Flow {
+func (r *Registry) TakeWaiting(name string) []*Flow {
 	b := r.bindings[name]
 	if b == nil || len(b.procs) > 0 {
 		return nil

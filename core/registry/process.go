@@ -19,12 +19,12 @@ type Process struct {
 	// and leaves the table with its last one.
 	Gone bool
 
-	// Leaving counts the ends that it has let go of and an IPCP has not
+	// Leaving counts the ends that it has released and an IPCP has not
 	// finished with yet.
 	Leaving int
 
-	// Arriving counts the flows that it has been given and has not said that
-	// it has: see MaxArriving.
+	// Arriving counts the flows that it is to get and has not said that it has:
+	// see MaxArriving.
 	Arriving int
 
 	// Listened is set once it has had a listener.
@@ -88,7 +88,9 @@ func (r *Registry) Leave(p *Process) []string {
 	p.Gone = true
 	names := p.Names()
 	for _, n := range names {
-		r.drop(n, p)
+		if !r.fault("a name stays bound to a process that has gone") {
+			r.drop(n, p)
+		}
 	}
 	clear(p.listeners)
 	return names

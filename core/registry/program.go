@@ -92,7 +92,9 @@ func (r *Registry) BindInstances(q *Process) {
 // says it has.
 func (r *Registry) BindInstance(p *Program, q *Process) {
 	if b := r.bindings[p.Name]; b != nil && slices.Contains(b.programs, p) && q.UID == p.UID {
-		r.tie(p.Name, q).started = p
+		if !r.fault("an instance is not bound under another path") {
+			r.tie(p.Name, q).started = p
+		}
 	}
 }
 

@@ -28,7 +28,12 @@ type Registry struct {
 	// Changed is told of each change, where it is not nil. It must not call
 	// back.
 	Changed func(view.Event)
+	// Fault reports whether a test has planted the fault of that name. It may be
+	// nil.
+	Fault func(name string) bool
 }
+
+func (r *Registry) fault(name string) bool { return r.Fault != nil && r.Fault(name) }
 
 // New returns an empty Registry.
 func New() *Registry {

@@ -116,17 +116,17 @@ func TestMatchServesTheOldestFirst(t *testing.T) {
 	}
 }
 
-func TestStrandedWhenTheLastBindingGoes(t *testing.T) {
+func TestWaitingFlowsGoWithTheLastBinding(t *testing.T) {
 	r, i, p := fill(t, "s", "s")
 	f := r.NewFlow(nil, i, "s", core.QoSRaw)
 	r.Wait(f, "s")
 	r.Unbind("s", p[0], false)
-	if r.Stranded("s") != nil {
-		t.Error("stranded though a process is bound")
+	if r.TakeWaiting("s") != nil {
+		t.Error("taken though a process is bound")
 	}
 	r.Leave(p[1])
-	if got := r.Stranded("s"); !slices.Equal(got, []*Flow{f}) {
-		t.Errorf("stranded %v", got)
+	if got := r.TakeWaiting("s"); !slices.Equal(got, []*Flow{f}) {
+		t.Errorf("taken %v", got)
 	}
 	if r.Binding("s") != nil {
 		t.Error("a binding of nobody is left, and with it the name's holder")
