@@ -25,8 +25,10 @@ func (s *stream) runSender(ctx context.Context) error {
 			case kind == measure.Stop:
 				s.Halt()
 			case kind == measure.Report:
-				s.theirs = &f
-				close(reported)
+				if s.theirs == nil { // it may come twice at once
+					s.theirs = &f
+					close(reported)
+				}
 				return true
 			}
 			return false
