@@ -38,8 +38,8 @@ type options struct {
 func WithQoS(q QoS) Option { return func(o *options) { o.qos = q } }
 
 // WithLayer makes Listen register the name in the layers, as "irm name
-// register" does. That takes an administrator's rights, and outlasts the
-// listener. Each layer may hold the wildcard *. Dial ignores it.
+// register" does. That takes an administrator's rights. It outlasts the listener:
+// Withdraw takes it back. Each layer may hold the wildcard *. Dial ignores it.
 func WithLayer(layer ...string) Option {
 	return func(o *options) { o.layers = append(o.layers, layer...) }
 }

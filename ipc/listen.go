@@ -34,10 +34,11 @@ type Listener struct {
 	lost    bool     // its IRMd has gone: comeBack brings it to the next one
 	gone    bool     // it is closed
 
-	mu     sync.Mutex // guards the fields below
-	shut   bool       // no more into queue
-	owed   int        // credit that the IRMd gets as the program takes flows
-	failed error      // an IRMd does not let it listen
+	mu        sync.Mutex // guards the fields below
+	shut      bool       // no more into queue
+	withdrawn bool       // an IRMd that comes back is asked for no layer
+	owed      int        // credit that the IRMd gets as the program takes flows
+	failed    error      // an IRMd does not let it listen
 }
 
 var _ net.Listener = (*Listener)(nil)
@@ -91,12 +92,16 @@ func (n *node) addListener(ctx context.Context, name string, o options) (*Listen
 func (l *Listener) listen(ctx context.Context, s *session) error {
 	l.mu.Lock()
 	l.owed = 0
+	layers := l.o.layers
+	if l.withdrawn {
+		layers = nil
+	}
 	l.mu.Unlock()
 	id, ok := l.n.enter(l) // before the IRMd knows it: a flow may arrive at once
 	if !ok {
 		return nil // it is closed
 	}
-	req := irmctl.ListenReq{ID: id, Name: l.name, Credit: backlog, Layers: l.o.layers}
+	req := irmctl.ListenReq{ID: id, Name: l.name, Credit: backlog, Layers: layers}
 	late := func(*rpc.Reply[rpc.Empty]) { s.unlisten(id) } // nobody knows it
 	if _, err := rpc.Do(ctx, s.link, irmctl.Listen, &req, late); err != nil {
 		return err
@@ -247,6 +252,32 @@ func (l *Listener) Close() error {
 		// A listener that the IRMd does not know, or an IRMd that has gone,
 		// is closed all the same.
 		_, _ = rpc.Do(ctx, s.link, irmctl.Unlisten, &irmctl.Listener{ID: id}, nil)
+	}
+	return nil
+}
+
+// Withdraw takes the name back from the layers in which WithLayer registered it, as
+// "irm name unregister" does: no flow to it arrives any more, at this process or at
+// another one. Flows that are allocated go on. It may be called before or after Close.
+// Without WithLayer it does nothing.
+//
+// The error is a *net.OpError that wraps core.ErrPermission where this takes an
+// administrator, core.ErrName or core.ErrNotFound where the name or the layer has gone,
+// core.ErrIRMd, or the error of ctx.
+func (l *Listener) Withdraw(ctx context.Context) error {
+	if len(l.o.layers) == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	l.withdrawn = true
+	l.mu.Unlock()
+	s, err := l.n.session(ctx)
+	if err == nil {
+		req := irmctl.RegisterReq{Name: l.name, Layers: l.o.layers}
+		_, err = rpc.Do(ctx, s.link, irmctl.UnregisterName, &req, nil)
+	}
+	if err != nil {
+		return opError("withdraw", l.Addr(), err)
 	}
 	return nil
 }

@@ -148,8 +148,20 @@ func testWithLayer(t *testing.T, w *world) {
 	fails(t, "register no name", err, core.ErrUsage)
 	l := w.listen(t, "with layer", ipc.WithLayer("la*"))
 	c := w.dial(t, "with layer")
-	c.Close()
-	accept(t, l).Close()
+	s := accept(t, l)
+	must(t, l.Withdraw(wait(t)))
+	_, err = w.node.Dial(wait(t), "with layer")
+	fails(t, "dial a name that is withdrawn", err, core.ErrIPCP, "register it")
+	must(t, c.WritePacket([]byte("a flow that was there")))
+	if _, err := s.Read(make([]byte, 100)); err != nil {
+		t.Errorf("read from a flow after its name was withdrawn: %v", err)
+	}
+	must(t, l.Close())
+	must(t, l.Withdraw(wait(t))) // again, and after Close
+	without := w.listen(t, "without layer")
+	must(t, without.Withdraw(wait(t)))
+	must(t, w.admin.DestroyName(wait(t), "with layer"))
+	fails(t, "withdraw a name that has gone", l.Withdraw(wait(t)), core.ErrName)
 }
 
 // An administrator's bind and register may come in any order, before or after

@@ -137,8 +137,10 @@ func TestIRMdKilledWithLayer(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		l := w.listen(t, "with layer", ipc.WithLayer("*"))
 		bound := w.listen(t, "")
+		withdrawn := w.listen(t, "withdrawn", ipc.WithLayer("*"))
+		must(t, withdrawn.Withdraw(wait(t)))
 		w.kill()
-		for _, l := range []*ipc.Listener{l, bound} {
+		for _, l := range []*ipc.Listener{l, bound, withdrawn} {
 			_, err := l.AcceptFlow()
 			fails(t, "accept", err, core.ErrIRMd)
 		}
@@ -150,6 +152,8 @@ func TestIRMdKilledWithLayer(t *testing.T) {
 		must(t, err)
 		w.setUp(t)
 		c := dialUntil(t, w, "with layer")
+		_, err = w.node.Dial(wait(t), "withdrawn")
+		fails(t, "dial a name that was withdrawn", err, core.ErrIPCP, "register it")
 		must(t, accept(t, l).Close())
 		must(t, c.Close())
 		w.empty(t)

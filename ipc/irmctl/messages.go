@@ -1,5 +1,18 @@
-// Package irmctl holds the messages that processes and the IRMd exchange, and
-// the client that sends them. It decides nothing: package core/irm does.
+// Package irmctl is the administration of a system for programs: a [Client] does what
+// the command irm does, with a method for each of its commands. The IRMd judges each
+// call by the uid of the caller; what is listed is open to everybody.
+//
+//	c, err := irmctl.Dial(ctx)
+//	if err != nil {
+//		return err // core.ErrIRMd: it says how to start one
+//	}
+//	defer c.Close()
+//	err = c.RegisterName(ctx, irmctl.RegisterReq{Name: "oping-server", Layers: []string{"local-layer"}})
+//
+// The errors are those of package core, with words that say what to do. The package
+// also holds the messages that processes and the IRMd exchange; programs need none of
+// them but the arguments of Client's methods. It decides nothing: package core/irm
+// does.
 package irmctl
 
 import (
