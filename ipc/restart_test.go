@@ -153,7 +153,7 @@ func TestIRMdKilledWithLayer(t *testing.T) {
 		w.setUp(t)
 		c := dialUntil(t, w, "with layer")
 		_, err = w.node.Dial(wait(t), "withdrawn")
-		fails(t, "dial a name that was withdrawn", err, core.ErrIPCP, "register it")
+		fails(t, "dial a name that was withdrawn", err, core.ErrName, "register it")
 		must(t, accept(t, l).Close())
 		must(t, c.Close())
 		w.empty(t)
