@@ -26,6 +26,7 @@ var (
 		"golang.org/x/crypto/sha3":        {"core/hash", "one package hashes names"},
 		"golang.org/x/crypto/chacha20":    {"core/crypt", "one package seals packets"},
 		"golang.org/x/crypto/blake2":      {"core/oap", "digests of the handshake"},
+		"google.golang.org/protobuf/":     {"core/ipcp/internal/pb", "one package reads the fields of protocol buffers"},
 		"golang.org/x/net/dns/":           {"core/ipcp/udp", "one layer type speaks to DNS servers"},
 		"github.com/vishvananda/netlink":  {"ipc/port applets", "one package watches network devices"},
 		"golang.org/x/sys":                {"ipc applets", "core makes no system call"},

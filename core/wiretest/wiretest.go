@@ -79,3 +79,28 @@ func Datagrams(t testing.TB, root, file string) []Datagram {
 	}
 	return all
 }
+
+// Dix is the payload of a frame of an eth-dix layer.
+type Dix struct {
+	From    byte // the last byte of the sender's MAC address
+	EID     uint16
+	Payload []byte
+}
+
+// DixFrames returns the frames of an eth-dix layer in a capture. Other frames are
+// left out.
+func DixFrames(t testing.TB, root, file string) []Dix {
+	t.Helper()
+	var all []Dix
+	for _, f := range Frames(t, root, file) {
+		if len(f) < 18 || binary.BigEndian.Uint16(f[12:]) != 0xa000 {
+			continue
+		}
+		n := int(binary.BigEndian.Uint16(f[16:]))
+		if 18+n > len(f) {
+			t.Fatalf("%s has a frame that is cut off", file)
+		}
+		all = append(all, Dix{f[11], binary.BigEndian.Uint16(f[14:]), f[18 : 18+n]})
+	}
+	return all
+}
