@@ -78,6 +78,7 @@ func Find(types []Type, word string) (Type, bool) {
 type Env struct {
 	Name  string // of the IPCP
 	Host  Host
+	Net   Net          // the flows that it uses, as any process; nil: it can use none
 	Ports port.Opener  // the sockets of this machine
 	Clock clock.Clock  // for all timers
 	Log   *logs.Logger // Ops writes as component ipcpd-TYPE
