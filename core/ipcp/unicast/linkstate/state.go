@@ -1,0 +1,263 @@
+package linkstate
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"o7s/core/clock"
+)
+
+// Port is a connection to another member on which updates are exchanged. Its
+// number is the caller's choice.
+type Port int
+
+// Out is what a State does.
+type Out interface {
+	// Send sends an update on one connection. It reports false where there
+	// is no room now: then the whole database is due there, see State.Resync.
+	Send(to Port, update []byte) bool
+	// Changed says that the shape of the layer may have changed.
+	Changed()
+}
+
+// Config are the times of a layer.
+type Config struct {
+	Own     uint64        // this member's address
+	Update  time.Duration // between two updates of one adjacency
+	Timeout time.Duration // after which an adjacency that is not repeated is forgotten
+}
+
+// maxLinks bounds the adjacencies that are known, whatever neighbours say.
+const maxLinks = 1 << 16
+
+// sweepTime is the time between two looks for what is not repeated.
+const sweepTime = time.Second
+
+type link struct{ from, to uint64 }
+
+type entry struct {
+	seq   uint64
+	heard time.Time
+}
+
+// State is what a member knows of the layer's shape.
+type State struct {
+	cfg   Config
+	clock clock.Clock
+	out   Out
+	links map[link]entry
+	ports map[Port]bool
+	own   map[uint64]*adjacency
+
+	update, sweep clock.Timer
+
+	// Ignored counts updates that were no updates, and Refused those for
+	// which there was no room.
+	Ignored, Refused uint64
+}
+
+// adjacency is one of this member's own. It is kept when the adjacency has ended:
+// others remember its number for a while.
+type adjacency struct {
+	joined int // connections that make it
+	seq    uint64
+	used   bool // seq was sent
+}
+
+// New returns the State of a member without neighbours. clock calls back as all
+// calls of State come: one at a time.
+func New(cfg Config, clk clock.Clock, out Out) *State {
+	s := &State{
+		cfg: cfg, clock: clk, out: out,
+		links: make(map[link]entry), ports: make(map[Port]bool), own: make(map[uint64]*adjacency),
+	}
+	s.update = clk.AfterFunc(cfg.Update, s.repeat)
+	s.sweep = clk.AfterFunc(sweepTime, s.expire)
+	return s
+}
+
+// Stop ends the timers.
+func (s *State) Stop() {
+	s.update.Stop()
+	s.sweep.Stop()
+}
+
+// AddPort begins to exchange updates on p, and sends all that is known.
+func (s *State) AddPort(p Port) {
+	s.ports[p] = true
+	s.Resync(p)
+}
+
+// RemovePort ends that.
+func (s *State) RemovePort(p Port) { delete(s.ports, p) }
+
+// Resync sends all that is known on p: it has room again.
+func (s *State) Resync(p Port) {
+	if !s.ports[p] {
+		return
+	}
+	var b [Len]byte
+	for _, l := range s.sorted() {
+		if !s.out.Send(p, Update{l.from, l.to, s.links[l].seq}.Append(b[:0])) {
+			return
+		}
+	}
+}
+
+func (s *State) sorted() []link {
+	all := make([]link, 0, len(s.links))
+	for l := range s.links {
+		all = append(all, l)
+	}
+	slices.SortFunc(all, func(a, b link) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) })
+	return all
+}
+
+// Join says that packets can be sent to the member addr on one more connection.
+func (s *State) Join(addr uint64) {
+	a := s.own[addr]
+	if a == nil {
+		a = &adjacency{}
+		s.own[addr] = a
+	}
+	if a.joined++; a.joined > 1 {
+		return
+	}
+	if a.used {
+		a.seq++ // others may still know the one before
+	}
+	s.announce(addr, a)
+	s.out.Changed()
+}
+
+// Leave says that they can be on one less. Others are not told: they forget the
+// adjacency when it is not repeated.
+func (s *State) Leave(addr uint64) {
+	a := s.own[addr]
+	if a == nil || a.joined == 0 {
+		return
+	}
+	if a.joined--; a.joined > 0 {
+		return
+	}
+	delete(s.links, link{s.cfg.Own, addr})
+	s.out.Changed()
+}
+
+// announce tells all of an adjacency of this member's own.
+func (s *State) announce(addr uint64, a *adjacency) {
+	a.used = true
+	s.links[link{s.cfg.Own, addr}] = entry{a.seq, s.clock.Now()}
+	s.flood(Update{s.cfg.Own, addr, a.seq}, -1)
+}
+
+func (s *State) flood(u Update, but Port) {
+	var b [Len]byte
+	u.Append(b[:0])
+	for _, p := range s.sortedPorts() {
+		if p != but {
+			s.out.Send(p, b[:])
+		}
+	}
+}
+
+func (s *State) sortedPorts() []Port {
+	all := make([]Port, 0, len(s.ports))
+	for p := range s.ports {
+		all = append(all, p)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Receive takes what came on from.
+func (s *State) Receive(from Port, b []byte) {
+	u, err := Parse(b)
+	if err != nil || !s.ports[from] {
+		s.Ignored++
+		return
+	}
+	l := link{u.From, u.To}
+	if u.From == s.cfg.Own {
+		s.echoed(u)
+		return
+	}
+	known, ok := s.links[l]
+	switch {
+	case ok && known.seq >= u.Seq:
+		return
+	case !ok && len(s.links) >= maxLinks:
+		s.Refused++
+		return
+	}
+	s.links[l] = entry{u.Seq, s.clock.Now()}
+	if !ok {
+		s.out.Changed()
+	}
+	s.flood(u, from)
+}
+
+// echoed takes an update about this member, which only this member may make. One
+// that is newer than what this member said goes round for some reason: the next one
+// of this member's has to be newer still, or nobody would take it.
+func (s *State) echoed(u Update) {
+	a := s.own[u.To]
+	if a == nil || u.Seq == 1<<64-1 {
+		s.Ignored++
+		return
+	}
+	if u.Seq > a.seq {
+		a.seq = u.Seq
+	}
+}
+
+// repeat sends an update for each adjacency of this member's own.
+func (s *State) repeat() {
+	for _, addr := range s.neighbours() {
+		a := s.own[addr]
+		a.seq++
+		s.announce(addr, a)
+	}
+	s.update.Reset(s.cfg.Update)
+}
+
+// neighbours returns the members that this one is joined with, in order.
+func (s *State) neighbours() []uint64 {
+	var all []uint64
+	for addr, a := range s.own {
+		if a.joined > 0 {
+			all = append(all, addr)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// expire forgets what was not repeated.
+func (s *State) expire() {
+	now := s.clock.Now()
+	n := len(s.links)
+	for l, e := range s.links {
+		if l.from != s.cfg.Own && now.Sub(e.heard) > s.cfg.Timeout {
+			delete(s.links, l)
+		}
+	}
+	if len(s.links) < n {
+		s.out.Changed()
+	}
+	s.sweep.Reset(sweepTime)
+}
+
+// Known reports whether the member addr is spoken of.
+func (s *State) Known(addr uint64) bool {
+	for l := range s.links {
+		if l.from == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// Links returns how many adjacencies are known, one for each direction.
+func (s *State) Links() int { return len(s.links) }

@@ -1,0 +1,85 @@
+// Package pff turns the shape of a layer into the next hops for each member: the
+// policies by which packets are forwarded.
+package pff
+
+import (
+	"fmt"
+
+	"o7s/core/ipcp/unicast/linkstate"
+)
+
+// Policy says which neighbours packets to a member go to.
+type Policy uint8
+
+// The policies, by their numbers on the wire.
+const (
+	Simple Policy = iota // the first on a shortest path
+	LFA                  // the same, and where its flow is down one that can't send the packet back
+	ECMP                 // all on shortest paths, in turn
+)
+
+// String returns what the log calls p.
+func (p Policy) String() string {
+	switch p {
+	case Simple:
+		return "simple"
+	case LFA:
+		return "alternate"
+	case ECMP:
+		return "multipath"
+	}
+	return fmt.Sprintf("policy %d", uint8(p))
+}
+
+// Routes returns, by the address of each member that own can reach, the addresses
+// of the neighbours that packets to it go to, the first choice first. usable says
+// which neighbours of own packets can be sent to.
+func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) map[uint64][]uint64 {
+	self := g.Index(own)
+	routes := make(map[uint64][]uint64)
+	if self < 0 {
+		return routes
+	}
+	// The graph as it is without the neighbours that can't be sent to: the
+	// distances of this member are the least of its usable neighbours'.
+	type neighbour struct {
+		addr uint64
+		far  []int32
+	}
+	var near []neighbour
+	for _, i := range g.Neighbours(self) {
+		if addr := g.Addrs[i]; usable(addr) {
+			near = append(near, neighbour{addr, g.Distances(int(i))})
+		}
+	}
+	for dst, addr := range g.Addrs {
+		if dst == self {
+			continue
+		}
+		best := int32(linkstate.Far)
+		for _, n := range near {
+			best = min(best, n.far[dst])
+		}
+		if best == linkstate.Far {
+			continue
+		}
+		var hops []uint64
+		for _, n := range near {
+			if n.far[dst] == best {
+				if hops = append(hops, n.addr); p != ECMP {
+					break
+				}
+			}
+		}
+		if p == LFA {
+			for _, n := range near {
+				// Loop-free: n's own way to dst does not lead back here.
+				if n.addr != hops[0] && n.far[dst] < n.far[self]+best+1 {
+					hops = append(hops, n.addr)
+				}
+			}
+		}
+		routes[addr] = hops
+	}
+	return routes
+}
