@@ -112,10 +112,13 @@ func (f *Flows[P]) Replied(from P, eid, remote uint64, code core.Errno, data []b
 	fl := f.slots.find(eid)
 	f.mu.Lock()
 	defer f.unlock()
+	if fl != nil {
+		from = f.sender(fl, from)
+	}
 	if fl == nil || fl.state != asking || fl.peer != from {
 		f.count.Stray.Add(1)
 		// One that came again, or too late: then nobody has the flow.
-		if fl == nil && code == 0 && f.cfg.Ours(data) {
+		if fl == nil && code == 0 && !f.cfg.Anonymous && f.cfg.Ours(data) {
 			f.then(func() { f.out.Bye(from, remote) })
 		}
 		return
@@ -567,6 +570,14 @@ func (f *Flows[P]) finishLocked(fl *flow[P]) {
 	})
 }
 
+// sender returns where what came for fl came from.
+func (f *Flows[P]) sender(fl *flow[P], from P) P {
+	if f.cfg.Anonymous {
+		return fl.peer
+	}
+	return from
+}
+
 // Left is the reader's word that from says that the flow of eid has ended: the
 // process reads what came before, then io.EOF, and writes no more.
 func (f *Flows[P]) Left(from P, eid uint64) {
@@ -574,7 +585,7 @@ func (f *Flows[P]) Left(from P, eid uint64) {
 	f.mu.Lock()
 	defer f.unlock()
 	switch {
-	case fl == nil || fl.peer != from:
+	case fl == nil || fl.peer != f.sender(fl, from):
 		f.count.Stray.Add(1)
 	case fl.opening():
 		fl.hungUp = true

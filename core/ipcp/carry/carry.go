@@ -66,6 +66,10 @@ type Config[P comparable] struct {
 	// Silent says that a request for a hash that is not registered here gets
 	// no answer: another station may have it.
 	Silent bool
+	// Anonymous says that the wire does not tell where a packet, a reply or a
+	// Bye comes from: the endpoint id alone says which flow it is for, and the
+	// from of Deliver, Replied and Left has no meaning.
+	Anonymous bool
 	// ReplyAfter is the least time between a request of a system that is not
 	// ours and the answer.
 	ReplyAfter time.Duration

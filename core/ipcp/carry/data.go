@@ -117,7 +117,7 @@ func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 	if !fl.live.Load() && !f.keep(fl, from, remote, packet) {
 		return
 	}
-	if fl.peer != from || remote != 0 && remote != fl.remote {
+	if !f.cfg.Anonymous && fl.peer != from || remote != 0 && remote != fl.remote {
 		f.count.Stray.Add(1)
 		return
 	}
@@ -174,13 +174,23 @@ func (f *Flows[P]) keep(fl *flow[P], from P, remote uint64, packet []byte) bool 
 	switch {
 	case fl.live.Load():
 		return true
-	case !fl.opening() || fl.peer != from || len(fl.early) >= maxEarly || f.early+len(packet) > maxEarlyBytes:
+	case !fl.opening() || fl.peer != f.sender(fl, from) || len(fl.early) >= maxEarly || f.early+len(packet) > maxEarlyBytes:
 		f.count.Stray.Add(1)
 	case len(packet) > 0:
 		fl.early = append(fl.early, earlyPacket{remote, bytes.Clone(packet)})
 		f.early += len(packet)
 	}
 	return false
+}
+
+// Other returns where the flow of eid goes: the other end's place and endpoint id.
+// It reports false where there is no flow that is up.
+func (f *Flows[P]) Other(eid uint64) (to P, remote uint64, ok bool) {
+	fl := f.slots.find(eid)
+	if fl == nil || !fl.live.Load() {
+		return to, 0, false
+	}
+	return fl.peer, fl.remote, true
 }
 
 // Flush lets the processes see what was delivered.

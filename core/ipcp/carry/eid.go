@@ -26,6 +26,8 @@ var (
 	IDs31 = IDs{First: 1, Last: 1<<16 - 1, Bits: 31}
 	// IDs16 have 16 bits: 0 is for management, 65535 is not used.
 	IDs16 = IDs{First: 1, Last: 0xfffe, Bits: 16}
+	// IDs64 are those of a unicast layer: the first are its components'.
+	IDs64 = IDs{First: 64, Last: 1<<32 - 1, Bits: 64}
 	// IDsSAP are the service access points of LLC.
 	IDsSAP = IDs{First: 2, Last: 63, Bits: 6}
 )

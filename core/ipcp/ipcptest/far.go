@@ -39,6 +39,18 @@ type World struct {
 	Hello func(datagram []byte) bool
 	// Silent says that a system does not answer for what it does not have.
 	Silent bool
+
+	// Net returns the flows that the IPCP of system i uses, and what ends
+	// them; nil: it uses none.
+	Net func(n *porttest.Network, i int) (ipcp.Net, func())
+	// Join makes p, of system i, a member of the layer, beside other, which is
+	// nil where p is the first. nil: p is bootstrapped. It waits, in virtual
+	// time, until names of one system can be found from the other.
+	Join func(i int, p, other *ipcp.Process) error
+	// Background returns whether a datagram may be sent at any time.
+	Background func(datagram []byte) bool
+	// Skip has the names of the tests that do not concern the type, and why.
+	Skip map[string]string
 }
 
 // farSystem is what an IRMd does with the data of requests and replies.
@@ -110,6 +122,9 @@ func RunFar(t *testing.T, typ ipcp.Type, w World) {
 				continue
 			}
 			t.Run(tt.name+"/"+name, func(t *testing.T) {
+				if why := w.Skip[tt.name]; why != "" {
+					t.Skip(why)
+				}
 				synctest.Test(t, func(t *testing.T) {
 					p := &farPair{t: t, world: w, typ: typ, hostile: wire.Loss > 0, net: porttest.New(7, wire), flows: make(map[*end]int)}
 					defer func() {
@@ -184,7 +199,12 @@ func (p *farPair) start(i int) {
 	h := newHost(p.t, false)
 	h.far = &farSystem{asked: make(map[core.FlowID]*oap.Asked)}
 	ctx, cancel := context.WithCancel(context.Background())
-	proc := ipcp.NewProcess(p.typ, ipcp.Env{Name: "ipcp", Host: h, Ports: p.net.Opener(porttest.MAC(addr.Addr())), Clock: clock.Real, Log: logs.Discard()})
+	env := ipcp.Env{Name: "ipcp", Host: h, Ports: p.net.Opener(porttest.MAC(addr.Addr())), Clock: clock.Real, Log: logs.Discard()}
+	endNet := func() {}
+	if p.world.Net != nil {
+		env.Net, endNet = p.world.Net(p.net, i)
+	}
+	proc := ipcp.NewProcess(p.typ, env)
 	h.ctl = proc
 	ended := make(chan error, 1)
 	go func() { ended <- proc.Run(ctx) }()
@@ -193,13 +213,22 @@ func (p *farPair) start(i int) {
 		if err := <-ended; err != nil {
 			p.t.Errorf("end Run: %v", err)
 		}
+		endNet()
 	}}
+	p.nodes[i] = n
+	if p.world.Join != nil {
+		var other *ipcp.Process
+		if o := p.nodes[1-i]; o != nil {
+			other = o.p
+		}
+		must(p.t, "join", p.world.Join(i, proc, other))
+		return
+	}
 	got, err := proc.Bootstrap(ctx, cfg)
 	must(p.t, "bootstrap", err)
 	if got.Layer != cfg.Layer || got.Hash != cfg.Hash {
 		p.t.Errorf("bootstrap with %v is in force as %v", cfg, got)
 	}
-	p.nodes[i] = n
 }
 
 // serve registers name with system i.
@@ -285,7 +314,9 @@ func (p *farPair) again(client *end) {
 }
 
 // hello reports whether a datagram only shows that its sender lives.
-func (p *farPair) hello(d []byte) bool { return p.world.Hello != nil && p.world.Hello(d) }
+func (p *farPair) hello(d []byte) bool {
+	return p.world.Hello != nil && p.world.Hello(d) || p.world.Background != nil && p.world.Background(d)
+}
 
 // cutWire lets nothing pass while f runs.
 func (p *farPair) cutWire(f func()) {

@@ -49,6 +49,7 @@ const (
 	// another member is asked meanwhile.
 	answerTime = 2 * time.Second
 	impatience = 80 * time.Millisecond
+	resendTime = 250 * time.Millisecond
 	// joinMin and joinMax bound the time between two attempts to find anybody.
 	joinMin = 10 * time.Millisecond
 	joinMax = time.Second
@@ -98,9 +99,22 @@ type contact struct {
 
 // published is a value of this member's own.
 type published struct {
-	at   map[uint64]bool // who keeps it
-	last time.Time       // when it was told
-	next time.Time       // when it has to be told again
+	at    map[uint64]bool // who keeps it
+	next  time.Time       // when it has to be told again
+	times int             // how often it was told in whole
+}
+
+// again is when a value is told again: soon, for what tells it may be lost, and
+// then now and then.
+func (p *published) again(replicate time.Duration) time.Duration {
+	p.times++
+	switch p.times {
+	case 1:
+		return min(time.Second, replicate)
+	case 2:
+		return min(10*time.Second, replicate)
+	}
+	return replicate
 }
 
 type value struct {
@@ -322,12 +336,12 @@ func (s *State) publish(key string) {
 		return
 	}
 	now := s.clock.Now()
-	p.last, p.next = now, now.Add(s.cfg.Replicate)
+	p.next = now.Add(p.again(s.cfg.Replicate))
 	// At once to those that are known; more may be nearer.
 	for _, c := range s.closest(prefix(key), s.cfg.K) {
 		s.tell(c.Addr, key, p)
 	}
-	s.look(lookupKey{key, false}, func([]Contact, uint64) {
+	s.look(lookupKey{key, false}, func(*lookup, uint64) {
 		if s.own[key] != p {
 			return
 		}
@@ -400,7 +414,12 @@ func (s *State) Find(key core.Hash, done func(addr uint64)) {
 		done(addr)
 		return
 	}
-	s.look(lookupKey{k, true}, func(_ []Contact, addr uint64) {
+	s.look(lookupKey{k, true}, func(l *lookup, addr uint64) {
+		if addr == 0 && l.silent { // what was found before may still be true
+			addr, _ = s.Known(key)
+			done(addr)
+			return
+		}
 		if addr != 0 {
 			if len(s.found) >= maxFound {
 				clear(s.found)

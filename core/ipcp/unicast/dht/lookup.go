@@ -19,7 +19,8 @@ type lookup struct {
 	prefix     uint64
 	candidates []*candidate // the nearest first
 	waiting    int          // requests of which an answer may come soon
-	done       []func(near []Contact, owner uint64)
+	silent     bool         // somebody did not answer
+	done       []func(l *lookup, owner uint64)
 	giveUp     clock.Timer
 }
 
@@ -46,6 +47,8 @@ type request struct {
 	lookup     *lookup // nil: of tryJoin
 	candidate  *candidate
 	slow       bool // the look-up waits for it no more
+	msg        []byte
+	patient    bool // it has waited once
 	late, soon clock.Timer
 }
 
@@ -53,14 +56,14 @@ type request struct {
 const maxCandidates = 512
 
 // look starts a look-up, or joins one that is under way. done may be nil.
-func (s *State) look(k lookupKey, done func([]Contact, uint64)) {
+func (s *State) look(k lookupKey, done func(*lookup, uint64)) {
 	l := s.lookups[k]
 	if l == nil {
 		l = &lookup{lookupKey: k, prefix: prefix(k.key)}
 		if len(s.lookups) >= maxAsked {
 			s.Refused++
 			if done != nil {
-				done(nil, 0)
+				done(l, 0)
 			}
 			return
 		}
@@ -144,14 +147,8 @@ func (s *State) finish(l *lookup, owner uint64) {
 	}
 	delete(s.lookups, l.lookupKey)
 	l.giveUp.Stop()
-	var near []Contact
-	for _, c := range l.candidates {
-		if c.state == answered && len(near) < s.cfg.K {
-			near = append(near, c.Contact)
-		}
-	}
 	for _, done := range l.done {
-		done(near, owner)
+		done(l, owner)
 	}
 }
 
@@ -168,13 +165,30 @@ func (s *State) send(kind code, addr uint64, key string, l *lookup) *request {
 		return nil
 	}
 	cookie := s.cfg.Random()
-	r := &request{addr: addr, key: key, code: kind, lookup: l}
-	s.requests[cookie] = r
-	r.soon = s.clock.AfterFunc(impatience, func() { s.slow(r) })
-	r.late = s.clock.AfterFunc(answerTime, func() { s.unanswered(cookie) })
 	m := &message{Code: kind, Src: s.self(), Key: key, Cookie: cookie}
-	s.out.Send(addr, m.append(nil))
+	r := &request{addr: addr, key: key, code: kind, lookup: l, msg: m.append(nil)}
+	s.requests[cookie] = r
+	r.soon = s.clock.AfterFunc(impatience, func() { s.waited(cookie) })
+	r.late = s.clock.AfterFunc(answerTime, func() { s.unanswered(cookie) })
+	s.out.Send(addr, r.msg)
 	return r
+}
+
+// waited is called while the request of cookie has no answer: another member is
+// asked meanwhile, and then the same one again and again.
+func (s *State) waited(cookie uint64) {
+	r := s.requests[cookie]
+	if r == nil {
+		return
+	}
+	if !r.patient {
+		r.patient = true
+		r.soon.Reset(resendTime - impatience)
+		s.slow(r)
+		return
+	}
+	r.soon.Reset(resendTime)
+	s.out.Send(r.addr, r.msg)
 }
 
 // slow asks another member while r has no answer.
@@ -203,6 +217,7 @@ func (s *State) unanswered(cookie uint64) {
 		r.candidate.state = failed
 	}
 	if r.lookup != nil {
+		r.lookup.silent = true
 		s.slow(r)
 		s.step(r.lookup)
 	}

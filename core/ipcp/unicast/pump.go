@@ -1,0 +1,424 @@
+package unicast
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"o7s/core"
+	"o7s/core/clock"
+	"o7s/core/ipcp"
+	"o7s/core/ipcp/unicast/dt"
+	"o7s/core/ipcp/unicast/fa"
+	"o7s/core/ipcp/unicast/linkstate"
+	"o7s/core/ipcp/unicast/mbecn"
+)
+
+// counters count packets that passed and that were dropped.
+type counters struct {
+	forwarded            atomic.Uint64
+	bad                  atomic.Uint64 // what came was no packet or no message
+	noWay, ttl           atomic.Uint64
+	full, large, control atomic.Uint64
+}
+
+// visitPackets is how many packets are taken of one flow at a time.
+const visitPackets = 64
+
+// read takes what comes on the flows to other members, until the set is closed.
+func (l *layer) read() {
+	r := reader{l: l}
+	batch := make([][]byte, visitPackets)
+	for {
+		v, err := l.set.Wait(context.Background())
+		if err != nil {
+			return
+		}
+		r.visit(v.(*adjacency), batch)
+	}
+}
+
+// reader is what read keeps.
+type reader struct {
+	l     *layer
+	dirty []*adjacency // that hold packets which are not shown
+}
+
+func (r *reader) visit(a *adjacency, batch [][]byte) {
+	l := r.l
+	a.resume(l)
+	n, err := a.flow.Look(batch)
+	if err != nil {
+		l.ended(a, err)
+		return
+	}
+	for _, p := range batch[:n] {
+		if a.component == ipcp.Management {
+			l.mu.Lock()
+			if !l.closed {
+				l.links.Receive(a.port, bytes.Clone(p))
+			}
+			l.mu.Unlock()
+		} else {
+			r.packet(p)
+		}
+	}
+	a.flow.Drop(n)
+	for i, to := range r.dirty {
+		to.transit = false
+		to.flow.Show()
+		r.dirty[i] = nil
+	}
+	r.dirty = r.dirty[:0]
+	l.Flush()
+}
+
+// packet takes one packet of data transfer, in memory that the other member can
+// change meanwhile.
+func (r *reader) packet(p []byte) {
+	l := r.l
+	h, err := dt.Parse(p)
+	if err != nil || h.Cube >= cubes || h.TTL == 0 {
+		l.count.bad.Add(1)
+		return
+	}
+	body := p[dt.HeaderLen:]
+	if uint64(h.Dst) != l.own {
+		r.forward(h, body)
+		return
+	}
+	switch {
+	case h.EID >= dt.FirstFlow:
+		l.cong.received(l, h.EID, h.ECN)
+		l.Deliver(0, 0, h.EID, body)
+	case h.EID == dt.FlowAllocator:
+		l.allocator(bytes.Clone(body))
+	case h.EID == dt.Directory:
+		b := bytes.Clone(body)
+		l.mu.Lock()
+		if !l.closed {
+			l.dir.Receive(b)
+		}
+		l.mu.Unlock()
+	default:
+		l.count.bad.Add(1)
+	}
+}
+
+// forward sends a packet on. One that finds no room is dropped: a neighbour that
+// does not read stops nobody.
+func (r *reader) forward(h dt.Header, body []byte) {
+	l := r.l
+	if h.TTL--; h.TTL == 0 {
+		l.count.ttl.Add(1)
+		return
+	}
+	hop := l.table.Load().Next(h.Dst)
+	if hop == nil {
+		l.count.noWay.Add(1)
+		return
+	}
+	a := hop.Flow.(*adjacency)
+	if !a.transit {
+		a.transit = true
+		a.unread = 0
+		if l.opt.ecn {
+			a.unread = a.flow.Unread()
+		}
+		r.dirty = append(r.dirty, a)
+	}
+	h.ECN = mbecn.Mark(h.ECN, a.unread)
+	if l.put(a, h, body) == sent {
+		l.count.forwarded.Add(1)
+	}
+}
+
+type outcome uint8
+
+const (
+	sent outcome = iota
+	noRoom
+	lost
+)
+
+// put writes a packet to the flow of a, which does not show it yet.
+func (l *layer) put(a *adjacency, h dt.Header, body []byte) outcome {
+	if dt.HeaderLen+len(body) > a.hop.Max {
+		l.count.large.Add(1)
+		return lost
+	}
+	var head [dt.HeaderLen]byte
+	h.Put(&head)
+	ok, err := a.flow.Put(head[:], body)
+	switch {
+	case err != nil:
+		l.count.noWay.Add(1)
+		a.hop.SetDown() // the reader sees why
+		return lost
+	case !ok:
+		l.count.full.Add(1)
+		return noRoom
+	}
+	return sent
+}
+
+// send sends a message of a component, or a packet of no bytes.
+func (l *layer) send(to uint64, eid uint64, body []byte) error {
+	hop := l.table.Load().Next(uint32(to))
+	if hop == nil {
+		l.count.control.Add(1)
+		return fmt.Errorf("%w: member %s: %w", core.ErrIPCP, addrText(to), errNoWay)
+	}
+	a := hop.Flow.(*adjacency)
+	if l.put(a, dt.Header{Dst: uint32(to), TTL: l.opt.ttl, EID: eid}, body) != sent {
+		l.count.control.Add(1)
+		return fmt.Errorf("%w: the flow to the next member takes nothing now", core.ErrLimit)
+	}
+	a.flow.Show()
+	return nil
+}
+
+// Carry implements carry.Out. A flow waits where its way has no room, or where it
+// has sent enough for now.
+func (l *layer) Carry(to uint64, remote, eid uint64, packets [][]byte) (taken int) {
+	table := *l.table.Load()
+	allow := l.cong.sender(l, eid)
+	for _, p := range packets {
+		if wait := allow(); wait > 0 {
+			l.env.Clock.AfterFunc(wait, func() { l.Resume(eid) })
+			break
+		}
+		hop := table.Next(uint32(to))
+		if hop == nil {
+			l.count.noWay.Add(1)
+			taken++
+			continue
+		}
+		a := hop.Flow.(*adjacency)
+		h := dt.Header{Dst: uint32(to), TTL: l.opt.ttl, EID: remote}
+		if !a.own {
+			a.own = true
+			l.carry.dirty = append(l.carry.dirty, a)
+			a.ownUnread = 0
+			if l.opt.ecn {
+				a.ownUnread = a.flow.Unread()
+			}
+		}
+		h.ECN = mbecn.Mark(0, a.ownUnread)
+		what := l.put(a, h, p)
+		if what == noRoom {
+			l.count.full.Add(^uint64(0)) // it comes again
+			a.await(l, eid, dt.HeaderLen+len(p))
+			break
+		}
+		l.cong.sent(eid, len(p))
+		taken++
+	}
+	for i, a := range l.carry.dirty {
+		a.own = false
+		a.flow.Show()
+		l.carry.dirty[i] = nil
+	}
+	l.carry.dirty = l.carry.dirty[:0]
+	return taken
+}
+
+// adjacency is a flow to another member. It is an ipcp.Lower, so that a dt.Hop
+// leads to it.
+type adjacency struct {
+	ipcp.Lower
+	flow      ipcp.Lower // the same
+	hop       *dt.Hop
+	port      linkstate.Port
+	addr      uint64 // of the other member
+	name      string // that was dialled; "": it came from there
+	component string
+
+	transit bool // the reader's: it holds packets which are not shown
+	unread  int  // the reader's: what waited on it before these
+
+	own       bool // the pump's: the same
+	ownUnread int
+
+	waits   atomic.Bool
+	mu      sync.Mutex
+	waiting map[uint64]bool // endpoint ids of flows that wait for room
+	behind  bool            // updates were lost for want of room
+}
+
+// await has the flow of eid resume when a packet of n bytes fits.
+func (a *adjacency) await(l *layer, eid uint64, n int) {
+	a.mu.Lock()
+	if a.waiting == nil {
+		a.waiting = make(map[uint64]bool)
+	}
+	a.waiting[eid] = true
+	a.waits.Store(true)
+	a.mu.Unlock()
+	a.flow.Show() // or nobody makes room
+	l.set.Room(a.flow, n)
+}
+
+// resume lets those go on that wait for room.
+func (a *adjacency) resume(l *layer) {
+	if !a.waits.Load() {
+		return
+	}
+	a.mu.Lock()
+	waiting, behind := a.waiting, a.behind
+	a.waiting, a.behind = nil, false
+	a.waits.Store(false)
+	a.mu.Unlock()
+	for eid := range waiting {
+		l.Resume(eid)
+	}
+	if behind {
+		l.mu.Lock()
+		if !l.closed {
+			l.links.Resync(a.port)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// Send implements linkstate.Out; l.mu is held.
+func (l *layer) Send(to linkstate.Port, update []byte) bool {
+	a := l.ports[to]
+	if a == nil {
+		return true
+	}
+	ok, err := a.flow.Put(nil, update)
+	if err != nil {
+		return true // the reader sees its end
+	}
+	if !ok {
+		a.mu.Lock()
+		a.behind = true
+		a.waits.Store(true)
+		a.mu.Unlock()
+		l.set.Room(a.flow, linkstate.Len)
+		return false
+	}
+	a.flow.Show()
+	return true
+}
+
+// congestion is what is known of the congestion on the way of each flow.
+type congestion struct {
+	marked atomic.Int64 // flows whose receiver's level is not 0
+
+	mu    sync.Mutex // guards the fields below
+	flows map[uint64]*flowCongestion
+	timer clock.Timer
+	ended bool
+}
+
+type flowCongestion struct {
+	in  mbecn.Receiver
+	out mbecn.Sender
+}
+
+// congestionSweep is the time between two looks for flows that are over.
+const congestionSweep = 10 * time.Second
+
+func (c *congestion) init() { c.flows = make(map[uint64]*flowCongestion) }
+
+func (c *congestion) start(l *layer) {
+	c.timer = l.env.Clock.AfterFunc(congestionSweep, func() { c.sweep(l) })
+}
+
+func (c *congestion) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.timer.Stop()
+}
+
+func (c *congestion) sweep(l *layer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	for eid, fl := range c.flows {
+		if _, _, ok := l.Other(eid); !ok {
+			if !fl.in.Quiet() {
+				c.marked.Add(-1)
+			}
+			delete(c.flows, eid)
+		}
+	}
+	c.timer.Reset(congestionSweep)
+}
+
+// of returns what is known of the flow of eid, which is up; c.mu is held.
+func (c *congestion) of(eid uint64) *flowCongestion {
+	fl := c.flows[eid]
+	if fl == nil {
+		fl = &flowCongestion{}
+		c.flows[eid] = fl
+	}
+	return fl
+}
+
+// sender returns a function that says how long the flow of eid has to wait before
+// it may send one packet more.
+func (c *congestion) sender(l *layer, eid uint64) func() time.Duration {
+	if !l.opt.ecn {
+		return func() time.Duration { return 0 }
+	}
+	now := l.env.Clock.Now().UnixNano()
+	return func() time.Duration {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.of(eid).out.Allow(now)
+	}
+}
+
+// sent counts a packet of n bytes of the flow of eid.
+func (c *congestion) sent(eid uint64, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if fl := c.flows[eid]; fl != nil {
+		fl.out.Sent(n)
+	}
+}
+
+// update takes what the receiver of the flow of eid says.
+func (c *congestion) update(eid uint64, ece uint16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if fl := c.flows[eid]; fl != nil { // else it has sent nothing
+		fl.out.Update(ece)
+	}
+}
+
+// received takes the mark of a packet for the flow of eid, and tells its sender
+// what follows from it.
+func (c *congestion) received(l *layer, eid uint64, ecn uint8) {
+	if !l.opt.ecn || ecn == 0 && c.marked.Load() == 0 {
+		return
+	}
+	to, remote, ok := l.Other(eid)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	fl := c.of(eid)
+	quiet := fl.in.Quiet()
+	ece, tell := fl.in.Packet(ecn)
+	switch {
+	case quiet && !fl.in.Quiet():
+		c.marked.Add(1)
+	case !quiet && fl.in.Quiet():
+		c.marked.Add(-1)
+	}
+	c.mu.Unlock()
+	if tell {
+		m := &fa.Message{Code: fa.Update, Receiver: remote, ECE: ece}
+		_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // the next one says it again
+	}
+}
