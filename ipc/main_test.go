@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/ipcptest/relay"
 	"o7s/core/ipcp/local"
+	"o7s/core/ipcp/udp"
 	"o7s/ipc"
 	"o7s/ipc/internal/testkit"
 )
@@ -25,6 +27,10 @@ import (
 // ends of a flow, one that carries each packet itself.
 var types = []ipcp.Type{local.Type, relay.Type}
 
+// allTypes are those that an IRMd of this suite knows: those of types, and the layer
+// over UDP, of which a member needs an address.
+var allTypes = append(slices.Clone(types), udp.V4)
+
 // TestMain makes this binary what its name says: irmd, an IPCP, or a process
 // of a test (see roles); else it runs the tests, and looks what they leave.
 func TestMain(m *testing.M) {
@@ -32,8 +38,8 @@ func TestMain(m *testing.M) {
 	if role := roles[name]; role != nil {
 		os.Exit(runRole(role))
 	}
-	table := []applets.Applet{irmd.Applet(types), oping.Applet()}
-	for _, typ := range types {
+	table := []applets.Applet{irmd.Applet(allTypes), oping.Applet()}
+	for _, typ := range allTypes {
 		table = append(table, ipcpd.Applet(typ))
 	}
 	for i, a := range table {

@@ -35,11 +35,20 @@ func each(t *testing.T, f func(t *testing.T, w *world)) {
 // may be left.
 func newWorld(t testing.TB, typ string, args ...string) *world {
 	t.Helper()
+	w := newSystem(t, args...)
+	w.typ = typ
+	w.setUp(t)
+	return w
+}
+
+// newSystem is newWorld without a layer.
+func newSystem(t testing.TB, args ...string) *world {
+	t.Helper()
 	dir, err := newDir()
 	must(t, err)
 	p, err := startIRMd(dir, args...)
 	must(t, err)
-	w := &world{system: &system{p, dir}, typ: typ, node: ipc.NewNode(dir)}
+	w := &world{system: &system{p, dir}, node: ipc.NewNode(dir)}
 	t.Cleanup(func() {
 		w.node.Close()
 		if w.admin != nil {
@@ -54,16 +63,21 @@ func newWorld(t testing.TB, typ string, args ...string) *world {
 			t.Logf("irmd:\n%s", strings.Join(w.lines[max(0, len(w.lines)-60):], "\n"))
 		}
 	})
-	w.setUp(t)
 	return w
+}
+
+// connect makes this process an administrator of it.
+func (w *world) connect(t testing.TB) {
+	t.Helper()
+	var err error
+	w.admin, err = client(wait(t), w.dir)
+	must(t, err)
 }
 
 // setUp makes the layer.
 func (w *world) setUp(t testing.TB) {
 	t.Helper()
-	var err error
-	w.admin, err = client(wait(t), w.dir)
-	must(t, err)
+	w.connect(t)
 	must(t, w.bootstrap(w.typ))
 }
 
