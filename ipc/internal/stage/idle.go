@@ -80,7 +80,7 @@ func (s *Stage) tend() {
 	if !s.idle {
 		return
 	}
-	s.pump(time.Now(), mostTaken)
+	s.pump(mostTaken)
 	if s.inErr != nil {
 		s.leaveIdle() // it has ended, and would come again for ever
 	}

@@ -22,7 +22,7 @@ func (s *Stage) next(wait bool) ([]byte, error) {
 		if p := s.head(); p != nil {
 			return p, nil
 		}
-		s.pump(time.Now(), batch)
+		s.pump(batch)
 		if p := s.head(); p != nil {
 			return p, nil
 		}

@@ -46,7 +46,7 @@ const (
 
 	idleAfter = 10 * time.Millisecond // without a call; then the shared goroutine tends the flow
 	pumpEvery = 32                    // packets that a writer sends before it looks what came
-	batch     = 64                    // packets taken off the ring at a time
+	batch     = 32                    // packets taken off the ring at a time
 	mostTaken = 1024                  // the same, where the program does not wait
 )
 
@@ -206,14 +206,34 @@ func (s *Stage) take(now time.Time, b []byte) {
 	s.queue = b
 }
 
-// pump takes off the ring what has come, at most n packets, and sends what is
-// due. s.mu is held.
-func (s *Stage) pump(now time.Time, n int) {
-	if s.done {
-		return
+// pump takes off the ring what has come, at most n packets, and answers it. s.mu is
+// held.
+func (s *Stage) pump(n int) {
+	now := s.takeIn(n)
+	switch {
+	case s.done:
+	case !now.IsZero():
+		s.tick(now)
+	case s.finDue:
+		s.tick(time.Now())
+	default:
+		s.show()
 	}
+}
+
+// turn is pump that sends all that is due, whether something has come or not. s.mu
+// is held.
+func (s *Stage) turn(n int) {
+	if s.takeIn(n); !s.done {
+		s.tick(time.Now())
+	}
+}
+
+// takeIn takes at most n packets off the ring. It returns the zero time where there
+// are none. s.mu is held.
+func (s *Stage) takeIn(n int) (now time.Time) {
 	s.sent = 0
-	for n > 0 && !s.pumping && s.inErr == nil && s.queue == nil {
+	for n > 0 && !s.done && !s.pumping && s.inErr == nil && s.queue == nil {
 		var packets [batch]([]byte)
 		want := min(n, batch)
 		if s.order == nil {
@@ -223,17 +243,20 @@ func (s *Stage) pump(now time.Time, n int) {
 		if err != nil {
 			s.inErr = err
 		}
-		for _, b := range packets[:got] {
-			s.take(now, b)
-		}
 		if got > 0 {
+			if now.IsZero() {
+				now = time.Now()
+			}
+			for _, b := range packets[:got] {
+				s.take(now, b)
+			}
 			s.end.Drop(got)
 		}
 		if n -= got; got < want {
 			break
 		}
 	}
-	s.tick(now)
+	return now
 }
 
 // tick sends what is due, and sets the timer for what will be. s.mu is held.
@@ -289,7 +312,7 @@ func (s *Stage) fire() {
 		s.idle = users.add(s)
 	}
 	s.active = false
-	s.pump(time.Now(), mostTaken)
+	s.turn(mostTaken)
 	s.tell()
 }
 
@@ -332,7 +355,7 @@ func (s *Stage) await() {
 	s.end.AwaitRead()
 	s.mu.Lock()
 	s.pumping = false
-	s.pump(time.Now(), batch)
+	s.pump(batch)
 	if s.waiters > 0 {
 		s.cond.Broadcast() // it may be for them, and one of them takes over
 	}
@@ -366,7 +389,7 @@ func (s *Stage) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.done {
-		s.pump(time.Now(), mostTaken)
+		s.turn(mostTaken)
 	}
 	return s.ready()
 }
@@ -392,7 +415,7 @@ func (s *Stage) close(wait bool) {
 	if s.order != nil {
 		s.finDue = !s.shut || s.finDue
 		s.shut = true
-		s.pump(now, mostTaken)
+		s.turn(mostTaken)
 		if wait && s.reliable && s.linger > 0 {
 			now = s.lingerUntil(now.Add(s.linger))
 		}
@@ -450,7 +473,7 @@ func (s *Stage) CloseWrite() error {
 	s.shut = true
 	s.finDue = s.order != nil
 	s.leaveIdle()
-	s.pump(time.Now(), batch)
+	s.turn(batch)
 	s.wake()
 	if s.order == nil {
 		return s.end.CloseWrite()

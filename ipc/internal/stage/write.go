@@ -51,13 +51,13 @@ func (s *Stage) send(p []byte, wait bool) error {
 			s.counters.PacketsOut++
 			s.counters.BytesOut += uint64(len(p))
 			if s.sent >= pumpEvery {
-				s.pump(now, batch)
+				s.turn(batch)
 			} else if s.timerAt.IsZero() {
 				s.tick(now)
 			}
 			return nil
 		}
-		s.pump(now, batch)
+		s.turn(batch)
 		if s.outErr != nil {
 			continue
 		}
