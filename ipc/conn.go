@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/crypt"
 	"o7s/core/frct"
 	"o7s/ipc/flow"
 	"o7s/ipc/internal/stage"
@@ -35,6 +36,8 @@ type Conn struct {
 	id      core.FlowID
 	fd      int
 	qos     QoS
+	cipher  crypt.Cipher
+	peer    string
 
 	local, remote Addr
 
@@ -202,6 +205,22 @@ func (c *Conn) ID() core.FlowID { return c.id }
 
 // QoS returns what the flow was asked to give.
 func (c *Conn) QoS() QoS { return c.qos }
+
+// Peer returns the common name in the certificate of the other end, which that end
+// has proved to hold and a CA that this system trusts has signed; "" if it has shown
+// none. At the end that asked for the flow it is the name that was asked for. A
+// server may decide by it what a client may do. Between processes of one system
+// there are no certificates.
+func (c *Conn) Peer() string { return c.peer }
+
+// Cipher returns the name of the cipher that encrypts the packets, aes-256-gcm for
+// instance; "" if they are plain, as they are within one system.
+func (c *Conn) Cipher() string {
+	if c.cipher == 0 {
+		return ""
+	}
+	return c.cipher.String()
+}
 
 // Counters returns what has passed this end so far.
 func (c *Conn) Counters() flow.Counters { return c.io.Counters() }

@@ -6,7 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"o7s/core"
+	"o7s/core/crypt"
 	"o7s/ipc/flow"
 	"o7s/ipc/internal/stage"
 	"o7s/ipc/irmctl"
@@ -28,6 +31,8 @@ const answerTime = 2 * time.Second
 //   - core.ErrNotAllocated: no process is bound to name, or it has ended. One
 //     that ends, or has no descriptors left, when the flow is on its way to it
 //     already shows in the flow, as core.ErrFlowDown.
+//   - core.ErrCrypt, core.ErrAuth: the two systems do not agree on how the flow is
+//     protected, or the other one is not who it should be
 //   - core.ErrQoS: the layer cannot give the QoS that was asked for
 //   - core.ErrUsage: name is empty, has a NUL or more than 255 bytes
 //   - core.ErrLimit: descriptors or memory have run out
@@ -110,7 +115,11 @@ func (s *session) alloc(ctx context.Context, req *irmctl.AllocReq) (*Conn, error
 // for under the name remote. Where it fails f is given up. It is called on the
 // link's reader.
 func (s *session) open(f *irmctl.Flow, fds []int, local, remote string) (*Conn, error) {
-	end, err := flow.OpenReceived(f.Side, fds, f.Ring)
+	seal, fds, err := openSeal(f, fds, local == "")
+	var end *flow.End
+	if err == nil {
+		end, err = flow.OpenReceived(f.Side, fds, f.Ring)
+	}
 	if err != nil {
 		s.dealloc(f.ID)
 		return nil, fmt.Errorf("flow %d: %w", f.ID, err)
@@ -118,16 +127,46 @@ func (s *session) open(f *irmctl.Flow, fds []int, local, remote string) (*Conn, 
 	if f.Path.Max > 0 {
 		end.Bound(f.Path.Max, f.Path.Best)
 	}
-	c := &Conn{io: end, end: end, session: s, id: f.ID, qos: f.QoS, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
+	c := &Conn{io: end, end: end, session: s, id: f.ID, qos: f.QoS, cipher: f.Cipher, peer: f.CN, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
 	if number := Addr(fmt.Sprintf("flow %d", f.ID)); local == "" {
 		c.local = number
 	} else {
 		c.remote = number
 	}
-	if cfg := (stage.Config{QoS: f.QoS, Ours: f.Ours, Path: f.Path, Ring: f.Ring}); stage.Needed(cfg) {
+	if cfg := (stage.Config{QoS: f.QoS, Ours: f.Ours, Path: f.Path, Ring: f.Ring, Seal: seal}); stage.Needed(cfg) {
 		c.stage = stage.New(end, cfg)
 		c.io = c.stage
 	}
 	s.add(c)
 	return c, nil
+}
+
+// openSeal returns what seals the packets of f, nil if they are plain, and the
+// descriptors without that of the key. asked is set at the end that asked for f.
+// Where it fails all descriptors are closed.
+func openSeal(f *irmctl.Flow, fds []int, asked bool) (*crypt.Conn, []int, error) {
+	const of = 2 // descriptors of a plain flow
+	if f.Cipher == 0 || len(fds) == 0 {
+		return nil, fds, nil // without descriptors OpenReceived says why
+	}
+	var seal *crypt.Conn
+	err := fmt.Errorf("%w: an encrypted flow comes with %d descriptors, this one with %d", core.ErrMessage, of+1, len(fds))
+	if len(fds) == of+1 {
+		var key *crypt.Key
+		if key, err = irmctl.TakeKey(fds[of]); err == nil {
+			seal, err = crypt.New(crypt.Config{Cipher: f.Cipher, Key: key, Ours: f.Ours, Asked: asked})
+			key.Zero()
+		}
+		fds = fds[:of]
+	}
+	if err == nil && f.Path.Max <= seal.Overhead() {
+		err = fmt.Errorf("%w: an encrypted flow within one system", core.ErrMessage)
+	}
+	if err != nil {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		return nil, nil, err
+	}
+	return seal, fds, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"o7s/core"
 	"o7s/core/irm"
 	"o7s/core/registry"
@@ -23,14 +25,48 @@ type process struct {
 func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End, done func(int, error)) {
 	me := e.(*end) // this program's memory makes no other
 	msg := irmctl.ArrivedMsg{Listener: l.ID, Name: f.Name, Flow: flowMsg(f, me)}
-	mem, bell := me.passTo(u.link)
+	files, keyFile, err := flowFiles(f, me, u.link)
+	if err != nil {
+		done(0, err)
+		return
+	}
+	defer closeKey(keyFile)
 	rpc.Go(u.link, irmctl.Arrived, &msg, func(r *rpc.Reply[irmctl.Credit], err error) {
 		if err != nil {
 			done(0, err)
 			return
 		}
 		done(r.Body.N, nil)
-	}, mem, bell)
+	}, files...)
+}
+
+// flowFiles returns the descriptors that go with f to a process: those of e and, of
+// an encrypted flow, one that holds the key, which the caller gives to closeKey when
+// it is sent. The key is in no memory of this process then.
+func flowFiles(f *registry.Flow, e *end, l *rpc.Link) (files []int, keyFile int, err error) {
+	keyFile = -1
+	if f.Cipher != 0 {
+		key := f.Secret.Take()
+		if key == nil {
+			return nil, -1, fmt.Errorf("%w: the flow has ended", core.ErrFlowDown)
+		}
+		keyFile, err = irmctl.KeyFile(key)
+		key.Zero()
+		if err != nil {
+			return nil, -1, err
+		}
+	}
+	mem, bell := e.passTo(l)
+	if files = []int{mem, bell}; keyFile >= 0 {
+		files = append(files, keyFile)
+	}
+	return files, keyFile, nil
+}
+
+func closeKey(fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
+	}
 }
 
 // FlowDown implements registry.User.
@@ -40,7 +76,7 @@ func (u *process) FlowDown(id core.FlowID, code core.Errno) {
 }
 
 func flowMsg(f *registry.Flow, e *end) irmctl.Flow {
-	return irmctl.Flow{ID: f.ID, Side: e.side, Ring: e.kit.Ring, QoS: f.QoS, Path: f.Path, Ours: f.Ours}
+	return irmctl.Flow{ID: f.ID, Side: e.side, Ring: e.kit.Ring, QoS: f.QoS, Path: f.Path, Ours: f.Ours, Cipher: f.Cipher, CN: f.CN}
 }
 
 // userGone ends what a link's process had. It is the OnEnd of those links.
@@ -160,8 +196,14 @@ func (d *daemon) userMux() *rpc.Mux {
 			}
 			me := e.(*end) // this program's memory makes no other
 			msg := flowMsg(f, me)
-			mem, bell := me.passTo(call.Link())
-			if call.Reply(&msg, mem, bell) != nil {
+			files, keyFile, err := flowFiles(f, me, call.Link())
+			if err != nil {
+				call.Fail(err)
+			} else {
+				err = call.Reply(&msg, files...)
+				closeKey(keyFile)
+			}
+			if err != nil {
 				d.m.FlowDealloc(u.proc, f.ID, func(error) {})
 			}
 		}))

@@ -118,6 +118,13 @@ const phaseBit, dirBit = 0x80, 0x40
 // Overhead returns how many bytes longer a packet is once it is sealed.
 func (c *Conn) Overhead() int { return c.cipher.Overhead() }
 
+// Ends reports whether the two ends tell each other, by an empty packet that is
+// sealed, that no more come.
+func (c *Conn) Ends() bool { return c.numbered }
+
+// Proves reports whether a packet that was changed on the way is noticed.
+func (c *Conn) Proves() bool { return c.cipher.Authentic() }
+
 // Zero forgets the keys. Nothing may be sealed or opened after that.
 func (c *Conn) Zero() {
 	for _, l := range []*link{&c.in.now, &c.in.before, &c.in.ahead, &c.out.now, &c.out.before, &c.out.ahead} {
@@ -161,8 +168,8 @@ func (c *Conn) rotate(h *chain) error {
 }
 
 // Seal appends plain, sealed, to dst and returns it. dst and plain must not
-// overlap. An empty packet, which keeps a flow alive, is never sealed. An error,
-// core.ErrCrypt, ends the flow.
+// overlap. An empty plain, which is sealed only where Ends reports true, says that
+// no more packets come. An error, core.ErrCrypt, ends the flow.
 func (c *Conn) Seal(dst, plain []byte) ([]byte, error) {
 	if c.numbered {
 		return c.sealNumbered(dst, plain)
@@ -209,7 +216,7 @@ func (h *chain) phase() byte { return byte(h.epoch&1) << 7 }
 // Open appends what sealed holds to dst and returns it. dst and sealed must not
 // overlap. The error is ErrForged or ErrReplay: the packet is to be dropped.
 func (c *Conn) Open(dst, sealed []byte) ([]byte, error) {
-	if len(sealed) <= c.cipher.Overhead() { // nobody seals an empty packet
+	if n := len(sealed) - c.cipher.Overhead(); n < 0 || n == 0 && !c.numbered {
 		return nil, ErrForged
 	}
 	if c.numbered {

@@ -49,8 +49,11 @@ func (m *Manager) oapConfig(name string, p registry.Protection, server bool) (*o
 			find = s.Server
 		}
 		found, err := find(name, files)
-		if err != nil {
+		switch {
+		case err != nil && server: // the other end gets this code
 			return nil, fmt.Errorf("%w: %w", core.ErrCrypt, err)
+		case err != nil:
+			return nil, fmt.Errorf("%w: %w", core.ErrUsage, err)
 		}
 		if found != nil {
 			*c = *found

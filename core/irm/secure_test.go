@@ -302,7 +302,7 @@ func TestUnusableFiles(t *testing.T) {
 		security[side] = bad
 		nodes, server := twoSystems(t, security)
 		d := dial(nodes[0], nodes[0].process(0, "client"))
-		if !errors.Is(d.err, core.ErrCrypt) || side == 0 && !strings.Contains(d.err.Error(), "others can read it") {
+		if !errors.Is(d.err, []error{core.ErrUsage, core.ErrCrypt}[side]) || side == 0 && !strings.Contains(d.err.Error(), "others can read it") {
 			t.Errorf("side %d: %v", side, d.err)
 		}
 		if len(server.all()) > 0 {

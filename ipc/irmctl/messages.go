@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/crypt"
 	"o7s/core/ipcp"
 	"o7s/ipc/rpc"
 )
@@ -151,6 +152,12 @@ type (
 		// another system; else zero. Ours says that system is an o7s one.
 		Path ipcp.Path
 		Ours bool
+
+		// Cipher encrypts the packets, under the key that a third descriptor
+		// brings: see KeyFile. 0 is none. CN is the common name that the other
+		// end has proved to have.
+		Cipher crypt.Cipher
+		CN     string
 	}
 
 	// ListenReq accepts for Name, or for the names bound to the process

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/crypt"
 	"o7s/core/frct"
 	"o7s/core/ipcp"
 	"o7s/ipc/flow"
@@ -28,12 +29,14 @@ type Config struct {
 	Ours bool // the other end is of this project
 	Path ipcp.Path
 	Ring int // bytes of ring in each direction
+	// Seal encrypts the packets; nil: they are plain. The Stage owns it.
+	Seal *crypt.Conn
 }
 
 // Needed reports whether a flow needs a stage. One within a system does not: its
 // memory loses nothing, and has no Path.
 func Needed(c Config) bool {
-	return c.Path.Max > 0 && (c.QoS.InOrder || checked(c.QoS))
+	return c.Path.Max > 0 && (c.QoS.InOrder || checked(c.QoS) || c.Seal != nil)
 }
 
 // checked reports whether packets carry a check of their bits. Those in order do
@@ -54,7 +57,8 @@ const (
 // once. The owner must Close it: that closes the flow.End too.
 type Stage struct {
 	end      *flow.End
-	order    *frct.Conn // nil: packets are only checked
+	order    *frct.Conn  // nil: packets are in the layer's order
+	seal     *crypt.Conn // nil: packets are plain
 	check    bool
 	reliable bool
 	ours     bool
@@ -83,8 +87,11 @@ type Stage struct {
 	unshown  bool  // packets were put and are not shown
 
 	queue []byte // the next packet, where there is no order; nil: none
-	some  []byte // memory for queue
+	some  []byte // memory for what came, and for queue
+	plain []byte // memory for what was opened, and for queue
 	out   []byte // memory to make a packet in
+	whole []byte // memory for a packet before it is sealed
+	ended bool   // the other end has proved that it sends no more
 	off   int    // of the packet at the head: what Read has taken
 	lent  bool   // by Peek
 
@@ -108,9 +115,12 @@ type Stage struct {
 
 // New returns the stage above end, which it takes over.
 func New(end *flow.End, c Config) *Stage {
-	s := &Stage{end: end, check: checked(c.QoS), ours: c.Ours, linger: DefaultLinger}
+	s := &Stage{end: end, check: checked(c.QoS), seal: c.Seal, ours: c.Ours, linger: DefaultLinger}
 	s.cond.L = &s.mu
 	over := 0
+	if s.seal != nil {
+		over += s.seal.Overhead()
+	}
 	if s.check {
 		over += crcLen
 	}
@@ -155,7 +165,8 @@ func (s *Stage) Stats() (frct.Stats, bool) {
 	return s.order.Stats(), true
 }
 
-// Damaged returns how many packets came whose bits were wrong.
+// Damaged returns how many packets came that were not what the other end sent, or
+// that came before.
 func (s *Stage) Damaged() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,8 +175,11 @@ func (s *Stage) Damaged() uint64 {
 
 // put writes one packet to the ring, which shows it later. s.mu is held.
 func (s *Stage) put(head, payload []byte) bool {
-	if s.check {
-		s.out = appendCRC(append(append(s.out[:0], head...), payload...))
+	if s.seal != nil || s.check {
+		if err := s.wrap(head, payload); err != nil {
+			s.outErr = err
+			return false
+		}
 		head, payload = nil, s.out
 	}
 	ok, err := s.end.Put(head, payload)
@@ -181,6 +195,36 @@ func (s *Stage) put(head, payload []byte) bool {
 	return true
 }
 
+// wrap makes, in s.out, what the layer carries of a packet. s.mu is held.
+func (s *Stage) wrap(head, payload []byte) error {
+	s.out = s.out[:0]
+	if s.seal == nil {
+		s.out = append(append(s.out, head...), payload...)
+	} else {
+		if len(head) > 0 {
+			s.whole = append(append(s.whole[:0], head...), payload...)
+			payload = s.whole
+		}
+		var err error
+		if s.out, err = s.seal.Seal(s.out, payload); err != nil {
+			return err
+		}
+	}
+	if s.check {
+		s.out = appendCRC(s.out)
+	}
+	return nil
+}
+
+// putEnd tells the other end, where it understands that, that no packet follows.
+// Where packets are in order the order does. s.mu is held.
+func (s *Stage) putEnd() {
+	if s.order == nil && s.seal != nil && s.seal.Ends() && s.outErr == nil {
+		s.put(nil, nil)
+		s.show()
+	}
+}
+
 // show lets the layer see what was put. s.mu is held.
 func (s *Stage) show() {
 	if s.unshown {
@@ -191,11 +235,25 @@ func (s *Stage) show() {
 
 // take takes one packet that came off the ring; b is the ring itself. s.mu is held.
 func (s *Stage) take(now time.Time, b []byte) {
-	if s.check {
+	if s.check || s.seal != nil {
 		s.some = append(s.some[:0], b...) // the layer's process could change it after the check
+		b = s.some
+	}
+	if s.check {
 		var ok bool
-		if b, ok = cutCRC(s.some); !ok {
+		if b, ok = cutCRC(b); !ok {
 			s.damaged++
+			return
+		}
+	}
+	if s.seal != nil {
+		p, err := s.seal.Open(s.plain[:0], b)
+		if err != nil {
+			s.damaged++
+			return
+		}
+		if s.plain, b = p, p; len(p) == 0 {
+			s.ended = true
 			return
 		}
 	}
@@ -412,6 +470,9 @@ func (s *Stage) close(wait bool) {
 	s.closed = true
 	s.wake()
 	now := time.Now()
+	if s.order == nil && !s.shut {
+		s.putEnd()
+	}
 	if s.order != nil {
 		s.finDue = !s.shut || s.finDue
 		s.shut = true
@@ -431,6 +492,9 @@ func (s *Stage) close(wait bool) {
 	s.readBy.stop()
 	s.writeBy.stop()
 	s.leaveIdle()
+	if s.seal != nil {
+		s.seal.Zero()
+	}
 	s.mu.Unlock()
 	s.end.Close()
 	users.leave()
@@ -476,6 +540,7 @@ func (s *Stage) CloseWrite() error {
 	s.turn(batch)
 	s.wake()
 	if s.order == nil {
+		s.putEnd()
 		return s.end.CloseWrite()
 	}
 	return nil
@@ -489,8 +554,8 @@ func (s *Stage) readEnd() error {
 		return io.EOF
 	case s.orderErr != nil:
 		return s.orderErr
-	case s.inErr == io.EOF && s.reliable:
-		return errCutShort
+	case s.inErr == io.EOF && (s.reliable || s.seal != nil && s.seal.Proves() && !s.ended):
+		return errCutShort // whoever is on the way can say that it has ended
 	}
 	return s.inErr
 }

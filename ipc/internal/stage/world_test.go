@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/crypt"
 	"o7s/core/ipcp"
 	"o7s/ipc/flow"
 	"o7s/ipc/internal/stage"
@@ -26,6 +27,9 @@ type wire struct {
 	hurt            float64 // packets of which a bit is changed
 	ours            bool
 	ring            int
+	cipher          crypt.Cipher // 0: packets are plain
+
+	look func(from int, p []byte) // sees each packet
 
 	set  *flow.Set
 	ends [2]*flow.End
@@ -65,6 +69,11 @@ func (w *wire) join(t testing.TB, qos core.QoS) (a, b *stage.Stage) {
 			t.Fatal(err)
 		}
 		c := stage.Config{QoS: qos, Ours: w.ours, Path: path, Ring: w.ring}
+		if w.cipher != 0 {
+			if c.Seal, err = crypt.New(crypt.Config{Cipher: w.cipher, Key: &crypt.Key{1, 2, 3}, Ours: w.ours, Asked: i == 0}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if !stage.Needed(c) {
 			t.Fatal("no stage is needed")
 		}
@@ -105,6 +114,9 @@ func (w *wire) run() {
 		}
 		w.mu.Lock()
 		for _, p := range packets[:n] {
+			if w.look != nil {
+				w.look(from, p)
+			}
 			if w.cut || w.rng.Float64() < w.loss {
 				continue
 			}

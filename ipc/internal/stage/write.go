@@ -87,6 +87,9 @@ func (s *Stage) trySend(now time.Time, p []byte) bool {
 // overhead returns how many bytes the stage adds to a packet.
 func (s *Stage) overhead() int {
 	n := 0
+	if s.seal != nil {
+		n += s.seal.Overhead()
+	}
 	if s.order != nil {
 		n += frct.HeadLen
 	}
