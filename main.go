@@ -7,6 +7,7 @@ import (
 
 	"o7s/applets"
 	"o7s/applets/bench"
+	"o7s/applets/cert"
 	"o7s/applets/ipcpd"
 	"o7s/applets/irm"
 	"o7s/applets/irmd"
@@ -42,6 +43,7 @@ func table(types []ipcp.Type) []applets.Applet {
 		ocbr.Applet(),
 		oecho.Applet(),
 		ocat.Applet(),
+		cert.Applet(),
 		tutorial.Applet(),
 		bench.Applet(),
 	}

@@ -235,6 +235,7 @@ func at() {
 	}
 	if err == nil {
 		os.Setenv("O7S_RUNTIME_DIR", dir)
+		os.Setenv("O7S_CONFIG_DIR", filepath.Join(os.Getenv("O7S_CONFIG_DIR"), name))
 		err = syscall.Exec(path, os.Args[2:], os.Environ())
 	}
 	fmt.Fprintf(os.Stderr, "at %s: %v\n", strings.Join(os.Args[1:], " "), err)

@@ -38,7 +38,8 @@ import (
 //	tab SHELL FILE             complete the lines of a file in a real shell
 //
 // and two programs: "as UID COMMAND..." becomes COMMAND, run as that user;
-// "at HOST COMMAND..." becomes COMMAND with a runtime directory of that host.
+// "at HOST COMMAND..." becomes COMMAND with a runtime directory of that host, and
+// the configuration in $WORK/config/HOST.
 //
 // Two addresses of the loopback device, IP_A and IP_B, are the script's own, and
 // the file $HOSTS gives each name that "known NAME HOST..." adds the address of its
@@ -103,6 +104,7 @@ func setup(env *testscript.Env) error {
 	s := &script{dir: dir, procs: make(map[string]*proc)}
 	env.Values[scriptKey{}] = s
 	env.Setenv("O7S_RUNTIME_DIR", dir)
+	env.Setenv("O7S_CONFIG_DIR", filepath.Join(env.WorkDir, "config"))
 	net := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256))
 	env.Setenv("IP_A", net+"1")
 	env.Setenv("IP_B", net+"2")
@@ -229,7 +231,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	p.cmd = exec.Command(path, args[2:]...)
 	p.cmd.Args[0] = args[1]
 	p.cmd.Dir = ts.Getenv("WORK")
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE", "PYTHONDONTWRITEBYTECODE", "NETNS_A", "NETNS_B"} {
+	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE", "PYTHONDONTWRITEBYTECODE", "NETNS_A", "NETNS_B", "O7S_CONFIG_DIR"} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p, p

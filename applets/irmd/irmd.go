@@ -147,6 +147,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: new(memory),
 		Spawner: spawn, Starter: newStarter(dir, log),
+		Security: newSecurity(config.Dir()), Encrypts: true,
 		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})
 	spawn.m = d.m
