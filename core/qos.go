@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// QoS is what a process asks of a flow. The zero value is QoSRaw's neighbour
-// with every bound at its strictest, so start from one of the named specs.
+// QoS is what a process asks of a flow. A zero field is the strictest bound, so start
+// from one of the named specs.
 type QoS struct {
 	Delay        uint32 // ms, one way
 	Bandwidth    uint64 // bit/s
@@ -18,7 +18,16 @@ type QoS struct {
 	Timeout      time.Duration // of a silent peer
 }
 
-// The QoS specs that programs ask for by name.
+// The QoS specs that programs ask for by name. Within one system every flow keeps
+// order and loses nothing. To another system:
+//
+//   - QoSRaw: packets may be lost, come twice or in another order, or be damaged, as the
+//     layer has it.
+//   - QoSRawNoErrors: the same, but no packet is damaged.
+//   - QoSBest: packets come in order and once, and some may be missing.
+//   - QoSVideo, QoSVoice: as QoSBest. They also ask for a bound on the delay and for
+//     bandwidth, which layers pass on, and none guarantees yet.
+//   - QoSData: all packets come, in order and once: what a byte stream needs.
 var (
 	QoSRaw         = QoS{Delay: math.MaxUint32, Loss: 1, BER: 1, MaxGap: math.MaxUint32, Timeout: 120 * time.Second}
 	QoSRawNoErrors = QoS{Delay: math.MaxUint32, Loss: 1, MaxGap: math.MaxUint32, Timeout: 120 * time.Second}
