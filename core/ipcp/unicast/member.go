@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -253,7 +254,11 @@ func (l *layer) measureLocked() {
 
 // ended takes an adjacency whose flow has ended.
 func (l *layer) ended(a *adjacency, why error) {
-	l.log.dt.Infof("Flow %d to member %s has ended: %v.", a.flow.FD(), addrText(a.addr), why)
+	what := why.Error()
+	if errors.Is(why, io.EOF) {
+		what = "the other member has closed it"
+	}
+	l.log.conn.Infof("Flow %d to member %s has ended: %s.", a.flow.FD(), addrText(a.addr), what)
 	l.mu.Lock()
 	l.leaveLocked(a)
 	for _, c := range l.kept {

@@ -34,7 +34,7 @@ const (
 const Max = 8000
 
 const (
-	queueLen   = 1024 // packets that nobody reads
+	queueLen   = 1 << 16 // packets that nobody reads
 	resendTime = 300 * time.Millisecond
 )
 
