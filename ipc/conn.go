@@ -11,6 +11,7 @@ import (
 	"o7s/core"
 	"o7s/core/crypt"
 	"o7s/core/frct"
+	"o7s/core/ipcp"
 	"o7s/ipc/flow"
 	"o7s/ipc/internal/stage"
 )
@@ -38,6 +39,7 @@ type Conn struct {
 	qos     QoS
 	cipher  crypt.Cipher
 	peer    string
+	path    ipcp.Path
 
 	local, remote Addr
 
@@ -195,6 +197,20 @@ func (c *Conn) forget() {
 // MaxPacket where both ends are on one system, less where a layer carries the
 // packets to another one.
 func (c *Conn) MaxPacket() int { return c.io.MaxPacket() }
+
+// Path returns what the layer of the flow knows of the way to the other end. It is
+// zero where both ends are on one system.
+func (c *Conn) Path() ipcp.Path { return c.path }
+
+// Memory returns this end of the flow's memory, for the process of a layer, which
+// serves many flows and waits for none. It is nil where more than memory is between
+// the two ends: order, or a check of the bits. The Conn is still the one to Close.
+func (c *Conn) Memory() *flow.End {
+	if c.stage != nil {
+		return nil
+	}
+	return c.end
+}
 
 // FD returns the flow descriptor: this process's number for its end, from 64,
 // lowest free first. It is no file descriptor of the system's.

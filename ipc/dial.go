@@ -127,7 +127,7 @@ func (s *session) open(f *irmctl.Flow, fds []int, local, remote string) (*Conn, 
 	if f.Path.Max > 0 {
 		end.Bound(f.Path.Max, f.Path.Best)
 	}
-	c := &Conn{io: end, end: end, session: s, id: f.ID, qos: f.QoS, cipher: f.Cipher, peer: f.CN, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
+	c := &Conn{io: end, end: end, session: s, id: f.ID, qos: f.QoS, path: f.Path, cipher: f.Cipher, peer: f.CN, fd: s.n.takeFD(), local: Addr(local), remote: Addr(remote)}
 	if number := Addr(fmt.Sprintf("flow %d", f.ID)); local == "" {
 		c.local = number
 	} else {

@@ -13,6 +13,8 @@ import (
 	"o7s/core/clock"
 	"o7s/core/ipcp"
 	"o7s/ipc/ipcpctl"
+	"o7s/ipc/irmctl"
+	"o7s/ipc/lower"
 	"o7s/ipc/port"
 	"o7s/ipc/rpc"
 )
@@ -48,8 +50,9 @@ func Applet(typ ipcp.Type) applets.Applet {
 
 					ctx, cancel := context.WithCancel(c.Context)
 					defer cancel()
+					irmctl.SetApplet(env.Name) // where it uses flows of other layers
 					host := ipcpctl.NewHost()
-					p := ipcp.NewProcess(typ, ipcp.Env{Name: c.String("name"), Host: host, Ports: port.Machine, Clock: clock.Real, Log: log})
+					p := ipcp.NewProcess(typ, ipcp.Env{Name: c.String("name"), Host: host, Net: lower.Net{}, Ports: port.Machine, Clock: clock.Real, Log: log})
 					mux := rpc.NewMux()
 					ipcpctl.HandleControl(mux, p)
 					ipcpctl.HandleLogLevel(mux, level)

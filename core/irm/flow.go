@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, time
 		a.timer = time.AfterFunc(patience, func() {
 			a.giveUp(fmt.Errorf("%w: no process accepted the flow to %q within %v", core.ErrTimeout, name, timeout.Round(time.Millisecond)))
 		})
-		up := m.reg.Layers()
+		up := m.waysLocked(p, name)
 		switch {
 		case len(up) > 0 && up[0].Knows(name):
 			a.startLocked(up[0])
@@ -76,6 +77,35 @@ func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, time
 		}
 	})
 	return a.cancel
+}
+
+// waysLocked returns the IPCPs through which p may reach name, in the order of
+// their ranks. An IPCP does not reach others through its own layer. Of several
+// members of one far layer those come first that have not got the name themselves:
+// so members on one system are to each other as members on several.
+func (m *Manager) waysLocked(p *registry.Process, name string) []*registry.IPCP {
+	up := m.reg.Layers()
+	for _, own := range up {
+		if own.PID == p.PID {
+			up = slices.DeleteFunc(up, func(i *registry.IPCP) bool { return i.Type.Name == own.Type.Name && i.Layer == own.Layer })
+			break
+		}
+	}
+	for n := len(up) - 1; n >= 0; n-- {
+		if !up[n].Type.Far || !up[n].Knows(name) {
+			continue
+		}
+		last := n
+		for j := n + 1; j < len(up); j++ {
+			if up[j].Type.Name == up[n].Type.Name && up[j].Layer == up[n].Layer && !up[j].Knows(name) {
+				last = j
+			}
+		}
+		i := up[n]
+		copy(up[n:last], up[n+1:last+1])
+		up[last] = i
+	}
+	return up
 }
 
 func (a *allocation) cancel() {

@@ -93,7 +93,11 @@ func (m *Manager) bindProgramLocked(c Caller, p *registry.Program) error {
 	}
 	bound, err := m.reg.BindProgram(p)
 	if bound {
-		m.infoLocked("Bound %s to name %s.", p.What(), p.Name)
+		what := p.What()
+		if i := m.reg.IPCP(p.IPCP); i != nil {
+			what = fmt.Sprintf("process %d", i.PID)
+		}
+		m.infoLocked("Bound %s to name %s.", what, p.Name)
 		m.matchLocked(p.Name)
 		m.wakeLocked(p.Name)
 	}

@@ -83,3 +83,44 @@ func TestSearch(t *testing.T) {
 		})
 	}
 }
+
+// An IPCP does not reach others through its own layer. Members of one far layer on
+// one system are to each other as members on several: the one that has the name is
+// asked last.
+func TestWays(t *testing.T) {
+	far := ipcp.Type{Name: "far", Rank: 1, Far: true, Does: ipcp.Provides}
+	near := ipcp.Type{Name: "near", Does: ipcp.Provides}
+	m := New(Config{Log: logs.Discard()})
+	for n, x := range []struct {
+		name  string
+		typ   ipcp.Type
+		layer string
+		knows bool
+	}{
+		{"a", far, "net", true}, {"b", far, "net", false}, {"c", far, "other", false}, {"d", far, "net", false},
+		{"e", near, "net", true}, {"f", near, "net", false},
+	} {
+		i, err := m.reg.AddIPCP(x.name, x.typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.PID, i.Layer, i.Via = 100+n, x.layer, "bootstrap"
+		if x.knows {
+			i.Register("srv")
+		}
+	}
+	for _, tt := range []struct {
+		pid        int
+		name, want string
+	}{
+		{1, "srv", "e f b c d a "}, {1, "another", "e f a b c d "}, {101, "srv", "e f c "}, {102, "srv", "e f b d a "}, {104, "srv", "b c d a "},
+	} {
+		got := ""
+		for _, i := range m.waysLocked(&registry.Process{PID: tt.pid}, tt.name) {
+			got += i.Name + " "
+		}
+		if got != tt.want {
+			t.Errorf("process %d reaches %s by %s, want %s", tt.pid, tt.name, got, tt.want)
+		}
+	}
+}
