@@ -71,6 +71,8 @@ func scripts(dir string) testscript.Params {
 				return os.Geteuid() == 0, nil
 			case "race":
 				return raceDetector, nil
+			case "cryptography": // Python's package
+				return exec.Command("python3", "-c", "import cryptography").Run() == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
