@@ -9,6 +9,8 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/logs"
+	"o7s/core/registry"
+	"o7s/core/view"
 )
 
 func configExport(types []ipcp.Type) *command {
@@ -42,6 +44,9 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 			continue
 		}
 		name := &config.Name{Name: n.Name, Policy: n.Policy}
+		if err := protect(&name.Protection, n.Security); err != nil {
+			return err
+		}
 		for _, q := range p.by().programs[n.Name] {
 			switch {
 			case q.UID != p.System.UID || q.IPCP != "":
@@ -63,6 +68,9 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 			return fmt.Errorf("%w %q of IPCP %q: this irm is not of the same executable as irmd", core.ErrIPCPType, i.Type, i.Name)
 		}
 		c := &config.IPCP{Name: i.Name, Type: t}
+		if err := protect(&c.Protection, i.Security); err != nil {
+			return err
+		}
 		if dst, enrolled := strings.CutPrefix(i.Via, "enroll "); enrolled {
 			c.Enrol = dst
 			if t.Does.Can(ipcp.Connects) {
@@ -82,4 +90,14 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 	}
 	fmt.Fprintln(s)
 	return config.Write(s, items)
+}
+
+// protect sets what a row shows of a protection.
+func protect(p *registry.Protection, settings view.Options) error {
+	for _, o := range settings {
+		if err := p.Set(o.Name, o.Value); err != nil {
+			return fmt.Errorf("%w: this irm is not of the same executable as irmd", err)
+		}
+	}
+	return nil
 }

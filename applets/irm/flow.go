@@ -47,7 +47,7 @@ func (s *screen) flows(flows []view.Flow, all int) {
 		fmt.Fprintf(s, "No %sflows in system.\n\n", such(all))
 		return
 	}
-	t := table{{title: "id"}, {title: "peer", spare: 3}, {title: "pid"}, {title: "program", spare: 1}, {title: "name"}, {title: "layer", spare: 2}, {title: "state"}, {title: "sent", spare: 5}, {title: "received", spare: 4}}
+	t := table{{title: "id"}, {title: "peer", spare: 3}, {title: "pid"}, {title: "program", spare: 1}, {title: "name"}, {title: "layer", spare: 2}, {title: "state"}, {title: "secure", spare: 6}, {title: "sent", spare: 5}, {title: "received", spare: 4}}
 	t.titles()
 	for _, f := range flows {
 		peer, sent, received := "-", "-", "-"
@@ -60,10 +60,21 @@ func (s *screen) flows(flows []view.Flow, all int) {
 		if f.Counted {
 			sent, received = amount(f.Sent), amount(f.Read)
 		}
-		t.add(strconv.Itoa(int(f.ID)), peer, strconv.Itoa(f.PID), f.Program, f.Name, f.Layer, f.State, sent, received)
+		t.add(strconv.Itoa(int(f.ID)), peer, strconv.Itoa(f.PID), f.Program, f.Name, f.Layer, f.State, secure(f), sent, received)
 	}
 	t.print(s)
 	fmt.Fprintln(s)
+}
+
+// secure says how a flow to another system is protected.
+func secure(f view.Flow) string {
+	switch {
+	case f.Secure == "":
+		return "-"
+	case f.CN == "":
+		return f.Secure
+	}
+	return f.Secure + ", " + f.CN
 }
 
 func such(all int) string {
@@ -116,6 +127,18 @@ func (s *screen) showFlow(f view.Flow) {
 		"process", process, "other end", peer, "layer", f.Layer, "IPCP", f.IPCP, "QoS", f.QoS, "since", f.Since+" ("+ago(f.Since)+" ago)")
 	if f.Max > 0 {
 		s.fields("way there", fmt.Sprintf("packets of at most %d bytes, of %d without fragments; at most %d ms", f.Max, f.Best, f.MPL))
+	}
+	if f.Secure != "" {
+		text := "packets are plain"
+		if f.Secure != "none" {
+			text = "packets are encrypted with " + f.Secure
+		}
+		if f.CN == "" {
+			text += "; the other end has shown no certificate"
+		} else {
+			text += "; the other end has proved to be " + f.CN
+		}
+		s.fields("secure", text)
 	}
 	if f.Counted {
 		s.fields("sent", amount(f.Sent)+", of which the other end has not read "+amount(f.Unread),

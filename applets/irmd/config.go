@@ -54,7 +54,25 @@ func readConfig(ctx context.Context, file string, types []ipcp.Type) ([]config.I
 			p.Path = path
 		}
 	}
+	for _, it := range items {
+		if it.Name == nil {
+			continue
+		}
+		if err := tryFiles(it.Name.Name, it.Name.Protection); err != nil {
+			return nil, fmt.Errorf("%s:%d: name %q: %w", file, it.Line(), it.Name.Name, err)
+		}
+	}
 	return items, tryConfig(ctx, types, file, items)
+}
+
+// tryFiles reads the files that p names.
+func tryFiles(name string, p registry.Protection) error {
+	s := newSecurity("")
+	_, err := s.Server(name, p.Server)
+	if err == nil {
+		_, err = s.Client(name, p.Client)
+	}
+	return err
 }
 
 // tryConfig loads items into an IRM that starts nothing. What that IRM refuses, the
@@ -127,6 +145,9 @@ func loadName(m *irm.Manager, me irm.Caller, n *config.Name) error {
 	if err := m.CreateName(me, n.Name, n.Policy); err != nil {
 		return fmt.Errorf("create name %q: %w", n.Name, err)
 	}
+	if err := m.ProtectName(me, n.Name, n.Protection); err != nil {
+		return fmt.Errorf("protect name %q: %w", n.Name, err)
+	}
 	for _, p := range n.Programs {
 		err := m.BindProgram(me, &registry.Program{Name: n.Name, Path: canonical(p.Path), Auto: p.Auto, Args: p.Args})
 		if err != nil {
@@ -137,6 +158,14 @@ func loadName(m *irm.Manager, me irm.Caller, n *config.Name) error {
 }
 
 func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP) error {
+	if (i.Protection != registry.Protection{}) { // which holds from its first flow on
+		if _, err := m.CreateIPCP(ctx, me, i.Name, i.Type.Name); err != nil {
+			return fmt.Errorf("create IPCP %q: %w", i.Name, err)
+		}
+		if err := m.ProtectIPCP(me, i.Name, i.Protection); err != nil {
+			return fmt.Errorf("protect IPCP %q: %w", i.Name, err)
+		}
+	}
 	switch {
 	case i.Draft.Layer != "":
 		if _, err := m.BootstrapIPCP(ctx, me, i.Name, i.Type.Name, i.Draft); err != nil {
@@ -146,7 +175,7 @@ func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP
 		if _, err := m.EnrollIPCP(ctx, me, i.Name, i.Type.Name, ipcp.Enrollment{Dst: i.Enrol}); err != nil {
 			return fmt.Errorf("enroll IPCP %q with %q: %w", i.Name, i.Enrol, err)
 		}
-	default:
+	case i.Protection == registry.Protection{}: // else it is created
 		if _, err := m.CreateIPCP(ctx, me, i.Name, i.Type.Name); err != nil {
 			return fmt.Errorf("create IPCP %q: %w", i.Name, err)
 		}

@@ -131,8 +131,9 @@ func (s *security) look(role, name string, files registry.Files) *looked {
 	} {
 		switch {
 		case f.given != "":
-			*f.to = f.given // must be there
-			l.note(f.given)
+			if *f.to = f.given; !l.note(f.given) {
+				l.err = errors.Join(l.err, &fs.PathError{Op: "open", Path: f.given, Err: fs.ErrNotExist})
+			}
 		case f.usual != "" && l.note(f.usual):
 			*f.to = f.usual
 		}

@@ -2,7 +2,7 @@ package irmd
 
 import (
 	"fmt"
-	"slices"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,7 +56,7 @@ func TestPagesAreOfOneList(t *testing.T) {
 		}
 	}
 	for i := range got {
-		if !slices.Equal(got[i], all) {
+		if !reflect.DeepEqual(got[i], all) {
 			t.Errorf("link %d: %d of %d rows, or other ones", i, len(got[i]), len(all))
 		}
 	}
@@ -87,7 +87,7 @@ func TestPagesGoOnWithoutTheirList(t *testing.T) {
 		for len(got) < len(all) {
 			got = append(got, next(t, p, l, got).List...)
 		}
-		if !slices.Equal(got, all) {
+		if !reflect.DeepEqual(got, all) {
 			t.Errorf("%d of %d rows, or other ones", len(got), len(all))
 		}
 		if want := 1 + 1 + maxRests + 1; *made != want {

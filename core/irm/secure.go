@@ -23,6 +23,38 @@ type Security interface {
 	Server(name string, files registry.Files) (*oap.Config, error)
 }
 
+// ProtectName sets what is wanted of flows to other systems, to and from name.
+func (m *Manager) ProtectName(c Caller, name string, p registry.Protection) error {
+	if err := m.mayAdmin(c); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.reg.Name(name) == nil {
+		return errNoName(name)
+	}
+	m.reg.Protect(name, p)
+	return nil
+}
+
+// ProtectIPCP sets what is wanted of all flows that the IPCP called ipcp provides.
+func (m *Manager) ProtectIPCP(c Caller, ipcp string, p registry.Protection) error {
+	if err := m.mayAdmin(c); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.reg.IPCP(ipcp)
+	switch {
+	case i == nil:
+		return fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, ipcp)
+	case !i.Type.Far && p != registry.Protection{}:
+		return fmt.Errorf("%w: flows of a layer of type %s stay within this system", core.ErrUsage, i.Type.Name)
+	}
+	i.Protection = p
+	return nil
+}
+
 // protectionLocked returns what is wanted for flows to name through i.
 func (m *Manager) protectionLocked(name string, i *registry.IPCP) registry.Protection {
 	if n := m.reg.Name(name); n != nil {

@@ -53,6 +53,7 @@ func (m *Manager) IPCPs() []view.IPCP {
 			row.State, row.Layer, row.Hash, row.Via = "operational", i.Layer, i.Hash.String(), i.Via
 			row.Options = i.Type.View(i.Settings)
 		}
+		row.Security = i.Protection.Settings()
 		return row
 	})
 }
@@ -95,7 +96,7 @@ func (m *Manager) Names() []view.Name {
 		if !ok {
 			row = view.Name{Name: n.Name, HolderUID: -1}
 		}
-		row.Exists, row.Policy = true, n.Policy.String()
+		row.Exists, row.Policy, row.Security = true, n.Policy.String(), n.Protection.Settings()
 		rows[n.Name] = row
 	}
 	for _, r := range known {
@@ -208,6 +209,10 @@ func flowRow(f registry.FlowCopy) view.Flow {
 	}
 	if f.Peer < 0 {
 		row.From, row.MPL, row.Max, row.Best = f.From, f.Path.MPL.Milliseconds(), f.Path.Max, f.Path.Best
+		row.CN = f.CN
+		if row.Secure = f.Cipher.String(); f.Cipher == 0 && f.From == "" {
+			row.Secure = ""
+		}
 	}
 	if f.Meter != nil {
 		if c, err := f.Meter.Count(); err == nil {

@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -89,7 +90,7 @@ func TestListsAreSortedAndComplete(t *testing.T) {
 		if row.Name == "bound only" {
 			want = view.Name{Name: row.Name, HolderUID: 1000, Processes: 1}
 		}
-		if row != want {
+		if !reflect.DeepEqual(row, want) {
 			t.Errorf("%+v, want %+v", row, want)
 		}
 	}

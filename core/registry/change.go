@@ -125,12 +125,13 @@ type IPCPCopy struct {
 	Type             ipcp.Type
 	Hash             hash.Algorithm
 	Settings         ipcp.Settings
+	Protection       Protection
 	Names, Flows     int
 }
 
 // Look returns a copy of i.
 func (i *IPCP) Look() IPCPCopy {
-	return IPCPCopy{i.Name, i.Layer, i.Via, i.PID, i.Type, i.Hash, i.Settings, len(i.regs), len(i.flows)}
+	return IPCPCopy{i.Name, i.Layer, i.Via, i.PID, i.Type, i.Hash, i.Settings, i.Protection, len(i.regs), len(i.flows)}
 }
 
 // FlowCopy is a copy of what people see of an end of a flow. Who has it closes its

@@ -57,6 +57,14 @@ func (r *Registry) CreateName(name string, policy Policy) (created bool, err err
 	return true, nil
 }
 
+// Protect sets what is wanted of flows to name, which exists. A Name that somebody
+// has got stays as it was.
+func (r *Registry) Protect(name string, p Protection) {
+	n := *r.names[name]
+	n.Protection = p
+	r.names[name] = &n
+}
+
 // Name returns the name, or nil.
 func (r *Registry) Name(name string) *Name { return r.names[name] }
 

@@ -1,9 +1,13 @@
 package registry
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 
+	"o7s/core"
 	"o7s/core/crypt"
+	"o7s/core/view"
 )
 
 // Protection is what an administrator wants of flows to other systems, of a name
@@ -59,4 +63,71 @@ func (s *Secret) Zero() {
 	if k := s.Take(); k != nil {
 		k.Zero()
 	}
+}
+
+// required is the value of the settings encrypt and authenticate.
+const required = "required"
+
+// files are the settings of Files, with what each sets.
+var files = []struct {
+	key string
+	of  func(*Protection) *string
+}{
+	{"server_enc_file", func(p *Protection) *string { return &p.Server.Enc }},
+	{"server_crt_file", func(p *Protection) *string { return &p.Server.Crt }},
+	{"server_key_file", func(p *Protection) *string { return &p.Server.Key }},
+	{"client_enc_file", func(p *Protection) *string { return &p.Client.Enc }},
+	{"client_crt_file", func(p *Protection) *string { return &p.Client.Crt }},
+	{"client_key_file", func(p *Protection) *string { return &p.Client.Key }},
+}
+
+// ProtectionKeys are the settings of a Protection: of a layer the first two, of a
+// name all.
+func ProtectionKeys(name bool) []string {
+	keys := []string{"encrypt", "authenticate"}
+	if name {
+		for _, f := range files {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
+// Set sets what key says. The error is core.ErrUsage.
+func (p *Protection) Set(key, value string) error {
+	flag := map[string]*bool{"encrypt": &p.Encrypt, "authenticate": &p.Auth}[key]
+	if flag != nil {
+		if value != required {
+			return fmt.Errorf("%w for %s: %q; it is \"required\", or not there", core.ErrUsage, key, value)
+		}
+		*flag = true
+		return nil
+	}
+	for _, f := range files {
+		if f.key == key {
+			if value == "" || strings.IndexByte(value, 0) >= 0 {
+				return fmt.Errorf("%w for %s: it is the path of a file", core.ErrUsage, key)
+			}
+			*f.of(p) = value
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: there is no setting %q", core.ErrUsage, key)
+}
+
+// Settings returns what is set, as Set takes it.
+func (p Protection) Settings() view.Options {
+	var all view.Options
+	if p.Encrypt {
+		all = append(all, view.Option{Name: "encrypt", Value: required})
+	}
+	if p.Auth {
+		all = append(all, view.Option{Name: "authenticate", Value: required})
+	}
+	for _, f := range files {
+		if v := *f.of(&p); v != "" {
+			all = append(all, view.Option{Name: f.key, Value: v})
+		}
+	}
+	return all
 }

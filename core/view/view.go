@@ -41,8 +41,10 @@ type IPCP struct {
 	Hash    string  `json:"hash"`    // of the layer's directory
 	Via     string  `json:"via"`     // how it became a member: "bootstrap", "enroll NAME"
 	Options Options `json:"options"` // the settings of its layer type
-	Names   int     `json:"name_count"`
-	Flows   int     `json:"flow_count"` // ends that it provides
+	// Security is what its flows to other systems must have.
+	Security Options `json:"security"`
+	Names    int     `json:"name_count"`
+	Flows    int     `json:"flow_count"` // ends that it provides
 }
 
 // Options are settings in the order in which their layer type declares them.
@@ -93,14 +95,16 @@ type Fact struct {
 // Name is a name that exists, or that something is bound to. Policy is empty
 // where it does not exist.
 type Name struct {
-	Name      string `json:"name"`
-	Exists    bool   `json:"exists"`
-	Policy    string `json:"policy"`
-	HolderUID int    `json:"holder_uid"` // of its first binding; -1: nobody
-	Layers    int    `json:"layer_count"`
-	Processes int    `json:"process_count"`
-	Programs  int    `json:"program_count"`
-	Waiting   int    `json:"waiting_count"` // flows that no process has accepted yet
+	Name   string `json:"name"`
+	Exists bool   `json:"exists"`
+	Policy string `json:"policy"`
+	// Security is what flows between systems must have, and where their files are.
+	Security  Options `json:"security"`
+	HolderUID int     `json:"holder_uid"` // of its first binding; -1: nobody
+	Layers    int     `json:"layer_count"`
+	Processes int     `json:"process_count"`
+	Programs  int     `json:"program_count"`
+	Waiting   int     `json:"waiting_count"` // flows that no process has accepted yet
 }
 
 // Registration is a name that a layer knows, with its hash there.
@@ -159,6 +163,8 @@ type Flow struct {
 	Layer   string      `json:"layer"`
 	QoS     string      `json:"qos"`
 	From    string      `json:"from"`        // where the other end is, on another system; else empty
+	Secure  string      `json:"secure"`      // the cipher of a flow to another system, none; empty on one system
+	CN      string      `json:"peer_cn"`     // what the other end's certificate proves; empty: none
 	MPL     int64       `json:"mpl_ms"`      // how long a packet may be under way; 0 on one system
 	Max     int         `json:"max_packet"`  // bytes; 0 on one system: 65535
 	Best    int         `json:"best_packet"` // bytes, without fragments below; 0 on one system

@@ -25,6 +25,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"o7s/core/ipcp"
+	"o7s/core/registry"
 )
 
 // Item is a table of the file: a name, or else an IPCP.
@@ -44,6 +45,8 @@ type Name struct {
 	Name     string
 	Policy   string // round-robin or spillover
 	Programs []Program
+	// Protection is of its flows to other systems. Its paths are absolute.
+	Protection registry.Protection
 }
 
 // Program is an entry of prog with its args. Auto is set if there is an entry of
@@ -62,16 +65,21 @@ type IPCP struct {
 	Draft    ipcp.Draft // its settings in the order of the type's options
 	Enrol    string
 	Register []string // names to register with it
+	// Protection is of its flows.
+	Protection registry.Protection
 }
 
 // nameKeys are the keys of a name's table, as people are told of them.
-var nameKeys = []string{"lb", "prog", "args"}
+var nameKeys = append([]string{"lb", "prog", "args"}, registry.ProtectionKeys(true)...)
 
 // ipcpKeys returns those of the table of an IPCP of type t.
 func ipcpKeys(t ipcp.Type) []string {
 	keys := []string{"bootstrap", "hash", "reg"}
 	if t.Does.Can(ipcp.Enrolls) {
 		keys = slices.Insert(keys, 1, "enrol")
+	}
+	if t.Far {
+		keys = append(keys, registry.ProtectionKeys(false)...)
 	}
 	for _, o := range t.Options {
 		keys = append(keys, key(o))

@@ -11,6 +11,7 @@ import (
 
 	"o7s/core/hash"
 	"o7s/core/ipcp"
+	"o7s/core/registry"
 )
 
 var types = []ipcp.Type{
@@ -62,11 +63,11 @@ func at(line int) func() int { return func() int { return line } }
 func TestParse(t *testing.T) {
 	got, err := Parse("f", whole, types)
 	want := []Item{
-		{line: at(2), Name: &Name{"oping-server", "spillover", []Program{{"/usr/bin/oping", true, []string{"--listen", "--idle", "5s"}}, {Path: "/usr/bin/other"}}}},
-		{line: at(7), IPCP: &IPCP{"local-ipcp", types[0], ipcp.Draft{Layer: "local-layer", Hash: "SHA3_512"}, "", []string{"oping-server", "two"}}},
-		{line: at(12), Name: &Name{"a b", "round-robin", nil}},
+		{line: at(2), Name: &Name{Name: "oping-server", Policy: "spillover", Programs: []Program{{"/usr/bin/oping", true, []string{"--listen", "--idle", "5s"}}, {Path: "/usr/bin/other"}}}},
+		{line: at(7), IPCP: &IPCP{Name: "local-ipcp", Type: types[0], Draft: ipcp.Draft{Layer: "local-layer", Hash: "SHA3_512"}, Enrol: "", Register: []string{"oping-server", "two"}}},
+		{line: at(12), Name: &Name{Name: "a b", Policy: "round-robin", Programs: nil}},
 		{line: at(14), IPCP: &IPCP{Name: "i", Type: types[1]}},
-		{line: at(16), IPCP: &IPCP{"m", types[2], ipcp.Draft{Layer: "made-layer", Settings: []ipcp.Setting{{Name: "dev", Value: "eth0"}, {Name: "ttl", Value: "7"}, {Name: "ethertype", Value: "0xB000"}, {Name: "quiet", Value: "true"}}}, "", nil}},
+		{line: at(16), IPCP: &IPCP{Name: "m", Type: types[2], Draft: ipcp.Draft{Layer: "made-layer", Settings: []ipcp.Setting{{Name: "dev", Value: "eth0"}, {Name: "ttl", Value: "7"}, {Name: "ethertype", Value: "0xB000"}, {Name: "quiet", Value: "true"}}}, Enrol: "", Register: nil}},
 		{line: at(23), IPCP: &IPCP{Name: "e", Type: types[3], Enrol: "uniA", Register: []string{"x"}}},
 	}
 	for i := range got {
@@ -171,6 +172,54 @@ func FuzzParse(f *testing.F) {
 }
 
 // What TOML can't hold is refused: nothing is written in its place.
+// What is wanted of flows to other systems is read, and written as it was.
+func TestProtection(t *testing.T) {
+	far := ipcp.Type{Name: "far", Far: true, Does: ipcp.Provides}
+	const text = `[name.x]
+lb = "round-robin"
+encrypt = "required"
+authenticate = "required"
+server_enc_file = "/a"
+server_crt_file = "/b"
+server_key_file = "/c"
+client_enc_file = "/d"
+client_crt_file = "/e"
+client_key_file = "/f"
+
+[far.i]
+bootstrap = "l"
+encrypt = "required"
+authenticate = "required"
+`
+	all := append([]ipcp.Type{far}, types...)
+	items, err := Parse("f", text, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := registry.Protection{Encrypt: true, Auth: true, Server: registry.Files{Enc: "/a", Crt: "/b", Key: "/c"}, Client: registry.Files{Enc: "/d", Crt: "/e", Key: "/f"}}
+	if got := items[0].Name.Protection; got != want {
+		t.Errorf("%+v", got)
+	}
+	if got := items[1].IPCP.Protection; got != (registry.Protection{Encrypt: true, Auth: true}) {
+		t.Errorf("%+v", got)
+	}
+	var b strings.Builder
+	if err := Write(&b, items); err != nil || b.String() != text {
+		t.Errorf("%v, written as\n%s", err, b.String())
+	}
+	for _, tt := range []struct{ text, err string }{
+		{"[name.x]\nencrypt = true", `f:2: encrypt is a text`},
+		{"[name.x]\nencrypt = \"\"", `f:2: invalid value for encrypt: ""`},
+		{"[name.x]\nserver_key_file = \"\"", `f:2: invalid value for server_key_file`},
+		{"[far.x]\nbootstrap = \"l\"\nserver_key_file = \"/a\"", `f:3: unknown key "server_key_file": the keys here are bootstrap, hash, reg, encrypt, authenticate`},
+		{"[far.x]\nauthenticate = \"no\"", `f:2: invalid value for authenticate`},
+	} {
+		if _, err := Parse("f", tt.text, all); err == nil || !strings.HasPrefix(err.Error(), tt.err) {
+			t.Errorf("%q: %v, want %s", tt.text, err, tt.err)
+		}
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	tests := []struct {
 		item Item

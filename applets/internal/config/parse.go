@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,7 +114,7 @@ func (p *parser) each(path toml.Key, keys map[string]toml.Primitive, known []str
 func (p *parser) name(path toml.Key, keys map[string]toml.Primitive) (*Name, error) {
 	n := &Name{Name: path[1], Policy: registry.RoundRobin.String()}
 	var args []any
-	err := p.each(path, keys, nameKeys, map[string]check{
+	checks := map[string]check{
 		"lb": func(v any) error {
 			s, err := text("lb", v)
 			if err != nil {
@@ -143,7 +144,9 @@ func (p *parser) name(path toml.Key, keys map[string]toml.Primitive) (*Name, err
 			}
 			return nil
 		},
-	})
+	}
+	protect(checks, &n.Protection, true)
+	err := p.each(path, keys, nameKeys, checks)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +203,9 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 			return err
 		}
 	}
+	if typ.Far {
+		protect(checks, &i.Protection, false)
+	}
 	given := make(map[string]string) // by the option's name
 	for _, o := range typ.Options {
 		take := func(v any) error {
@@ -220,7 +226,7 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 	}
 	if i.Draft.Layer == "" {
 		for _, k := range p.sorted(path, keys) {
-			if i.Enrol == "" || k != "enrol" && k != "reg" {
+			if i.Enrol == "" || k != "enrol" && k != "reg" && !slices.Contains(registry.ProtectionKeys(false), k) {
 				return nil, p.fail(keys[k], "%s needs a layer: bootstrap = \"LAYER\"", k)
 			}
 		}
@@ -238,6 +244,23 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 		return nil, p.fail(keys["bootstrap"], "%w", err)
 	}
 	return i, nil
+}
+
+// protect adds the checks of the settings of to, which are of a name or else of an
+// IPCP.
+func protect(checks map[string]check, to *registry.Protection, name bool) {
+	for _, k := range registry.ProtectionKeys(name) {
+		checks[k] = func(v any) error {
+			s, err := text(k, v)
+			if err == nil && strings.HasSuffix(k, "_file") && s != "" {
+				s, err = filepath.Abs(s)
+			}
+			if err == nil {
+				err = to.Set(k, s)
+			}
+			return err
+		}
+	}
 }
 
 // value returns the text of v, the value of an option.

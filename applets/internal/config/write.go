@@ -10,6 +10,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"o7s/core/ipcp"
+	"o7s/core/registry"
 )
 
 // Write writes items as Parse reads them. Programs with Auto come first in prog,
@@ -57,7 +58,11 @@ func writeName(b *bytes.Buffer, n *Name) error {
 	if err := utf8Only(fmt.Sprintf("name %q", n.Name), texts); err != nil {
 		return err
 	}
-	return table(b, "name", n.Name, body)
+	bodies, err := protectionBodies(fmt.Sprintf("name %q", n.Name), n.Protection)
+	if err != nil {
+		return err
+	}
+	return table(b, "name", n.Name, append([]any{body}, bodies...)...)
 }
 
 func writeIPCP(b *bytes.Buffer, i *IPCP) error {
@@ -75,7 +80,22 @@ func writeIPCP(b *bytes.Buffer, i *IPCP) error {
 			bodies = append(bodies, map[string]any{key(o): tomlValue(o, s)})
 		}
 	}
-	return table(b, i.Type.Name, i.Name, bodies...)
+	more, err := protectionBodies(fmt.Sprintf("IPCP %q", i.Name), i.Protection)
+	if err != nil {
+		return err
+	}
+	return table(b, i.Type.Name, i.Name, append(bodies, more...)...)
+}
+
+// protectionBodies returns the keys of p, which belongs to what.
+func protectionBodies(what string, p registry.Protection) (bodies []any, err error) {
+	for _, s := range p.Settings() {
+		if err := utf8Only(what, []string{s.Value}); err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, map[string]any{s.Name: s.Value})
+	}
+	return bodies, nil
 }
 
 // tomlValue returns the value of an option for the TOML encoder. The encoder would
