@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"o7s/core"
@@ -47,7 +48,12 @@ func (s *screen) flows(flows []view.Flow, all int) {
 		fmt.Fprintf(s, "No %sflows in system.\n\n", such(all))
 		return
 	}
-	t := table{{title: "id"}, {title: "peer", spare: 3}, {title: "pid"}, {title: "program", spare: 1}, {title: "name"}, {title: "layer", spare: 2}, {title: "state"}, {title: "secure", spare: 6}, {title: "sent", spare: 5}, {title: "received", spare: 4}}
+	t := table{{title: "id"}, {title: "peer", spare: 3}, {title: "pid"}, {title: "program", spare: 1}, {title: "name"}, {title: "layer", spare: 2}, {title: "state"}, {title: "sent", spare: 5}, {title: "received", spare: 4}}
+	// Within one system there is nothing to tell.
+	far := slices.ContainsFunc(flows, func(f view.Flow) bool { return f.Secure != "" })
+	if far {
+		t = slices.Insert(t, 7, column{title: "secure", spare: 6})
+	}
 	t.titles()
 	for _, f := range flows {
 		peer, sent, received := "-", "-", "-"
@@ -60,7 +66,11 @@ func (s *screen) flows(flows []view.Flow, all int) {
 		if f.Counted {
 			sent, received = amount(f.Sent), amount(f.Read)
 		}
-		t.add(strconv.Itoa(int(f.ID)), peer, strconv.Itoa(f.PID), f.Program, f.Name, f.Layer, f.State, secure(f), sent, received)
+		row := []string{strconv.Itoa(int(f.ID)), peer, strconv.Itoa(f.PID), f.Program, f.Name, f.Layer, f.State, sent, received}
+		if far {
+			row = slices.Insert(row, 7, secure(f))
+		}
+		t.add(row...)
 	}
 	t.print(s)
 	fmt.Fprintln(s)
