@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -146,7 +147,7 @@ func TestPages(t *testing.T) {
 		t.Errorf("%d names in %d pages, %v; want 10 in 4", len(got), asked.Load(), err)
 	}
 	for i := range got {
-		if got[i] != names[i] {
+		if !reflect.DeepEqual(got[i], names[i]) {
 			t.Errorf("name %d is %v", i, got[i])
 		}
 	}
