@@ -140,6 +140,7 @@ func (n *node) announce(ctx context.Context) (*session, error) {
 	mux := rpc.NewMux()
 	rpc.Handle(mux, irmctl.Arrived, s.arrived)
 	rpc.Handle(mux, irmctl.Down, s.down)
+	rpc.Handle(mux, irmctl.FlowFacts, s.facts)
 	link, err := n.connect(ctx, rpc.Config{Mux: mux, OnEnd: func(*rpc.Link, error) { s.ended() }})
 	if err != nil {
 		return nil, err

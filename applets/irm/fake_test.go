@@ -71,6 +71,10 @@ func (f *fakeIRMd) IPCPFacts(ctx context.Context, name string) ([]view.Fact, err
 	return f.facts, f.ask(ctx, "facts of %q", name)
 }
 
+func (f *fakeIRMd) FlowFacts(ctx context.Context, id core.FlowID) ([]view.Fact, error) {
+	return f.facts, f.ask(ctx, "facts of flow %d", id)
+}
+
 func settings(all []ipcp.Setting) string {
 	s := ""
 	for _, x := range all {

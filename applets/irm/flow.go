@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"o7s/core"
+	"o7s/core/logs"
 	"o7s/core/view"
 )
 
@@ -112,17 +113,24 @@ var flowShow = &command{
 			if strconv.Itoa(int(f.ID)) != in.operand {
 				continue
 			}
-			if in.flags["--json"] {
-				return out.json(f)
+			facts, err := d.FlowFacts(ctx, f.ID)
+			if err != nil {
+				return err
 			}
-			out.showFlow(f)
+			if in.flags["--json"] {
+				return out.json(struct {
+					view.Flow
+					Facts []view.Fact `json:"facts"`
+				}{f, of(facts, func(view.Fact) bool { return true })})
+			}
+			out.showFlow(f, facts)
 			return nil
 		}
 		return fmt.Errorf("%w: no flow has the id %s: \"irm flow list\" shows them; a flow that never came to be leaves its reason with who asked for it, and \"irm status\" shows what its name lacks", core.ErrNotFound, in.operand)
 	},
 }
 
-func (s *screen) showFlow(f view.Flow) {
+func (s *screen) showFlow(f view.Flow, facts []view.Fact) {
 	peer, process := "has ended, or is not on this system", "none has accepted it yet"
 	switch {
 	case f.Peer >= 0:
@@ -153,6 +161,9 @@ func (s *screen) showFlow(f view.Flow) {
 	if f.Counted {
 		s.fields("sent", amount(f.Sent)+", of which the other end has not read "+amount(f.Unread),
 			"received", amount(f.Read)+", and "+amount(f.Waiting)+" wait to be read")
+	}
+	for _, fact := range facts {
+		s.fields(logs.Escape(fact.Name), fact.Value)
 	}
 	if f.State == "req-arrived" && f.PID == 0 {
 		s.hint("", typed("irm name show %s", f.Name), "it waits for a process that accepts at %s; see who is bound", f.Name)

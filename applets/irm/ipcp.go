@@ -23,6 +23,7 @@ type ipcpManager interface {
 	DisconnectIPCP(ctx context.Context, req irmctl.ConnectReq) error
 	DestroyIPCP(ctx context.Context, name string) error
 	IPCPFacts(ctx context.Context, name string) ([]view.Fact, error)
+	FlowFacts(ctx context.Context, id core.FlowID) ([]view.Fact, error)
 }
 
 var ipcpCreate = &command{

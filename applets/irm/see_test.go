@@ -153,7 +153,7 @@ func TestPeerThatIsNotHere(t *testing.T) {
 	s := &screen{Writer: &buf}
 	f := view.Flow{ID: 1, Peer: -1, Name: "n", Layer: "l", Role: "server", State: "allocated", PID: 35, Program: "oping"}
 	s.flow("  ", &picture{Flows: []view.Flow{f}}, f)
-	s.showFlow(f)
+	s.showFlow(f, nil)
 	for _, want := range []string{"  1 ended or elsewhere -> 35 oping at n, ", "other end     has ended, or is not on this system\n"} {
 		if !strings.Contains(buf.String(), want) {
 			t.Errorf("no %q in\n%s", want, &buf)

@@ -37,6 +37,13 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 	handleRows(m, irmctl.ShowPrograms, d.m.Programs)
 	handleRows(m, irmctl.ShowProcesses, d.m.Processes)
 	handleRows(m, irmctl.ShowFlows, d.m.Flows)
+	rpc.HandleBlocking(m, irmctl.ShowFlow, func(ctx context.Context, _ *rpc.Link, r *irmctl.FlowRef) (*irmctl.Facts, error) {
+		u, ok := d.m.FlowUser(r.ID).(*process)
+		if !ok {
+			return &irmctl.Facts{}, nil
+		}
+		return u.facts(ctx, r.ID), nil
+	})
 
 	rpc.HandleBlocking(m, irmctl.Watch, func(ctx context.Context, l *rpc.Link, _ *rpc.Empty) (*rpc.Empty, error) {
 		return nil, d.watchers.watch(ctx, l)

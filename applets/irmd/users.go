@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
 	"o7s/core/irm"
 	"o7s/core/registry"
+	"o7s/core/view"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -73,6 +75,29 @@ func closeKey(fd int) {
 func (u *process) FlowDown(id core.FlowID, code core.Errno) {
 	// A process whose link has ended finds out by itself.
 	_ = rpc.Notify(u.link, irmctl.Down, &irmctl.DownMsg{ID: id, Code: code})
+}
+
+// What a process says of its flows is bounded: it may be any user's.
+const (
+	factTime = time.Second
+	maxFacts = 64
+	maxFact  = 200 // bytes of a name or a value
+)
+
+// facts returns what the process says of its end id of a flow; nothing where it
+// does not answer.
+func (u *process) facts(ctx context.Context, id core.FlowID) *irmctl.Facts {
+	ctx, cancel := context.WithTimeout(ctx, factTime)
+	defer cancel()
+	r, err := rpc.Do(ctx, u.link, irmctl.FlowFacts, &irmctl.FlowRef{ID: id}, nil)
+	if err != nil {
+		return &irmctl.Facts{}
+	}
+	list := r.Body.List[:min(len(r.Body.List), maxFacts)]
+	for i, f := range list {
+		list[i] = view.Fact{Name: f.Name[:min(len(f.Name), maxFact)], Value: f.Value[:min(len(f.Value), maxFact)]}
+	}
+	return &irmctl.Facts{List: list}
 }
 
 func flowMsg(f *registry.Flow, e *end) irmctl.Flow {

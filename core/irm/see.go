@@ -198,6 +198,16 @@ func (m *Manager) Flows() []view.Flow {
 	return sorted(all, flowRow)
 }
 
+// FlowUser returns the process that has the end id of a flow, nil where none has.
+func (m *Manager) FlowUser(id core.FlowID) registry.User {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f := m.reg.Flow(id); f != nil && f.User != nil {
+		return f.User.User
+	}
+	return nil
+}
+
 // flowRow makes the row of f and closes its meter.
 func flowRow(f registry.FlowCopy) view.Flow {
 	row := view.Flow{

@@ -75,6 +75,9 @@ var (
 	// The answer says that the process has it, and accepts again.
 	Arrived = rpc.Method[ArrivedMsg, Credit]{Name: "flow.arrived"}
 
+	// FlowFacts asks the process how its end of a flow stands.
+	FlowFacts = rpc.Method[FlowRef, Facts]{Name: "flow.facts"}
+
 	// Down says that a flow ends here, and why.
 	Down = rpc.Method[DownMsg, rpc.Empty]{Name: "flow.down"}
 )

@@ -3,6 +3,7 @@ package irmctl
 import (
 	"context"
 
+	"o7s/core"
 	"o7s/core/view"
 	"o7s/ipc/rpc"
 )
@@ -18,6 +19,9 @@ var (
 	ShowProcesses     = rpc.Method[Page, Rows[view.Process]]{Name: "show.processes"}
 	ShowFlows         = rpc.Method[Page, Rows[view.Flow]]{Name: "show.flows"}
 
+	// ShowFlow asks what the process says of its end of a flow.
+	ShowFlow = rpc.Method[FlowRef, Facts]{Name: "show.flow"}
+
 	// Watch sends events until its caller cancels it. The first event is
 	// Watching; every change after that is an event.
 	Watch = rpc.Method[rpc.Empty, rpc.Empty]{Name: "watch"}
@@ -29,7 +33,7 @@ var (
 // Watching is the first event that a watcher gets.
 const Watching = "watch.started"
 
-// Facts are what an IPCP shows to people: ipcp.Shower.
+// Facts are what an IPCP shows to people (ipcp.Shower), or a process of a flow.
 type Facts struct{ List []view.Fact }
 
 // Rows is a page of a list of rows, in the order of their keys.
@@ -88,6 +92,13 @@ func (c *Client) Processes(ctx context.Context) ([]view.Process, error) {
 
 // Flows returns the ends of flows, by id.
 func (c *Client) Flows(ctx context.Context) ([]view.Flow, error) { return all(ctx, c, ShowFlows) }
+
+// FlowFacts returns what the process says of its end of the flow id: nothing, where
+// the end keeps no order.
+func (c *Client) FlowFacts(ctx context.Context, id core.FlowID) ([]view.Fact, error) {
+	r, err := do(ctx, c, ShowFlow, FlowRef{ID: id})
+	return r.List, err
+}
 
 // Watch calls tell with each event until ctx is done, which is no error, or
 // the IRMd goes. It has a connection of its own, to the Client's IRMd, so that
