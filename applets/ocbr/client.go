@@ -34,6 +34,7 @@ func send(ctx context.Context, cfg *config, f measure.Flow, out *measure.Lines, 
 	bytes := n * uint64(cfg.size)
 	out.Printf("sent statistics: %9d packets, %12d bytes in %9d ms, %.4f Mb/s\n",
 		n, bytes, took.Milliseconds(), 8*float64(bytes)/1e6/took.Seconds())
+	out.Printf("%s", measure.OrderOf(f).Line())
 	switch {
 	case err == nil:
 		return nil

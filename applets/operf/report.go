@@ -183,17 +183,21 @@ func (f *figures) add(g *figures) *figures {
 // end tells the result of a test of streams, and what went wrong with it.
 func (o *output) end(a about, intervals []interval, streams []*stream, sends bool, failure error) {
 	result := struct {
-		Streams []whole `json:"streams"`
-		Sum     whole   `json:"sum"`
-		Error   string  `json:"error,omitempty"`
+		Streams []whole        `json:"streams"`
+		Sum     whole          `json:"sum"`
+		Order   *measure.Order `json:"order,omitempty"`
+		Error   string         `json:"error,omitempty"`
 	}{Streams: []whole{}}
 	sum := &stream{}
+	var flows []measure.Flow
 	for _, s := range streams {
+		flows = append(flows, s.flow)
 		result.Streams = append(result.Streams, s.whole(sends))
 		sum.mine, sum.theirs, sum.echoed = sum.mine.add(s.mine), sum.theirs.add(s.theirs), sum.echoed.add(s.echoed)
 	}
 	result.Sum = sum.whole(sends)
 	result.Sum.rename("sum")
+	result.Order = measure.OrderOf(flows...)
 	if failure != nil {
 		result.Error = failure.Error()
 	}
@@ -217,7 +221,7 @@ func (o *output) end(a about, intervals []interval, streams []*stream, sends boo
 		if len(streams) > 1 {
 			text += result.Sum.text()
 		}
-		o.lines.Printf("%s", text)
+		o.lines.Printf("%s%s", text, result.Order.Line())
 	}
 }
 

@@ -73,10 +73,12 @@ func (c *client) run(ctx context.Context, f measure.Flow) (received uint64) {
 		c.errs.Failure(err)
 	}
 	if c.cfg.json {
-		c.out.JSON(newResult(c.cfg, &c.stats, total, err), true)
+		r := newResult(c.cfg, &c.stats, total, err)
+		r.Order = measure.OrderOf(f)
+		c.out.JSON(r, true)
 		return c.stats.received
 	}
-	c.out.Printf("\n%s", c.stats.summary(c.name, total))
+	c.out.Printf("\n%s%s", c.stats.summary(c.name, total), measure.OrderOf(f).Line())
 	if c.cfg.histogram {
 		c.out.Printf("%s", c.stats.histogram())
 	}

@@ -21,6 +21,8 @@ type result struct {
 	RTT        *rtt    `json:"rtt_ms"`              // null: no reply came
 	Histogram  []row   `json:"histogram,omitempty"` // with --histogram
 	Error      string  `json:"error,omitempty"`     // how the flow ended, should it have
+
+	Order *measure.Order `json:"order,omitempty"` // of a flow that keeps order itself
 }
 
 type rtt struct {
