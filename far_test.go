@@ -23,9 +23,13 @@ func reader() {
 	awaitEnd(c.(*ipc.Conn))
 }
 
-// writer NAME dials NAME, sends a packet and waits for the end.
+// writer NAME [QOS] dials NAME, sends a packet and waits for the end.
 func writer() {
-	c, err := ipc.Dial(context.Background(), os.Args[1])
+	qos := core.QoSRaw
+	if len(os.Args) > 2 {
+		qos, _ = core.QoSByName(os.Args[2])
+	}
+	c, err := ipc.Dial(context.Background(), os.Args[1], ipc.WithQoS(qos))
 	exitIf(err)
 	exitIf(c.WritePacket([]byte("hello")))
 	awaitEnd(c)
