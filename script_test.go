@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"o7s/core/hash"
 )
@@ -35,6 +36,8 @@ import (
 //	                           of B, with a file
 //	nobody                     wait until no process of this script is left
 //	kill-ipcp NAME             kill the last IPCP that an irmd has created
+//	lease FILE                 hold a lease on the file until the script's end: who
+//	                           opens or executes it waits
 //	tab SHELL FILE             complete the lines of a file in a real shell
 //
 // and two programs: "as UID COMMAND..." becomes COMMAND, run as that user;
@@ -61,7 +64,7 @@ func scripts(dir string) testscript.Params {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"start": start, "ready": ready, "signal": signal, "ended": ended,
 			"within": within, "output": output, "nobody": nobody, "kill-ipcp": killIPCP,
-			"tab": tab, "known": known,
+			"tab": tab, "known": known, "lease": lease,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
@@ -317,6 +320,17 @@ func signal(ts *testscript.TestScript, neg bool, args []string) {
 	p := named(ts, args[0])
 	p.killed = p.killed || args[1] == "KILL"
 	ts.Check(p.cmd.Process.Signal(signals[args[1]]))
+}
+
+func lease(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lease FILE")
+	}
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	ts.Defer(func() { f.Close() })
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	ts.Check(err)
 }
 
 func ended(ts *testscript.TestScript, neg bool, args []string) {

@@ -3,6 +3,7 @@ package irmd
 import (
 	"context"
 
+	"o7s/core/registry"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -43,10 +44,18 @@ func (d *daemon) handleAdmin(m *rpc.Mux) {
 		return nil, d.m.UnbindProcess(caller(l), r.PID, r.Name)
 	})
 	handleBlocking(d, m, irmctl.BindProgram, func(_ context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
-		return nil, d.m.BindProgram(caller(l), programOf(r))
+		p, err := d.programOf(l, r)
+		if err != nil {
+			return nil, err
+		}
+		return nil, d.m.BindProgram(caller(l), p)
 	})
 	handleBlocking(d, m, irmctl.UnbindProgram, func(_ context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
-		return nil, d.m.UnbindProgram(caller(l), canonical(r.Path), r.IPCP, r.Name)
+		p, err := d.programOf(l, r)
+		if err != nil { // the path as it was typed is the best that is left
+			p = &registry.Program{Path: r.Path, IPCP: r.IPCP, Name: r.Name}
+		}
+		return nil, d.m.UnbindProgram(caller(l), p.Path, p.IPCP, p.Name)
 	})
 	handleBlocking(d, m, irmctl.CreateName, func(_ context.Context, l *rpc.Link, r *irmctl.NameReq) (*rpc.Empty, error) {
 		return nil, d.m.CreateName(caller(l), r.Name, r.Policy)

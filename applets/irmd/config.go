@@ -92,7 +92,7 @@ func (noProcesses) Spawn(_ context.Context, i *registry.IPCP, _ func(irm.Child, 
 
 // Start implements irm.Starter. It is never called: an IRM starts a program when
 // a process asks for a flow.
-func (noProcesses) Start(*registry.Program, func(error)) (irm.Instance, error) {
+func (noProcesses) Start(*registry.Program, func(), func(error)) (irm.Instance, error) {
 	return nil, core.ErrNotSupported
 }
 

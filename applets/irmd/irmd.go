@@ -37,6 +37,9 @@ func Applet(types []ipcp.Type) applets.Applet {
 		Name:    "irmd",
 		Summary: "the IRM daemon: one for a machine, or for a user",
 		Run: func(ctx context.Context, env *applets.Env) error {
+			if len(env.Args) > 0 && env.Args[0] == helperWord {
+				return help(env.Args[1:])
+			}
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     "the IRM daemon: manages names, layers, processes and flows",
 				UsageText: "irmd [--stdout] [--config FILE]",
@@ -109,6 +112,7 @@ type daemon struct {
 	m        *irm.Manager
 	users    users
 	watchers *watchers
+	helpers  *helpers
 
 	mu    sync.Mutex // guards the fields below
 	links map[*rpc.Link]bool
@@ -142,11 +146,11 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	defer home.release()
 
-	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus(), users: users{byPID: make(map[int]*process)}}
+	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus(), users: users{byPID: make(map[int]*process)}, helpers: newHelpers()}
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: new(memory),
-		Spawner: spawn, Starter: newStarter(dir, log),
+		Spawner: spawn, Starter: &starter{dir: dir, log: log, helpers: d.helpers},
 		Security: newSecurity(config.Dir()), Encrypts: true,
 		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})
@@ -189,6 +193,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	systemd.tell("STOPPING=1")
 	log.Infof("IRMd shutting down...")
 	home.close()
+	d.helpers.close()
 	serving.Wait()
 	d.m.Stop()
 	d.watchers.close()

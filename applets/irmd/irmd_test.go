@@ -98,7 +98,7 @@ func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 	if err := os.Symlink(self, link); err != nil {
 		t.Fatal(err)
 	}
-	me := peer(t, os.Getpid())
+	me, hs := peer(t, os.Getpid()), newHelpers()
 	tests := []struct {
 		name string
 		peer rpc.Peer
@@ -113,7 +113,7 @@ func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 		{"a long word", me, irmctl.AnnounceReq{Path: self, Applet: strings.Repeat("x", 1000)}, strings.Repeat("x", maxLabel)},
 	}
 	for _, tt := range tests {
-		if _, got := program(tt.peer, &tt.req); got != tt.want {
+		if _, got := program(hs, tt.peer, &tt.req); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -151,9 +151,9 @@ func TestProgramOutlivesItsFile(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	p := peer(t, cmd.Process.Pid)
+	p, hs := peer(t, cmd.Process.Pid), newHelpers()
 	check := func(when, says, want string) {
-		if got, _ := program(p, &irmctl.AnnounceReq{Path: says}); got != want {
+		if got, _ := program(hs, p, &irmctl.AnnounceReq{Path: says}); got != want {
 			t.Errorf("%s, %s: it is %s, want %s", when, says, got, want)
 		}
 	}

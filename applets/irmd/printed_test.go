@@ -47,9 +47,9 @@ func startScript(t *testing.T, script string) (lines []string, pid int) {
 		t.Skip(err)
 	}
 	var l textLog
-	s := newStarter(t.TempDir(), logs.New(logs.Options{Writer: &l}).With("irmd"))
+	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers()}
 	died := make(chan error, 1)
-	i, err := s.Start(&registry.Program{Path: sh, Args: []string{"-c", script}, UID: os.Geteuid(), Groups: []int{os.Getegid()}}, func(err error) { died <- err })
+	i, err := s.Start(&registry.Program{Path: sh, Args: []string{"-c", script}, UID: os.Geteuid(), Groups: []int{os.Getegid()}}, func() {}, func(err error) { died <- err })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package irmd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"o7s/core"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -15,20 +17,21 @@ import (
 // maxLabel bounds a program's word in the logs.
 const maxLabel = 64
 
-// program returns which program a process runs: its path, and the word for it
-// in the logs. What the process says counts only if it runs the file that it
-// names; else the kernel's word does. It is for bindings and logs, no
-// credential: of the applets of one executable a process can claim any.
-func program(p rpc.Peer, r *irmctl.AnnounceReq) (path, label string) {
+// program returns which program the process at the other end of a link runs: its
+// path, and the word for it in the logs. What the process says counts only if it
+// runs the file that it names; else the kernel's word does. It is for bindings and
+// logs, no credential: of the applets of one executable a process can claim any.
+func program(hs *helpers, p rpc.Peer, r *irmctl.AnnounceReq) (path, label string) {
 	exe := fmt.Sprintf("/proc/%d/exe", p.PID)
-	var runs, says unix.Stat_t
 	target, err := os.Readlink(exe)
 	// A file that another was installed over has no name any more, but the
 	// kernel knows which it had.
 	target, replaced := strings.CutSuffix(target, " (deleted)")
-	honest := unix.Stat(exe, &runs) == nil && unix.Stat(r.Path, &says) == nil &&
-		(runs.Dev == says.Dev && runs.Ino == says.Ino || replaced && resolved(r.Path) == target) && p.Alive()
-	path = canonical(r.Path)
+	dev, ino, noRuns := identity(unix.AT_FDCWD, exe)
+	says, noSays := hs.place(accountOf(p), r.Path)
+	honest := noRuns == nil && noSays == nil && says.ino != 0 &&
+		(dev == says.dev && ino == says.ino || replaced && says.resolved == target) && p.Alive()
+	path = says.canonical
 	switch {
 	case honest && r.Applet != "" && !strings.Contains(r.Applet, "/"):
 		// "o7s oping" is the program that a symlink oping beside it is.
@@ -43,17 +46,92 @@ func program(p rpc.Peer, r *irmctl.AnnounceReq) (path, label string) {
 	return path, label[:min(len(label), maxLabel)]
 }
 
-// resolved returns path without any symlink, "" where it leads nowhere.
-func resolved(path string) string {
-	path, _ = filepath.EvalSymlinks(path)
-	return path
+// accountOf returns the user that the other end of a link is.
+func accountOf(p rpc.Peer) account {
+	return account{p.UID, append([]int{p.GID}, p.Groups...)}
+}
+
+// place returns where path leads. It asks a helper, which may take fileTime, only
+// if the kernel has to do more than to look into its caches.
+func (hs *helpers) place(who account, path string) (place, error) {
+	if !filepath.IsAbs(path) {
+		return place{}, fmt.Errorf("%w: %q is no absolute path of a program", core.ErrUsage, path)
+	}
+	p, err := cachedPlace(path)
+	if errors.Is(err, errNotCached) {
+		p, err = hs.find(who, path)
+	}
+	return p, err
+}
+
+var errNotCached = errors.New("not in the caches of the kernel")
+
+// cachedPlace is find, but waits for no file system: the error is errNotCached where
+// that would be needed.
+func cachedPlace(path string) (p place, err error) {
+	dir, err := openCached(filepath.Dir(path))
+	if err != nil {
+		return p, err
+	}
+	defer unix.Close(dir)
+	if p.canonical, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir)); err != nil {
+		return p, err
+	}
+	p.canonical = filepath.Join(p.canonical, filepath.Base(path))
+	file, err := openCached(path)
+	if errors.Is(err, unix.ENOENT) {
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	defer unix.Close(file)
+	if p.resolved, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file)); err != nil {
+		return p, err
+	}
+	p.dev, p.ino, err = identity(file, "")
+	return p, err
+}
+
+// resolveCached is RESOLVE_CACHED of openat2(2), of Linux 5.12.
+const resolveCached = 0x20
+
+// openCached returns a descriptor that names the file at path, without opening it.
+func openCached(path string) (fd int, err error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveCached}
+	for range 4 { // a change elsewhere in the tree makes it fail now and then
+		fd, err = unix.Openat2(unix.AT_FDCWD, path, &how)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM):
+		return 0, errNotCached // the last three: an old kernel, or a filter of system calls
+	}
+	return fd, err
+}
+
+// identity returns which file fd, or path, is, as the kernel knows it: it asks no
+// file system for news.
+func identity(fd int, path string) (dev, ino uint64, err error) {
+	var st unix.Statx_t
+	flags := unix.AT_STATX_DONT_SYNC
+	if path == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	if err := unix.Statx(fd, path, flags, unix.STATX_INO, &st); err != nil {
+		return 0, 0, err
+	}
+	return unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, nil
 }
 
 // canonical returns path without symlinks in its directory; the last one, which
-// makes an applet of the multitool a program, stays.
+// makes an applet of the multitool a program, stays. It is for paths of irmd's own
+// user, as in a config.
 func canonical(path string) string {
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); path != "" && err == nil {
-		return filepath.Join(dir, filepath.Base(path))
+	if p := find(path); p.canonical != "" {
+		return p.canonical
 	}
 	return path
 }

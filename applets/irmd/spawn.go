@@ -27,6 +27,8 @@ const (
 	helloTime = 5 * time.Second
 	// stopTime is how long it may take to end after SIGTERM, before SIGKILL.
 	stopTime = time.Second
+	// killTime is how long after SIGKILL a process may still be waited for.
+	killTime = 250 * time.Millisecond
 )
 
 // child is an IPCP that runs. It is irm.Child.

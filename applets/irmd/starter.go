@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,100 +15,61 @@ import (
 	"o7s/core/logs"
 	"o7s/core/registry"
 	"o7s/ipc/irmctl"
+	"o7s/ipc/rpc"
 )
 
 // starter starts programs as the users who bound them. It is irm.Starter.
 type starter struct {
-	dir   string // the runtime directory
-	log   *logs.Logger
-	calls chan func()
-}
-
-// newStarter returns a starter. One thread starts all programs and lives as long
-// as irmd: when that thread ends, also because irmd was killed, the kernel
-// sends SIGTERM to the programs.
-func newStarter(dir string, log *logs.Logger) *starter {
-	s := &starter{dir: dir, log: log, calls: make(chan func())}
-	go func() {
-		runtime.LockOSThread()
-		for f := range s.calls {
-			f()
-		}
-	}()
-	return s
+	dir     string // the runtime directory
+	log     *logs.Logger
+	helpers *helpers
 }
 
 // Start implements irm.Starter.
-func (s *starter) Start(p *registry.Program, died func(error)) (irm.Instance, error) {
-	cmd := exec.Command(p.Path, p.Args...)
-	cmd.Dir = "/"
-	cmd.Env = environment(p.UID, s.dir)
-	// A group of its own: Ctrl-C is for the irmd.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if os.Geteuid() == 0 {
-		cred, err := credential(p)
-		if err != nil {
-			return nil, err
-		}
-		cmd.SysProcAttr.Credential = cred
-	}
+func (s *starter) Start(p *registry.Program, runs func(), died func(error)) (irm.Instance, error) {
 	// None of irmd's own descriptors: the program may be another user's. What it
 	// prints comes by a pipe of its own.
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	cmd.Stdout, cmd.Stderr = in, in
-	err = errors.New("not started")
-	done := make(chan struct{})
-	s.calls <- func() {
-		err = cmd.Start()
-		close(done)
-	}
-	<-done
-	in.Close()
+	defer in.Close()
+	h, err := s.helpers.start(account{p.UID, p.Groups}, environment(p.UID, s.dir), in, append([]string{"run", p.Path}, p.Args...)...)
 	if err != nil {
 		out.Close()
 		return nil, err
 	}
-	r := &running{cmd: cmd, done: make(chan struct{})}
+	r := &running{helper: h}
 	label := filepath.Base(p.Path)
-	print := &printed{log: s.log, label: label[:min(len(label), maxLabel)], pid: cmd.Process.Pid}
+	print := &printed{log: s.log, label: label[:min(len(label), maxLabel)], pid: r.PID()}
 	read := make(chan struct{})
 	go func() {
 		print.follow(out)
 		close(read)
 	}()
 	go func() {
-		err := cmd.Wait()
-		if err == nil {
-			err = errors.New("exit status 0")
+		why, err := h.await()
+		switch {
+		case err != nil:
+			died(err)
+		case why != "":
+			died(errors.New(why))
+		default:
+			r.runs.Store(true)
+			runs()
+			err := h.reap()
+			if err == nil {
+				err = errors.New("exit status 0")
+			}
+			_ = out.SetReadDeadline(time.Now().Add(lastWords))
+			<-read
+			died(err)
+			return
 		}
-		// The program's own children are of no use without it.
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		_ = out.SetReadDeadline(time.Now().Add(lastWords))
-		<-read
-		died(err)
-		close(r.done)
+		_ = h.reap()
+		_ = out.SetReadDeadline(time.Now())
 	}()
 	return r, nil
-}
-
-// credential returns the uid and groups to run p with: those of the process that
-// bound it, as the kernel told them.
-func credential(p *registry.Program) (*syscall.Credential, error) {
-	if len(p.Groups) == 0 || p.UID < 0 {
-		return nil, fmt.Errorf("the groups of uid %d are not known", p.UID)
-	}
-	c := &syscall.Credential{Uid: uint32(p.UID), Gid: uint32(p.Groups[0])}
-	for _, g := range p.Groups[1:] {
-		c.Groups = append(c.Groups, uint32(g))
-	}
-	// Root of a user namespace may not set groups, and need not where they
-	// are its own.
-	own, err := os.Getgroups()
-	c.NoSetGroups = err == nil && slices.Equal(own, p.Groups[1:])
-	return c, nil
 }
 
 // environment returns the environment of a program of uid: what a login sets,
@@ -128,24 +87,45 @@ func environment(uid int, dir string) []string {
 	return env
 }
 
-// running is a program that runs. It is irm.Instance.
+// running is a program that is started, or runs. It is irm.Instance.
 type running struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it is reaped
+	*helper
+	runs atomic.Bool // the program: the helper has become it
 }
 
 // PID implements irm.Instance.
 func (r *running) PID() int { return r.cmd.Process.Pid }
 
+// Alive implements irm.Instance.
+func (r *running) Alive() bool { return r.alive() }
+
 // Stop implements irm.Instance.
 func (r *running) Stop() {
-	_ = r.cmd.Process.Signal(syscall.SIGTERM)
-	t := time.AfterFunc(stopTime, func() { _ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) })
+	if r.runs.Load() {
+		r.signal(syscall.SIGTERM)
+	} else {
+		r.signal(syscall.SIGKILL)
+	}
+	t := time.AfterFunc(stopTime, func() { r.signal(syscall.SIGKILL) })
 	defer t.Stop()
-	<-r.done
+	select {
+	case <-r.done:
+	case <-time.After(stopTime + killTime): // it waits for a file system that hangs
+	}
 }
 
-// programOf returns the program of a request to bind.
-func programOf(r *irmctl.ProgramReq) *registry.Program {
-	return &registry.Program{Name: r.Name, Path: canonical(r.Path), IPCP: r.IPCP, Auto: r.Auto, Args: r.Args}
+// programOf returns the program of a request that came by l to bind or unbind it.
+func (d *daemon) programOf(l *rpc.Link, r *irmctl.ProgramReq) (*registry.Program, error) {
+	p := &registry.Program{Name: r.Name, Path: r.Path, IPCP: r.IPCP, Auto: r.Auto, Args: r.Args}
+	if r.Path == "" {
+		return p, nil
+	}
+	at, err := d.helpers.place(accountOf(l.Peer()), r.Path)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", r.Path, err)
+	}
+	if at.canonical != "" {
+		p.Path = at.canonical
+	}
+	return p, nil
 }

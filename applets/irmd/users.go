@@ -194,7 +194,7 @@ func (d *daemon) userMux() *rpc.Mux {
 			return
 		}
 		u := &process{link: l}
-		path, label := program(l.Peer(), r)
+		path, label := program(d.helpers, l.Peer(), r)
 		err := d.users.announce(u, func(pid int) {
 			c := caller(l)
 			c.PID = pid

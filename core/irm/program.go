@@ -14,16 +14,22 @@ import (
 
 // Starter starts programs.
 type Starter interface {
-	// Start starts an instance of p as the user who bound it. died is called
-	// once, when it has ended and is reaped, not before Start has returned.
-	Start(p *registry.Program, died func(error)) (Instance, error)
+	// Start starts an instance of p as the user who bound it. It does not wait
+	// for the file of the program, which may never answer. runs is called once
+	// the program runs. died is called once, last: the instance has ended, or, if
+	// runs was not called, its program could not be run. Neither is called before
+	// Start has returned.
+	Start(p *registry.Program, runs func(), died func(error)) (Instance, error)
 }
 
 // Instance is a process that a Starter has started.
 type Instance interface {
 	PID() int
+	// Alive reports whether it has the number PID still. Once it has ended,
+	// another process may get that number.
+	Alive() bool
 	// Stop ends it, and those that it has started in its group, and returns
-	// when it is reaped.
+	// when it is reaped, or can't be.
 	Stop()
 }
 
@@ -31,6 +37,7 @@ type Instance interface {
 type instance struct {
 	program *registry.Program
 	run     Instance
+	runs    bool              // the program, not only what starts it
 	proc    *registry.Process // once it uses flows
 }
 
@@ -158,7 +165,11 @@ func (m *Manager) mayHoldLocked(c Caller, name string) error {
 // announcedLocked binds the new process p to the names of its program.
 func (m *Manager) announcedLocked(p *registry.Process) {
 	m.reg.BindInstances(p)
-	if i := m.instances[p.PID]; i != nil && i.program.UID == p.UID {
+	if p.PID <= 0 {
+		return // it is in another PID namespace, so it is no child of irmd's
+	}
+	if i := m.instances[p.PID]; i != nil && i.program.UID == p.UID && i.run.Alive() {
+		m.runsLocked(i) // what announces itself runs
 		p.Auto = true
 		i.proc = p
 		m.reg.BindInstance(i.program, p)
@@ -215,41 +226,56 @@ func (m *Manager) wakeLocked(name string) {
 
 // start starts the process of i, which the table knows by key.
 func (m *Manager) start(i *instance, key int) {
-	started := make(chan struct{})
-	run, err := m.cfg.Starter.Start(i.program, func(err error) {
-		<-started
+	begun := make(chan struct{})
+	run, err := m.cfg.Starter.Start(i.program, func() {
+		<-begun
+		m.decide(func() { m.runsLocked(i) })
+	}, func(err error) {
+		<-begun
 		m.decide(func() { m.endedLocked(i, err) })
 	})
 	var stopping bool
 	m.decide(func() {
 		delete(m.instances, key)
-		m.startedLocked(i, run, err)
-		stopping = m.stopping
+		if stopping = m.stopping; err != nil {
+			m.notStartedLocked(i, err)
+			return
+		}
+		i.run = run
+		m.instances[run.PID()] = i
+		// It may have been faster.
+		if q := m.reg.Process(run.PID()); q != nil && !q.Gone {
+			m.announcedLocked(q)
+			m.matchLocked(i.program.Name)
+		}
 	})
-	close(started)
+	close(begun)
 	if err == nil && stopping { // Stop has not seen this one
 		run.Stop()
 	}
 }
 
-func (m *Manager) startedLocked(i *instance, run Instance, err error) {
-	p := i.program
-	if err != nil {
-		p.Running--
-		wait := failed(p)
-		m.errorLocked("Failed to start %s for %s: %v: not tried again for %v.", p.What(), p.Name, err, wait)
-		m.refuseWaitingLocked(p.Name)
+// runsLocked notes that the program of i runs.
+func (m *Manager) runsLocked(i *instance) {
+	if i.runs || m.stopping {
 		return
 	}
-	i.run = run
-	m.instances[run.PID()] = i
-	// It may have been faster.
-	if q := m.reg.Process(run.PID()); q != nil && !q.Gone && q.UID == p.UID {
-		m.announcedLocked(q)
+	i.runs = true
+	p, pid := i.program, i.run.PID()
+	m.reg.ProgramChanged("program.started", p, pid)
+	m.infoLocked("Started %s for %s as process %d.", p.What(), p.Name, pid)
+}
+
+// notStartedLocked notes that no program runs for i, and why.
+func (m *Manager) notStartedLocked(i *instance, err error) {
+	p := i.program
+	p.Running--
+	wait := failed(p)
+	if m.stopping {
+		return
 	}
-	m.reg.ProgramChanged("program.started", p, run.PID())
-	m.infoLocked("Started %s for %s as process %d.", p.What(), p.Name, run.PID())
-	m.matchLocked(p.Name)
+	m.errorLocked("Failed to start %s for %s: %v: not tried again for %v.", p.What(), p.Name, err, wait)
+	m.refuseWaitingLocked(p.Name)
 }
 
 // failed notes that an instance of p has failed, and returns how long no other one
@@ -265,7 +291,13 @@ func failed(p *registry.Program) time.Duration {
 // never listened counts as a failure: it is not started again at once.
 func (m *Manager) endedLocked(i *instance, err error) {
 	p, pid := i.program, i.run.PID()
-	delete(m.instances, pid)
+	if m.instances[pid] == i { // else another process has the number already
+		delete(m.instances, pid)
+	}
+	if !i.runs {
+		m.notStartedLocked(i, err)
+		return
+	}
 	if !m.fault("an instance is counted when it has ended") {
 		p.Running--
 	}

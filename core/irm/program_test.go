@@ -17,6 +17,7 @@ type fakeStarter struct {
 	n       *node
 	started []*fakeInstance
 	fail    error
+	silent  bool // the program's file does not answer
 }
 
 type fakeInstance struct {
@@ -25,19 +26,24 @@ type fakeInstance struct {
 	program *registry.Program
 	died    func(error)
 	stopped bool
+	dead    bool
 }
 
-func (s *fakeStarter) Start(p *registry.Program, died func(error)) (Instance, error) {
+func (s *fakeStarter) Start(p *registry.Program, runs func(), died func(error)) (Instance, error) {
 	if s.fail != nil {
 		return nil, s.fail
 	}
 	i := &fakeInstance{n: s.n, pid: s.n.nextPID(), program: p, died: died}
 	s.started = append(s.started, i)
+	if !s.silent {
+		go runs() // once Start has returned
+	}
 	return i, nil
 }
 
-func (i *fakeInstance) PID() int { return i.pid }
-func (i *fakeInstance) Stop()    { i.stopped = true }
+func (i *fakeInstance) PID() int    { return i.pid }
+func (i *fakeInstance) Alive() bool { return !i.dead }
+func (i *fakeInstance) Stop()       { i.stopped = true }
 
 func (s *fakeStarter) paths() []string {
 	var all []string
@@ -210,4 +216,62 @@ func TestStartFails(t *testing.T) {
 	}) {
 		t.Error("no line in the log")
 	}
+}
+
+// While the file of a program does not answer, nothing waits but the flows to its
+// name: those hear why, and the log says it.
+func TestProgramThatDoesNotRun(t *testing.T) {
+	n, s := withPrograms(t, "/a")
+	s.silent = true
+	first := ask(n)
+	if len(s.started) != 1 || *first == nil {
+		t.Fatalf("%d are started, outcome %v", len(s.started), *first)
+	}
+	n.lines()
+	s.started[0].died(errors.New("the file does not answer"))
+	if err := *first; !errors.Is(err, core.ErrNotAllocated) {
+		t.Errorf("who waited for it: error %v", err)
+	}
+	lines := n.lines()
+	for _, l := range lines {
+		if strings.Contains(l, "Started program") || strings.Contains(l, "ended") {
+			t.Errorf("logged: %s", l)
+		}
+	}
+	if !slices.ContainsFunc(lines, func(l string) bool {
+		return strings.Contains(l, "Failed to start program /a for s: the file does not answer: not tried again for 1s.")
+	}) {
+		t.Errorf("the log does not say why: %q", lines)
+	}
+}
+
+// A number of a process that has ended may be another's: that one is not taken for
+// the instance, and the end of the first one takes nothing from the second.
+func TestNumberOfAnInstanceThatEnded(t *testing.T) {
+	n, s := withPrograms(t, "/a", "/b")
+	ask(n)
+	old := s.started[0]
+	old.dead = true // it has ended, and the word of that is on its way
+	p := &proc{n: n}
+	p.Process = n.m.Announce(Caller{PID: old.pid, UID: 1000}, "x", "/x", p)
+	if p.Auto || p.Bound("s") {
+		t.Error("a process is taken for an instance that has ended")
+	}
+	n.m.Gone(p.Process)
+	n.pid = old.pid - 1 // the next instance gets the same number
+	old.program.Path = "/gone"
+	if err := n.m.UnbindProgram(Caller{UID: 1000}, "/gone", "", "s"); err != nil {
+		t.Fatal(err)
+	}
+	ask(n)
+	if len(s.started) != 2 || s.started[1].pid != old.pid {
+		t.Fatalf("%d are started", len(s.started))
+	}
+	old.died(errors.New("killed"))
+	q := &proc{n: n}
+	q.Process = n.m.Announce(Caller{PID: old.pid, UID: 1000}, "x", "/x", q)
+	if !q.Auto || !q.Bound("s") {
+		t.Error("the second instance is not known any more")
+	}
+	n.m.Gone(q.Process)
 }

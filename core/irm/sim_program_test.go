@@ -30,7 +30,7 @@ type simInst struct {
 type simStarter struct{ w *sim }
 
 // Start implements Starter.
-func (s simStarter) Start(p *registry.Program, died func(error)) (Instance, error) {
+func (s simStarter) Start(p *registry.Program, runs func(), died func(error)) (Instance, error) {
 	w := s.w
 	w.pause(4)
 	if w.one(8) {
@@ -42,9 +42,14 @@ func (s simStarter) Start(p *registry.Program, died func(error)) (Instance, erro
 	w.insts = append(w.insts, i)
 	w.mu.Unlock()
 	if w.one(6) {
-		w.spawn(i.end)
+		w.spawn(i.end) // its program can't be run
 	} else {
 		w.spawn(i.begin)
+		w.spawn(func() {
+			if !i.dead {
+				runs()
+			}
+		})
 	}
 	w.pause(4)
 	return i, nil
@@ -91,6 +96,9 @@ func (i *simInst) end() {
 
 // PID implements Instance.
 func (i *simInst) PID() int { return i.pid }
+
+// Alive implements Instance. Here no number is given twice.
+func (i *simInst) Alive() bool { return true }
 
 // Stop implements Instance.
 func (i *simInst) Stop() {

@@ -1,0 +1,335 @@
+package irmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"o7s/applets"
+	"o7s/core"
+)
+
+// A file of another user may lie on a file system of that user's, which need not
+// answer, or that user may hold a lease on it. So irmd itself opens, executes and
+// looks for no such file. A helper does: a process of this executable that runs as
+// that user. If the file does not answer in time, the helper is killed.
+
+// helperWord is the first argument of an irmd that is a helper.
+const helperWord = "helper"
+
+// answerFD is the descriptor on which a helper answers. A helper that becomes a
+// program answers with nothing: its end of the pipe closes.
+const answerFD = 3
+
+const (
+	// fileTime is how long a file may take to answer.
+	fileTime = 5 * time.Second
+	// maxHelpers bounds the helpers of one user whose file has not answered. A
+	// helper in the middle of a call of a dead file system can't be killed: it
+	// counts until that file system ends.
+	maxHelpers = 16
+	// maxAnswer bounds an answer, in bytes.
+	maxAnswer = 16 << 10
+)
+
+// help is what a helper does: args say what, and with which path.
+func help(args []string) error {
+	if _, err := unix.FcntlInt(answerFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil || len(args) < 2 {
+		return applets.Usagef("this touches a user's file for irmd, which starts it; there is nothing to type")
+	}
+	answer := os.NewFile(answerFD, "answer")
+	text := ""
+	switch what, path := args[0], args[1]; what {
+	case "run":
+		text = become(path, args[1:]).Error()
+	case "find":
+		text = find(path).text()
+	}
+	_, err := answer.WriteString(text)
+	return err
+}
+
+// become makes this process run the program at path. It returns why it could not.
+func become(path string, args []string) error {
+	// From here on a signal does to this process what it will do to the program. The
+	// program ends with irmd, as a helper does: that is noted for each thread apart,
+	// and the thread that executes is the one that stays.
+	signal.Reset()
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
+		return err
+	}
+	fds := []unix.PollFd{{Fd: answerFD}}
+	if n, _ := unix.Poll(fds, 0); n > 0 {
+		return errors.New("irmd has ended") // nobody reads the answer
+	}
+	err := syscall.Exec(path, args, os.Environ())
+	return fmt.Errorf("%w", err)
+}
+
+// place is where a path leads. The strings are empty where it leads nowhere.
+type place struct {
+	canonical string // without symlinks in the directory
+	resolved  string // without any symlink
+	dev, ino  uint64 // of the file
+}
+
+// find follows path. It may wait for ever.
+func find(path string) (p place) {
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		p.canonical = filepath.Join(dir, filepath.Base(path))
+	}
+	p.resolved, _ = filepath.EvalSymlinks(path)
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil {
+		p.dev, p.ino = st.Dev, st.Ino
+	}
+	return p
+}
+
+// text writes p for irmd, parsePlace reads that.
+func (p place) text() string {
+	return strings.Join([]string{p.canonical, p.resolved, strconv.FormatUint(p.dev, 10), strconv.FormatUint(p.ino, 10)}, "\x00")
+}
+
+func parsePlace(s string) (p place, err error) {
+	f := strings.Split(s, "\x00")
+	if len(f) != 4 {
+		return p, fmt.Errorf("%w: a helper answers %q", core.ErrInternal, s[:min(len(s), 100)])
+	}
+	p.canonical, p.resolved = f[0], f[1]
+	if p.dev, err = strconv.ParseUint(f[2], 10, 64); err == nil {
+		p.ino, err = strconv.ParseUint(f[3], 10, 64)
+	}
+	return p, err
+}
+
+// helpers starts helpers and counts those that have not answered.
+type helpers struct {
+	forks chan func()
+
+	mu      sync.Mutex // guards the fields below
+	waiting map[*helper]bool
+	byUID   map[int]int // of helpers that have neither answered nor ended
+	closed  bool
+}
+
+// newHelpers returns helpers. One thread starts all of them and lives as long as
+// irmd: when that thread ends, also because irmd was killed, the kernel sends
+// SIGTERM to the helpers and to the programs that they have become.
+func newHelpers() *helpers {
+	hs := &helpers{forks: make(chan func()), waiting: make(map[*helper]bool), byUID: make(map[int]int)}
+	go func() {
+		runtime.LockOSThread()
+		for f := range hs.forks {
+			f()
+		}
+	}()
+	return hs
+}
+
+// account is the user that a helper runs as. Groups has the main one first.
+type account struct {
+	uid    int
+	groups []int
+}
+
+// helper is a helper, or the program that it has become.
+type helper struct {
+	hs     *helpers
+	who    account
+	cmd    *exec.Cmd
+	answer *os.File      // where it answers
+	done   chan struct{} // closed when it is reaped
+
+	mu      sync.Mutex // guards the fields below; held while a signal is sent
+	counted bool       // in hs.byUID
+	reaped  bool       // its number may be another process's
+}
+
+// start starts a helper of who that does what. It prints to out, which may be nil.
+func (hs *helpers) start(who account, env []string, out *os.File, what ...string) (*helper, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	// Not the path of the executable, which may be replaced or gone by now.
+	cmd := exec.Command("/proc/self/exe", append([]string{helperWord}, what...)...)
+	cmd.Args[0] = "irmd"
+	cmd.Dir, cmd.Env, cmd.ExtraFiles = "/", env, []*os.File{w}
+	if out != nil {
+		cmd.Stdout, cmd.Stderr = out, out
+	}
+	// A group of its own: Ctrl-C is for the irmd.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if os.Geteuid() == 0 {
+		if cmd.SysProcAttr.Credential, err = credential(who); err != nil {
+			r.Close()
+			return nil, err
+		}
+	}
+	h := &helper{hs: hs, who: who, cmd: cmd, answer: r, done: make(chan struct{})}
+	if err := hs.add(h); err != nil {
+		r.Close()
+		return nil, err
+	}
+	forked := make(chan struct{})
+	hs.forks <- func() {
+		err = cmd.Start()
+		close(forked)
+	}
+	<-forked
+	if err != nil {
+		h.answered()
+		r.Close()
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: uid %d may not run this irmd's executable, so irmd can't use files of that user's; chmod o+rx it", err, who.uid)
+		}
+		return nil, err
+	}
+	return h, nil
+}
+
+// add counts h, or says why it is one too many.
+func (hs *helpers) add(h *helper) error {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if hs.closed {
+		return fmt.Errorf("%w: the IRMd is shutting down", core.ErrState)
+	}
+	if hs.byUID[h.who.uid] >= maxHelpers {
+		return fmt.Errorf("%w: irmd waits for %d files of uid %d already", core.ErrLimit, maxHelpers, h.who.uid)
+	}
+	hs.byUID[h.who.uid]++
+	hs.waiting[h] = true
+	h.counted = true
+	return nil
+}
+
+// answered says that h needs no more of its user's share.
+func (h *helper) answered() {
+	h.hs.mu.Lock()
+	defer h.hs.mu.Unlock()
+	delete(h.hs.waiting, h)
+	if !h.counted {
+		return
+	}
+	h.counted = false
+	if h.hs.byUID[h.who.uid]--; h.hs.byUID[h.who.uid] == 0 {
+		delete(h.hs.byUID, h.who.uid)
+	}
+}
+
+// close ends all waits for an answer, and kills the helpers that have not given it.
+func (hs *helpers) close() {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.closed = true
+	for h := range hs.waiting {
+		_ = h.answer.SetReadDeadline(time.Now())
+	}
+}
+
+// await returns the answer of h. A helper that does not give it in time is killed.
+func (h *helper) await() (string, error) {
+	_ = h.answer.SetReadDeadline(time.Now().Add(fileTime))
+	h.hs.mu.Lock()
+	if h.hs.closed {
+		_ = h.answer.SetReadDeadline(time.Now())
+	}
+	h.hs.mu.Unlock()
+	b, err := io.ReadAll(io.LimitReader(h.answer, maxAnswer))
+	h.answer.Close()
+	if err != nil {
+		h.signal(syscall.SIGKILL)
+		h.hs.mu.Lock()
+		delete(h.hs.waiting, h)
+		h.hs.mu.Unlock()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("%w: the file does not answer: it is on a file system that hangs, or somebody holds a lease on it", core.ErrTimeout)
+		}
+		return "", err
+	}
+	h.answered()
+	return string(b), nil
+}
+
+// reap waits for the end of h. The rest of its group is of no use without it.
+func (h *helper) reap() error {
+	for {
+		err := unix.Waitid(unix.P_PID, h.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	// Its number is its own until it is reaped.
+	h.mu.Lock()
+	_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGTERM)
+	h.reaped = true
+	h.mu.Unlock()
+	err := h.cmd.Wait()
+	h.answered()
+	close(h.done)
+	return err
+}
+
+// signal sends sig to h and its group.
+func (h *helper) signal(sig syscall.Signal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.reaped {
+		_ = syscall.Kill(-h.cmd.Process.Pid, sig)
+	}
+}
+
+// alive reports whether the number of h is its own.
+func (h *helper) alive() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.reaped
+}
+
+// find follows path as who.
+func (hs *helpers) find(who account, path string) (place, error) {
+	h, err := hs.start(who, []string{}, nil, "find", path)
+	if err != nil {
+		return place{}, err
+	}
+	go h.reap()
+	answer, err := h.await()
+	if err != nil {
+		return place{}, err
+	}
+	return parsePlace(answer)
+}
+
+// credential returns the credential of who, as the kernel told it.
+func credential(who account) (*syscall.Credential, error) {
+	if len(who.groups) == 0 || who.uid < 0 {
+		return nil, fmt.Errorf("the groups of uid %d are not known", who.uid)
+	}
+	c := &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.groups[0])}
+	for _, g := range who.groups[1:] {
+		c.Groups = append(c.Groups, uint32(g))
+	}
+	// Root of a user namespace may not set groups, and need not where they
+	// are its own.
+	own, err := os.Getgroups()
+	c.NoSetGroups = err == nil && slices.Equal(own, who.groups[1:])
+	return c, nil
+}
