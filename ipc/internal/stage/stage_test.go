@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 
 	"o7s/core"
 	"o7s/ipc/flow"
@@ -351,5 +353,45 @@ func TestDamage(t *testing.T) {
 	}
 	if n < 500 || n > 900 {
 		t.Errorf("%d of 1000 packets came, 700 were not changed", n)
+	}
+}
+
+var long = flag.Bool("long", false, "TestManyIdle: 9,000 flows rather than 500")
+
+// Idle flows share one goroutine, and take no time.
+func TestManyIdle(t *testing.T) {
+	flows := 500
+	if *long {
+		flows = 9000
+	}
+	before := runtime.NumGoroutine()
+	var stages []*stage.Stage
+	for range flows {
+		kit, err := flow.NewKit(flow.MinRing)
+		must(t, err)
+		for side := range 2 {
+			end, err := kit.Open(side)
+			must(t, err)
+			s := stage.New(end, stage.Config{QoS: core.QoSData, Ours: true, Path: path, Ring: flow.MinRing})
+			t.Cleanup(s.Discard)
+			stages = append(stages, s)
+		}
+		kit.Close()
+		must(t, stages[len(stages)-1].WritePacket([]byte("packet")))
+	}
+	for i := 1; i < len(stages); i += 2 {
+		until(t, "an acknowledgement", func() bool { st, _ := stages[i].Stats(); return st.InFlight == 0 })
+	}
+	// The set that they share, and who waits for it.
+	until(t, "the end of other goroutines", func() bool { return runtime.NumGoroutine() <= before+2 })
+	cpu := func() time.Duration {
+		var r unix.Rusage
+		must(t, unix.Getrusage(unix.RUSAGE_SELF, &r))
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	start := cpu()
+	time.Sleep(500 * time.Millisecond)
+	if took := cpu() - start; took > 100*time.Millisecond {
+		t.Errorf("%d idle ends took %v of 500 ms", len(stages), took)
 	}
 }
