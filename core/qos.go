@@ -26,7 +26,7 @@ type QoS struct {
 //   - QoSRawNoErrors: the same, but no packet is damaged.
 //   - QoSBest: packets come in order and once, and some may be missing.
 //   - QoSVideo, QoSVoice: as QoSBest. They also ask for a bound on the delay and for
-//     bandwidth, which layers pass on, and none guarantees yet.
+//     bandwidth; the request reaches the other system, and no layer guarantees it yet.
 //   - QoSData: all packets come, in order and once: what a byte stream needs.
 var (
 	QoSRaw         = QoS{Delay: math.MaxUint32, Loss: 1, BER: 1, MaxGap: math.MaxUint32, Timeout: 120 * time.Second}

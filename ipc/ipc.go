@@ -21,9 +21,19 @@ import (
 // MaxPacket is the largest packet that a flow carries, in bytes.
 const MaxPacket = core.MaxPacket
 
-// QoS is what a process asks of a flow. The named specs are in package core:
-// core.QoSRaw is the default.
+// QoS is what a process asks of a flow.
 type QoS = core.QoS
+
+// The QoS specs that programs ask for; QoSRaw is the default. Within one system every
+// flow keeps order and loses nothing. What each promises to another system:
+var (
+	QoSRaw         = core.QoSRaw         // what the layer gives: packets may be lost, come twice or in another order, or be damaged
+	QoSRawNoErrors = core.QoSRawNoErrors // the same, but no packet is damaged
+	QoSBest        = core.QoSBest        // packets come in order and once; some may be missing
+	QoSVideo       = core.QoSVideo       // as QoSBest; it also asks for a short delay and much bandwidth
+	QoSVoice       = core.QoSVoice       // as QoSBest; it also asks for a very short delay
+	QoSData        = core.QoSData        // all packets come, in order and once
+)
 
 // An Option changes how Dial or Listen does its work.
 type Option func(*options)

@@ -45,8 +45,8 @@ const (
 const summary = "make certificates for flows to other systems"
 
 var help = applets.Help{
-	Synopsis: `cert ca DIR
-cert issue NAME [--client DST] [--encrypt]`,
+	Synopsis: `o7s cert ca DIR
+o7s cert issue NAME [--client DST] [--encrypt]`,
 	Description: `"cert ca" makes a certificate authority (CA) in DIR and trusts it on this system.
 "cert issue" makes a certificate, signed by it, with which the servers of the name
 NAME prove who they are. irmd takes it for the next flow:
@@ -73,7 +73,7 @@ Exit status: 0 done; 1 something failed; 2 wrong usage.`,
 
 // Applet returns the applet cert.
 func Applet() applets.Applet {
-	return applets.Applet{Name: "cert", Summary: summary, Run: run}
+	return applets.Applet{Name: "cert", Summary: summary, NoLink: true, Run: run}
 }
 
 func run(ctx context.Context, env *applets.Env) error {

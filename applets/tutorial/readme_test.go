@@ -2,17 +2,18 @@ package tutorial
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-// readme returns the text of README.md, in which newcomers start.
-func readme(t *testing.T) string {
+// page returns the text of a file of the tree, in which newcomers start.
+func page(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile(filepath.Join("..", "..", name))
 	if os.IsNotExist(err) {
-		t.Skip("the tests are here without README.md")
+		t.Skipf("the tests are here without %s", name)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -20,9 +21,9 @@ func readme(t *testing.T) string {
 	return string(text)
 }
 
-// What README.md shows of the tutorial is what it prints.
-func TestReadmeTutorial(t *testing.T) {
-	_, text, _ := strings.Cut(readme(t), "\n## Tutorial 01")
+// What docs/tutorial.md shows of the tutorial is what it prints.
+func TestTutorialPage(t *testing.T) {
+	_, text, _ := strings.Cut(page(t, "docs/tutorial.md"), "\n## Tutorial 01")
 	text, _, _ = strings.Cut(text, "\n## ")
 	roles := findRoles(text)
 	if len(roles) != 4 {
@@ -45,18 +46,48 @@ func TestReadmeTutorial(t *testing.T) {
 	}
 }
 
-// The program in README.md is the example of package ipc, which is tested.
-func TestReadmeProgram(t *testing.T) {
-	text := readme(t)
-	example, err := os.ReadFile("../../ipc/example_test.go")
-	if err != nil {
-		t.Fatal(err)
+// The programs in README.md and docs/programs.md are those of examples/, which are
+// tested.
+func TestPrograms(t *testing.T) {
+	programs := page(t, "examples/echo/main.go") + page(t, "examples/echo/main_test.go") + page(t, "examples/http/main.go")
+	for name, n := range map[string]int{"README.md": 2, "docs/programs.md": 1} {
+		blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page(t, name), -1)
+		for _, b := range blocks {
+			if !strings.Contains(programs, "\n"+b[1]) {
+				t.Errorf("%s: this is in none of the examples:\n%s", name, b[1])
+			}
+		}
+		if len(blocks) != n {
+			t.Errorf("%s has %d programs, want %d", name, len(blocks), n)
+		}
 	}
-	_, program, _ := strings.Cut(text, "\nfunc main() {\n")
-	program, _, _ = strings.Cut(program, "\n}\n")
-	_, tested, ok := strings.Cut(string(example), "\nfunc Example() {\n")
-	tested, _, _ = strings.Cut(tested, "\n\t// Output:")
-	if !ok || program != tested {
-		t.Errorf("the program of README.md:\n%s\nthe example:\n%s", program, tested)
+}
+
+// README.md is short, and the pages that it and the others name are there. It names
+// every page of docs/.
+func TestPages(t *testing.T) {
+	readme := page(t, "README.md")
+	if n := strings.Count(readme, "\n"); n > 250 {
+		t.Errorf("README.md has %d lines", n)
+	}
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 8 {
+		t.Fatalf("%v, pages %q", err, pages)
+	}
+	for _, p := range pages {
+		if !strings.Contains(readme, "](docs/"+filepath.Base(p)+")") {
+			t.Errorf("README.md names no docs/%s", filepath.Base(p))
+		}
+	}
+	for _, p := range append(pages, "../../README.md", "../../CONTRIBUTING.md", "../../CHANGELOG.md") {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(p), m[1])); err != nil {
+				t.Errorf("%s: %v", p, err)
+			}
+		}
 	}
 }

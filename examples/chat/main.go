@@ -18,7 +18,6 @@ import (
 	"os/signal"
 	"time"
 
-	"o7s/core"
 	"o7s/ipc"
 )
 
@@ -124,7 +123,7 @@ func serve(ctx context.Context, name string) error {
 // talk sends the lines of in to name, and writes to out what others send, until one of
 // both ends.
 func talk(ctx context.Context, name string, in io.Reader, out io.Writer) error {
-	c, err := ipc.Dial(ctx, name, ipc.WithQoS(core.QoSData))
+	c, err := ipc.Dial(ctx, name, ipc.WithQoS(ipc.QoSData))
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/signal"
 
-	"o7s/core"
 	"o7s/ipc"
 )
 
@@ -66,7 +65,7 @@ var client = &http.Client{Transport: &http.Transport{
 		if err != nil {
 			return nil, err
 		}
-		return ipc.Dial(ctx, name, ipc.WithQoS(core.QoSData))
+		return ipc.Dial(ctx, name, ipc.WithQoS(ipc.QoSData))
 	},
 }}
 
