@@ -21,12 +21,14 @@ import (
 	"o7s/core/ipcp/eth"
 	"o7s/core/ipcp/local"
 	"o7s/core/ipcp/udp"
+	"o7s/core/ipcp/unicast"
 )
 
 // types is every layer type in this executable: one line each, and no other
 // list.
 var types = []ipcp.Type{
 	local.Type,
+	unicast.Type,
 	eth.LLC,
 	eth.Dix,
 	udp.V4,

@@ -63,7 +63,7 @@ func scripts(dir string) testscript.Params {
 		Setup: setup,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"start": start, "ready": ready, "signal": signal, "ended": ended,
-			"within": within, "output": output, "nobody": nobody, "kill-ipcp": killIPCP,
+			"within": within, "ipcplog": ipcpLog, "output": output, "nobody": nobody, "kill-ipcp": killIPCP,
 			"tab": tab, "known": known, "lease": lease,
 		},
 		Condition: func(cond string) (bool, error) {
@@ -432,6 +432,66 @@ func output(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s differs from %s at line %d; it is:\n%s", args[0], args[1], i+1, got)
 		}
 	}
+}
+
+// ipcpLog compares what the N-th IPCP of an irmd has logged. Where processes speak
+// to each other the order of the lines of each is fixed, that of all is not.
+func ipcpLog(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: ipcplog NAME N GOLDEN")
+	}
+	p := named(ts, args[0])
+	p.mu.Lock()
+	out := p.out.String()
+	p.mu.Unlock()
+	n, _ := strconv.Atoi(args[1])
+	made := createdIPCP.FindAllStringSubmatch(out, -1)
+	if n < 1 || n > len(made) {
+		ts.Fatalf("%s has created %d IPCPs", args[0], len(made))
+	}
+	var log strings.Builder
+	for line := range strings.Lines(out) {
+		if text, ok := strings.CutPrefix(line, "=="+made[n-1][1]+"== "); ok {
+			log.WriteString(text)
+		}
+	}
+	got := memberNumbers.Replace(log.String())
+	if *update {
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(got), 0o666))
+		return
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(ts.ReadFile(args[2]), "\n")
+	for i := range max(len(g), len(w)) {
+		if i >= len(g) || i >= len(w) || g[i] != w[i] {
+			ts.Fatalf("the log of IPCP %d differs from %s at line %d; it is:\n%s", n, args[2], i+1, got)
+		}
+	}
+}
+
+// replacers is what no two runs share in the log of a member.
+type replacers []struct {
+	re *regexp.Regexp
+	by string
+}
+
+var memberNumbers = replacers{
+	{regexp.MustCompile(`got address \d+`), "got address N"},
+	{regexp.MustCompile(`\b[0-9a-f]{2}(\.[0-9a-f]{2}){3}\b`), "A"},
+	{regexp.MustCompile(`\[[0-9a-f]{8}\]`), "[ID]"},
+	{regexp.MustCompile(`  ID: [0-9a-f]{8} `), "  ID: HASH "},
+	{regexp.MustCompile(`\(\d+ bytes\)`), "(N bytes)"},
+	{regexp.MustCompile(`\b\d{12,}\b`), "N"},
+	// The answer may come before the line that says that it is asked for.
+	{regexp.MustCompile(`((?:(?:flow-allocator|ipcpd-unicast)\(DB\): (?:IPCP received|Flow to)[^\n]*\n)+)(ipcpd/ipcp\(II\): Finished allocating[^\n]*\n)`), "$2$1"},
+	{regexp.MustCompile(`until [-0-9: ]+ \(UTC\)`), "until T (UTC)"},
+}
+
+// Replace returns text without what no two runs share.
+func (r replacers) Replace(text string) string {
+	for _, x := range r {
+		text = x.re.ReplaceAllString(text, x.by)
+	}
+	return text
 }
 
 var (

@@ -164,22 +164,16 @@ func (l *layer) handle(flow ipcp.Lower) {
 		flow.Close()
 		l.log.enroll.Infof("Enrollment flow %d closed.", fd)
 	case member.Management, member.DataTransfer:
-		err = l.checkAddr(h.Address)
-		if err == nil || h.Address == l.own { // the one that dials says why not
-			err = errors.Join(err, member.Accept(flow, h.Component, l.own))
+		if err = l.checkAddr(h.Address); err == nil {
+			err = l.admit(flow, h)
+			break
+		}
+		if h.Address == l.own { // the one that dials says why not
+			_ = member.Accept(flow, h.Component, l.own)
 		} else {
 			member.Refuse(flow)
 		}
-		if err == nil {
-			component := ipcp.Management
-			if h.Component == member.DataTransfer {
-				component = ipcp.DataTransfer
-			}
-			_, err = l.join(flow, h.Address, "", component)
-		}
-		if err != nil {
-			flow.Close()
-		}
+		flow.Close()
 	default:
 		err = fmt.Errorf("%w: there is no component %s, or it speaks another protocol", core.ErrNotSupported, printable(h.Name))
 		member.Refuse(flow)
@@ -190,6 +184,28 @@ func (l *layer) handle(flow ipcp.Lower) {
 		return
 	}
 	l.log.conn.Infof("Finished handling incoming flow %d for %s.", fd, h.Name)
+	flow.Show() // the answer: what the other member does next comes after the line above
+}
+
+// admit makes flow, which another member has opened as h says, an adjacency. The
+// answer is not shown yet.
+func (l *layer) admit(flow ipcp.Lower, h member.Hello) error {
+	answer := member.Hello{Component: h.Component, Address: l.own}.Append(nil)
+	ok, err := flow.Put(nil, answer)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: the flow takes no answer", core.ErrLimit)
+	}
+	if err == nil {
+		component := ipcp.Management
+		if h.Component == member.DataTransfer {
+			component = ipcp.DataTransfer
+		}
+		_, err = l.join(flow, h.Address, "", component)
+	}
+	if err != nil {
+		flow.Close()
+	}
+	return err
 }
 
 // printable returns a name that came from outside as a line of the log may have it.
