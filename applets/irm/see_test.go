@@ -313,3 +313,30 @@ func TestGraphEdges(t *testing.T) {
 		t.Errorf("a picture on a terminal: %v", err)
 	}
 }
+
+// Status says when users have nearly all that they may have, and only then.
+func TestStatusTellsOfBounds(t *testing.T) {
+	for _, tt := range []struct {
+		b    view.Bound
+		want []string
+	}{
+		{view.Bound{What: "bindings", User: 100, All: 1000, Used: 89, Most: 89, MostUID: 7}, nil},
+		{view.Bound{What: "watches", MostUID: -1}, nil},
+		{view.Bound{What: "program_bytes", User: 100, All: 1000, Used: 90, Most: 90, MostUID: 7}, []string{"! uid 7 has 90 program bytes of the 100 that a user may have; see its processes: irm process list"}},
+		{view.Bound{What: "flows", User: 100, All: 200, Used: 190, Most: 95, MostUID: 7}, []string{"! uid 7 has 95 flows of", "! all users but administrators have 190 flows of the 200 that they may have; see who has the most: irm status --json"}},
+	} {
+		var buf bytes.Buffer
+		f := &fakeIRMd{view: picture{System: view.System{Bounds: []view.Bound{tt.b}}, IPCPs: []view.IPCP{{Name: "i", Layer: "l"}}}}
+		if err := run(t.Context(), &screen{Writer: &buf}, root, []string{"status"}, f.dial); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(buf.String(), "!"); n != len(tt.want) {
+			t.Errorf("%+v: printed\n%s", tt.b, buf.String())
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(buf.String(), want) {
+				t.Errorf("%+v: printed\n%s\nwithout %s", tt.b, buf.String(), want)
+			}
+		}
+	}
+}

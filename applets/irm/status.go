@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"o7s/applets"
 	"o7s/core/view"
@@ -33,6 +34,9 @@ var status = &command{
 func (s *screen) status(p *picture) {
 	s.say("irmd %s, pid %d, uid %d, up %s, log level %s, in %s",
 		p.System.Version, p.System.PID, p.System.UID, ago(p.System.Started), p.System.LogLevel, p.System.RuntimeDir)
+	for _, b := range p.System.Bounds {
+		s.bound(b)
+	}
 	layers := make(map[string]bool)
 	for _, i := range p.IPCPs {
 		if i.Layer != "" {
@@ -67,6 +71,20 @@ func (s *screen) status(p *picture) {
 		s.flow("  ", p, f)
 	}
 }
+
+// bound tells of a bound that users have reached, or nearly.
+func (s *screen) bound(b view.Bound) {
+	word := strings.ReplaceAll(b.What, "_", " ")
+	if nearly(b.Most, b.User) {
+		s.hint("", typed("irm process list"), "uid %d has %d %s of the %d that a user may have; see its processes", b.MostUID, b.Most, word, b.User)
+	}
+	if nearly(b.Used, b.All) {
+		s.hint("", typed("irm status --json"), "all users but administrators have %d %s of the %d that they may have; see who has the most", b.Used, word, b.All)
+	}
+}
+
+// nearly reports whether n is nine tenths of bound, or more.
+func nearly(n, bound int) bool { return bound > 0 && 10*n >= 9*bound }
 
 func (s *screen) head(title string, n int) {
 	fmt.Fprintf(s, "%s (%d)\n", s.paint(bold, title), n)

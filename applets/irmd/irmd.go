@@ -146,7 +146,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	defer home.release()
 
-	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), count: newCensus(), users: users{byPID: make(map[int]*process)}, helpers: newHelpers()}
+	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), users: users{byPID: make(map[int]*process)}, helpers: newHelpers()}
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
 		Log: log, Types: types, Memory: new(memory),
@@ -155,6 +155,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
 	})
 	spawn.m = d.m
+	d.count = newCensus(d.admin)
 	links, err := d.linkConfig()
 	if err != nil {
 		return err
@@ -163,7 +164,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	if err := home.listen(); err != nil {
 		return err
 	}
-	d.watchers = newWatchers(d.m)
+	d.watchers = newWatchers(d.m, d.admin)
 	log.Infof("Ouroboros IPC Resource Manager daemon started...")
 	var serving sync.WaitGroup
 	serve := func(ln *net.UnixListener) { serving.Go(func() { d.serve(ln, links) }) }
@@ -254,6 +255,11 @@ func (d *daemon) adopt(conn *net.UnixConn, cfg rpc.Config) {
 		return
 	}
 	d.links[l] = true
+}
+
+// admin reports whether p is an administrator's.
+func (d *daemon) admin(p rpc.Peer) bool {
+	return p.UID != rpc.NoID && d.m.Administers(irm.Caller{PID: p.PID, UID: p.UID, Groups: append([]int{p.GID}, p.Groups...)})
 }
 
 // admit counts a connection; d.mu is held.

@@ -35,12 +35,12 @@ func ringSize(held int) int {
 }
 
 // counts reports whether the IRMd may keep one descriptor more to count what
-// passes in a flow. Half of those that it may have are for that: a flow that
+// passes in a flow. A quarter of those that it may have are for that: a flow that
 // nobody counts is better than no flow, or a process that it cannot hear.
 func (m *memory) counts() bool {
 	var lim unix.Rlimit
 	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
-	if n := m.kept.Add(1); err == nil && uint64(n) <= lim.Cur/2 {
+	if n := m.kept.Add(1); err == nil && uint64(n) <= lim.Cur/4 {
 		return true
 	}
 	m.kept.Add(-1)

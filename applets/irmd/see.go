@@ -24,6 +24,10 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 	rpc.HandleBlocking(m, irmctl.ShowSystem, func(context.Context, *rpc.Link, *rpc.Empty) (*view.System, error) {
 		s := d.m.System()
 		s.Version, s.PID, s.RuntimeDir, s.LogLevel = applets.Version, os.Getpid(), d.dir, logs.LevelName(d.level.Level())
+		d.mu.Lock()
+		s.Bounds = append(s.Bounds, d.count.bound())
+		d.mu.Unlock()
+		s.Bounds = append(s.Bounds, d.watchers.bound())
 		return &s, nil
 	})
 	handleRows(m, irmctl.ShowIPCPs, d.m.IPCPs)

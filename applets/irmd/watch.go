@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// maxWatchers is how many connections of one user may watch.
+	// maxWatchers is how many connections of one user may watch, maxWatching of all
+	// users. Those of administrators are not counted.
 	maxWatchers = 64
+	maxWatching = 512
 	// maxEvents is how many events may wait to be sent.
 	maxEvents = 4096
 )
@@ -24,15 +26,17 @@ const (
 // must not block: an event is only queued then. A goroutine encodes it, once, and
 // sends it to all.
 type watchers struct {
-	m    *irm.Manager
-	done chan struct{} // closed when the goroutine has ended
+	m     *irm.Manager
+	admin func(rpc.Peer) bool
+	done  chan struct{} // closed when the goroutine has ended
 
 	subscribing sync.Mutex // held while stop is changed; before the locks of m
 	stop        func()     // ends the subscription at m; nil: there is none
 
 	mu     sync.Mutex // guards the fields below; taken under the lock of m
 	all    map[*rpc.Link]*watcher
-	count  map[int]int // of all, by uid
+	count  map[int]int // of all that are counted, by uid
+	users  int         // how many are counted
 	queue  []any       // a view.Event, or a *watcher that is to be told from here on
 	more   chan struct{}
 	closed bool
@@ -46,9 +50,9 @@ type watcher struct {
 	ended sync.Once // for the close of lost
 }
 
-func newWatchers(m *irm.Manager) *watchers {
+func newWatchers(m *irm.Manager, admin func(rpc.Peer) bool) *watchers {
 	ws := &watchers{
-		m: m, done: make(chan struct{}), more: make(chan struct{}, 1),
+		m: m, admin: admin, done: make(chan struct{}), more: make(chan struct{}, 1),
 		all: make(map[*rpc.Link]*watcher), count: make(map[int]int),
 	}
 	go ws.run()
@@ -90,17 +94,22 @@ func (ws *watchers) watch(ctx context.Context, l *rpc.Link) error {
 func (ws *watchers) add(w *watcher) error {
 	ws.subscribing.Lock()
 	defer ws.subscribing.Unlock()
-	uid := w.link.Peer().UID
+	uid, counted := w.link.Peer().UID, !ws.admin(w.link.Peer())
 	ws.mu.Lock()
 	var err error
 	switch {
 	case ws.all[w.link] != nil:
 		err = fmt.Errorf("%w: the connection watches already", core.ErrExists)
-	case ws.count[uid] >= maxWatchers:
+	case counted && ws.count[uid] >= maxWatchers:
 		err = fmt.Errorf("%w: uid %d has %d connections that watch", core.ErrLimit, uid, maxWatchers)
+	case counted && ws.users >= maxWatching:
+		err = fmt.Errorf("%w: all users but administrators have %d connections that watch", core.ErrLimit, maxWatching)
 	default:
 		ws.all[w.link] = w
-		ws.count[uid]++
+		if counted {
+			ws.count[uid]++
+			ws.users++
+		}
 	}
 	ws.mu.Unlock()
 	if err != nil {
@@ -120,11 +129,14 @@ func (ws *watchers) remove(w *watcher) {
 	w.gone.Store(true)
 	ws.subscribing.Lock()
 	defer ws.subscribing.Unlock()
-	uid := w.link.Peer().UID
+	uid, counted := w.link.Peer().UID, !ws.admin(w.link.Peer())
 	ws.mu.Lock()
 	delete(ws.all, w.link)
-	if ws.count[uid]--; ws.count[uid] == 0 {
-		delete(ws.count, uid)
+	if counted {
+		ws.users--
+		if ws.count[uid]--; ws.count[uid] == 0 {
+			delete(ws.count, uid)
+		}
 	}
 	last := len(ws.all) == 0
 	ws.mu.Unlock()
@@ -132,6 +144,19 @@ func (ws *watchers) remove(w *watcher) {
 		ws.stop()
 		ws.stop = nil
 	}
+}
+
+// bound shows the connections of users that watch.
+func (ws *watchers) bound() view.Bound {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	b := view.Bound{What: "watches", User: maxWatchers, All: maxWatching, Used: ws.users, MostUID: -1}
+	for uid, n := range ws.count {
+		if n > b.Most || n == b.Most && uid < b.MostUID {
+			b.Most, b.MostUID = n, uid
+		}
+	}
+	return b
 }
 
 // tell queues an event. The Manager calls it.

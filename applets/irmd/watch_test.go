@@ -54,9 +54,12 @@ func watching(t *testing.T, ws *watchers) (end func(), told <-chan view.Event, o
 	return end, events, done
 }
 
+// nobody is the administrators of a test.
+func nobody(rpc.Peer) bool { return false }
+
 // All who watch are told of each event, in order; a user has so many of them.
 func TestWatchers(t *testing.T) {
-	ws := newWatchers(irm.New(irm.Config{Log: logs.Discard(), UID: os.Geteuid()}))
+	ws := newWatchers(irm.New(irm.Config{Log: logs.Discard(), UID: os.Geteuid()}), nobody)
 	defer ws.close()
 	var ends []func()
 	var told []<-chan view.Event
@@ -66,6 +69,9 @@ func TestWatchers(t *testing.T) {
 	}
 	if err := ws.add(&watcher{link: linkOfMine(t)}); !errors.Is(err, core.ErrLimit) {
 		t.Errorf("one more: %v", err)
+	}
+	if b := ws.bound(); b.Used != maxWatchers || b.Most != maxWatchers || b.MostUID != os.Geteuid() {
+		t.Errorf("shown: %+v", b)
 	}
 	const n = 100
 	for i := range n {
@@ -111,7 +117,7 @@ func linkOfMine(t *testing.T) *rpc.Link {
 // Where events come faster than they can be sent, whoever watches hears that
 // some are missing.
 func TestTooManyEvents(t *testing.T) {
-	ws := newWatchers(irm.New(irm.Config{Log: logs.Discard(), UID: os.Geteuid()}))
+	ws := newWatchers(irm.New(irm.Config{Log: logs.Discard(), UID: os.Geteuid()}), nobody)
 	defer ws.close()
 	_, _, over := watching(t, ws)
 	ws.mu.Lock() // nothing is sent meanwhile

@@ -38,6 +38,7 @@ type allocation struct {
 	tries   int
 	flow    *registry.Flow // nil until an IPCP is asked
 	done    func(*registry.Flow, registry.End, error)
+	counted bool // as an allocation that is under way
 	replied bool // the IPCP has brought the other end's answer
 }
 
@@ -55,6 +56,11 @@ func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, time
 			return
 		}
 		m.infoLocked("Allocating flow for %d to %s.", p.PID, name)
+		if err := m.reg.MayAllocate(p.Owner()); err != nil {
+			a.failLocked(err)
+			return
+		}
+		a.counted = true
 		patience := timeout
 		if m.fault("a time-out comes too late") {
 			patience *= 3
@@ -333,6 +339,10 @@ func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 	}
 	if a.flow != nil {
 		delete(a.m.allocs, a.flow)
+	}
+	if a.counted {
+		a.counted = false
+		a.m.reg.Give(a.p.Owner(), registry.Allocations, 1)
 	}
 	for _, t := range []*time.Timer{a.timer, a.again} {
 		if t != nil {

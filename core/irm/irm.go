@@ -161,13 +161,16 @@ func (m *Manager) Stop() {
 	m.Wait()
 }
 
+// Administers reports whether c is an administrator.
+func (m *Manager) Administers(c Caller) bool {
+	return c.UID == 0 || c.UID == m.cfg.UID || slices.Contains(m.cfg.Admins, c.UID) ||
+		m.cfg.AdminGID >= 0 && slices.Contains(c.Groups, m.cfg.AdminGID)
+}
+
 // mayAdmin returns core.ErrPermission unless c may do what an administrator
 // does.
 func (m *Manager) mayAdmin(c Caller) error {
-	switch {
-	case c.UID == 0, c.UID == m.cfg.UID, slices.Contains(m.cfg.Admins, c.UID):
-		return nil
-	case m.cfg.AdminGID >= 0 && slices.Contains(c.Groups, m.cfg.AdminGID):
+	if m.Administers(c) {
 		return nil
 	}
 	who := "root"

@@ -246,11 +246,12 @@ func (m *Manager) bindProcessLocked(c Caller, pid int, name string) error {
 	if err := m.mayBindLocked(c, p, name); err != nil {
 		return err
 	}
-	if m.reg.Bind(name, p, false) {
+	bound, err := m.reg.Bind(name, p, false)
+	if bound {
 		m.infoLocked("Bound process %d to name %s.", pid, name)
 		m.matchLocked(name)
 	}
-	return nil
+	return err
 }
 
 // UnbindProcess takes back what BindProcess did, for all names where name is

@@ -14,7 +14,7 @@ import (
 // for it in the logs, path the program's file. A process of that pid that is
 // there already is one that has replaced itself by exec: it goes first.
 func (m *Manager) Announce(c Caller, program, path string, user registry.User) *registry.Process {
-	p := &registry.Process{PID: c.PID, UID: c.UID, Program: program, Path: path, User: user}
+	p := &registry.Process{PID: c.PID, UID: c.UID, Admin: m.Administers(c), Program: program, Path: path, User: user}
 	m.decide(func() {
 		if old := m.reg.Process(c.PID); old != nil {
 			m.goneLocked(old)
@@ -88,11 +88,19 @@ func (m *Manager) listenLocked(c Caller, p *registry.Process, id uint32, name st
 	if p.Gone {
 		return fmt.Errorf("%w: process %d", core.ErrNotFound, p.PID)
 	}
-	if _, err := p.AddListener(id, name); err != nil {
+	l, err := m.reg.AddListener(p, id, name)
+	if err != nil {
 		return err
 	}
-	if name != "" && m.reg.Bind(name, p, true) {
-		m.infoLocked("Bound process %d to name %s.", p.PID, name)
+	if name != "" {
+		bound, err := m.reg.Bind(name, p, true)
+		if err != nil {
+			m.reg.RemoveListener(l)
+			return err
+		}
+		if bound {
+			m.infoLocked("Bound process %d to name %s.", p.PID, name)
+		}
 	}
 	return m.acceptLocked(p, id, credit)
 }
@@ -145,7 +153,7 @@ func (m *Manager) unlistenLocked(p *registry.Process, id uint32) error {
 	if l == nil {
 		return fmt.Errorf("%w: listener %d", core.ErrNotFound, id)
 	}
-	p.RemoveListener(l)
+	m.reg.RemoveListener(l)
 	switch {
 	case l.Name == "":
 	case m.reg.Unbind(l.Name, p, true):

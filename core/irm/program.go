@@ -1,6 +1,7 @@
 package irm
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -57,7 +58,7 @@ func (m *Manager) BindProgram(c Caller, p *registry.Program) error {
 	if err := checkProgram(p); err != nil {
 		return err
 	}
-	p.UID, p.Groups = c.UID, c.Groups
+	p.UID, p.Groups, p.Admin = c.UID, c.Groups, m.Administers(c)
 	var err error
 	m.decide(func() { err = m.bindProgramLocked(c, p) })
 	return err
@@ -164,7 +165,12 @@ func (m *Manager) mayHoldLocked(c Caller, name string) error {
 
 // announcedLocked binds the new process p to the names of its program.
 func (m *Manager) announcedLocked(p *registry.Process) {
-	m.reg.BindInstances(p)
+	err := m.reg.BindInstances(p)
+	defer func() {
+		if err != nil {
+			m.errorLocked("Process %d is not bound to all names of its program: %v.", p.PID, err)
+		}
+	}()
 	if p.PID <= 0 {
 		return // it is in another PID namespace, so it is no child of irmd's
 	}
@@ -172,7 +178,7 @@ func (m *Manager) announcedLocked(p *registry.Process) {
 		m.runsLocked(i) // what announces itself runs
 		p.Auto = true
 		i.proc = p
-		m.reg.BindInstance(i.program, p)
+		err = cmp.Or(err, m.reg.BindInstance(i.program, p))
 	}
 }
 
@@ -218,6 +224,10 @@ func (m *Manager) wakeLocked(name string) {
 	}
 	p.Running++
 	i := &instance{program: p}
+	if err := m.reg.Take(p.Owner(), registry.Started, 1); err != nil {
+		m.notStartedLocked(i, err)
+		return
+	}
 	m.starts++
 	key := -m.starts // until it has a pid
 	m.instances[key] = i
@@ -238,6 +248,7 @@ func (m *Manager) start(i *instance, key int) {
 	m.decide(func() {
 		delete(m.instances, key)
 		if stopping = m.stopping; err != nil {
+			m.reg.Give(i.program.Owner(), registry.Started, 1)
 			m.notStartedLocked(i, err)
 			return
 		}
@@ -294,6 +305,7 @@ func (m *Manager) endedLocked(i *instance, err error) {
 	if m.instances[pid] == i { // else another process has the number already
 		delete(m.instances, pid)
 	}
+	m.reg.Give(p.Owner(), registry.Started, 1)
 	if !i.runs {
 		m.notStartedLocked(i, err)
 		return

@@ -34,6 +34,7 @@ func (m *Manager) System() view.System {
 			s.IPCPs++
 		}
 	}
+	s.Bounds = m.reg.Shares()
 	return s
 }
 

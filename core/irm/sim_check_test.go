@@ -269,6 +269,11 @@ func (w *sim) checkEmpty() {
 	if len(w.ends) > 0 {
 		w.fail("%d ends of memory are left", len(w.ends))
 	}
+	for _, b := range w.m.reg.Shares() {
+		if programs := b.What == "bindings" || b.What == "program_bytes"; b.Used < 0 || b.Used > 0 && !programs {
+			w.fail("%d %s are counted, and there is none", b.Used, b.What)
+		}
+	}
 	for what, n := range w.model.counts {
 		if n > 0 && strings.HasPrefix(what, "flow.allocated") {
 			w.fail("%d of %q are missing from the log", n, what)

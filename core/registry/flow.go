@@ -125,6 +125,7 @@ func (r *Registry) NewFlow(user *Process, provider *IPCP, name string, qos core.
 func (r *Registry) Assign(f *Flow, p *Process) {
 	f.User = p
 	p.flows[f.ID] = f
+	r.count(p.Owner(), Flows, 1)
 }
 
 // Splice notes that a and b are the two ends of one flow.
@@ -150,6 +151,7 @@ func (r *Registry) RemoveFlow(f *Flow) {
 	delete(f.Provider.flows, f.ID)
 	if f.User != nil {
 		delete(f.User.flows, f.ID)
+		r.count(f.User.Owner(), Flows, -1)
 	}
 	if f.Peer != nil {
 		f.Peer.Peer = nil

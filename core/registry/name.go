@@ -52,6 +52,9 @@ func (r *Registry) CreateName(name string, policy Policy) (created bool, err err
 		}
 		return false, nil
 	}
+	if len(r.names) >= MaxNames {
+		return false, fmt.Errorf("%w: %d names exist, and no more can", core.ErrLimit, MaxNames)
+	}
 	r.names[name] = &Name{Name: name, Policy: policy}
 	r.changed(view.Event{Event: "name.created", Name: name})
 	return true, nil
@@ -104,20 +107,29 @@ func (b *Binding) Processes() []*Process {
 
 // Bind lets p accept for name: for the life of a listener, or until Unbind.
 // Both may hold at once. It reports whether p was not bound before.
-func (r *Registry) Bind(name string, p *Process, listener bool) (bound bool) {
+func (r *Registry) Bind(name string, p *Process, listener bool) (bound bool, err error) {
 	bound = !p.Bound(name)
-	why := r.tie(name, p)
+	why, err := r.tie(name, p)
+	if err != nil {
+		return false, err
+	}
 	if listener {
 		why.listeners++
 	} else {
 		why.asked = true
 	}
-	return bound
+	return bound, nil
 }
 
 // tie binds p to name, if it is not bound yet, and returns its reasons, to
 // which the caller adds one.
-func (r *Registry) tie(name string, p *Process) *reasons {
+func (r *Registry) tie(name string, p *Process) (*reasons, error) {
+	if why := p.bound[name]; why != nil {
+		return why, nil
+	}
+	if err := r.Take(p.Owner(), Bindings, 1); err != nil {
+		return nil, err
+	}
 	b := r.bindings[name]
 	if b == nil {
 		b = &Binding{Name: name, UID: p.UID}
@@ -125,14 +137,11 @@ func (r *Registry) tie(name string, p *Process) *reasons {
 	} else if !b.Held() {
 		b.UID = p.UID
 	}
-	why := p.bound[name]
-	if why == nil {
-		why = &reasons{}
-		p.bound[name] = why
-		b.procs = append(b.procs, p)
-		r.processChanged("process.bound", name, p)
-	}
-	return why
+	why := &reasons{}
+	p.bound[name] = why
+	b.procs = append(b.procs, p)
+	r.processChanged("process.bound", name, p)
+	return why, nil
 }
 
 // reasons is why a process is bound to a name.
@@ -166,6 +175,7 @@ func (r *Registry) Unbind(name string, p *Process, listener bool) (unbound bool)
 // drop ends the binding of p to name, whatever its reasons.
 func (r *Registry) drop(name string, p *Process) {
 	delete(p.bound, name)
+	r.Give(p.Owner(), Bindings, 1)
 	r.processChanged("process.unbound", name, p)
 	b := r.bindings[name]
 	b.procs = slices.DeleteFunc(b.procs, func(q *Process) bool { return q == p })

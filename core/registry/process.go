@@ -11,6 +11,7 @@ import (
 // Process is a process that uses flows. PID and UID are the kernel's word.
 type Process struct {
 	PID, UID int
+	Admin    bool   // it is an administrator's
 	Program  string // for the logs: oping
 	Path     string // of the program, as it was invoked
 	User     User   // the IRM's way to it; not called from here
@@ -72,6 +73,9 @@ func (r *Registry) AddProcess(p *Process) {
 	r.processChanged("process.added", "", p)
 }
 
+// Owner returns whose p is.
+func (p *Process) Owner() Owner { return Owner{p.UID, p.Admin} }
+
 // Process returns the process with that pid, or nil.
 func (r *Registry) Process(pid int) *Process { return r.procs[pid] }
 
@@ -92,6 +96,7 @@ func (r *Registry) Leave(p *Process) []string {
 			r.drop(n, p)
 		}
 	}
+	r.Give(p.Owner(), Listeners, len(p.listeners))
 	clear(p.listeners)
 	return names
 }
@@ -119,9 +124,12 @@ func (p *Process) Held() int { return len(p.flows) }
 
 // AddListener gives p a listener with no credit. Its id is core.ErrExists if
 // p has it already.
-func (p *Process) AddListener(id uint32, name string) (*Listener, error) {
+func (r *Registry) AddListener(p *Process, id uint32, name string) (*Listener, error) {
 	if p.listeners[id] != nil {
 		return nil, fmt.Errorf("%w: listener %d", core.ErrExists, id)
+	}
+	if err := r.Take(p.Owner(), Listeners, 1); err != nil {
+		return nil, err
 	}
 	l := &Listener{ID: id, Name: name, Process: p}
 	p.listeners[id] = l
@@ -133,7 +141,10 @@ func (p *Process) AddListener(id uint32, name string) (*Listener, error) {
 func (p *Process) Listener(id uint32) *Listener { return p.listeners[id] }
 
 // RemoveListener forgets l.
-func (p *Process) RemoveListener(l *Listener) { delete(p.listeners, l.ID) }
+func (r *Registry) RemoveListener(l *Listener) {
+	delete(l.Process.listeners, l.ID)
+	r.Give(l.Process.Owner(), Listeners, 1)
+}
 
 // listenerFor returns where a flow to name arrives: one of p's listeners for
 // just that name, with credit if there is one, else one for all names.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -17,6 +18,7 @@ type Program struct {
 	IPCP string // the IPCP's name; empty for a program
 
 	UID    int
+	Admin  bool  // an administrator has bound it
 	Groups []int // of who bound it, the main one first
 
 	// Auto makes the IRM start an instance, with Args, where nobody accepts.
@@ -39,6 +41,30 @@ func (p *Program) What() string {
 	return "program " + p.Path
 }
 
+// Owner returns whose p is.
+func (p *Program) Owner() Owner { return Owner{p.UID, p.Admin} }
+
+// size is what p takes, in bytes.
+func (p *Program) size() int {
+	n := len(p.Name) + len(p.Path)
+	for _, a := range p.Args {
+		n += len(a) + 16 // and its header
+	}
+	return n
+}
+
+// takeProgram counts p.
+func (r *Registry) takeProgram(p *Program) error {
+	if err := r.Take(p.Owner(), ProgramBytes, p.size()); err != nil {
+		return err
+	}
+	err := r.Take(p.Owner(), Bindings, 1)
+	if err != nil {
+		r.Give(p.Owner(), ProgramBytes, p.size())
+	}
+	return err
+}
+
 // covers reports whether q is an instance of p.
 func (r *Registry) covers(p *Program, q *Process) bool {
 	if p.IPCP != "" {
@@ -50,16 +76,11 @@ func (r *Registry) covers(p *Program, q *Process) bool {
 
 // BindProgram lets the instances of p accept for its name, from now on and
 // those that run. It reports whether that was not so before; with other Auto
-// or Args it is core.ErrExists.
+// or Args it is core.ErrExists. An error beside true is of instances that run and
+// can't be bound.
 func (r *Registry) BindProgram(p *Program) (bound bool, err error) {
 	b := r.bindings[p.Name]
-	if b == nil {
-		b = &Binding{Name: p.Name, UID: p.UID}
-		r.bindings[p.Name] = b
-	} else if !b.Held() {
-		b.UID = p.UID
-	}
-	for _, q := range b.programs {
+	for _, q := range b.Programs() {
 		if q.Path != p.Path || q.IPCP != p.IPCP || q.UID != p.UID {
 			continue
 		}
@@ -68,38 +89,57 @@ func (r *Registry) BindProgram(p *Program) (bound bool, err error) {
 		}
 		return false, nil
 	}
+	if err := r.takeProgram(p); err != nil {
+		return false, err
+	}
+	if b == nil {
+		b = &Binding{Name: p.Name}
+		r.bindings[p.Name] = b
+	}
+	if !b.Held() {
+		b.UID = p.UID
+	}
 	b.programs = append(b.programs, p)
 	r.programChanged("program.bound", p)
 	for _, q := range r.procs {
 		if !q.Gone && r.covers(p, q) {
-			r.bindInstance(p.Name, q)
+			err = cmp.Or(err, r.bindInstance(p.Name, q))
 		}
 	}
-	return true, nil
+	return true, err
 }
 
 // BindInstances binds q, which is new, to the names of the programs that it is
-// an instance of.
-func (r *Registry) BindInstances(q *Process) {
+// an instance of. The error is of the first one that it can't be bound to.
+func (r *Registry) BindInstances(q *Process) (err error) {
 	for name, b := range r.bindings {
 		if slices.ContainsFunc(b.programs, func(p *Program) bool { return r.covers(p, q) }) {
-			r.bindInstance(name, q)
+			err = cmp.Or(err, r.bindInstance(name, q))
 		}
 	}
+	return err
 }
 
 // BindInstance binds q, which the IRM has started for p, whatever path it
 // says it has.
-func (r *Registry) BindInstance(p *Program, q *Process) {
-	if b := r.bindings[p.Name]; b != nil && slices.Contains(b.programs, p) && q.UID == p.UID {
-		if !r.fault("an instance is not bound under another path") {
-			r.tie(p.Name, q).started = p
-		}
+func (r *Registry) BindInstance(p *Program, q *Process) error {
+	b := r.bindings[p.Name]
+	if b == nil || !slices.Contains(b.programs, p) || q.UID != p.UID || r.fault("an instance is not bound under another path") {
+		return nil
 	}
+	why, err := r.tie(p.Name, q)
+	if err == nil {
+		why.started = p
+	}
+	return err
 }
 
-func (r *Registry) bindInstance(name string, q *Process) {
-	r.tie(name, q).program = true
+func (r *Registry) bindInstance(name string, q *Process) error {
+	why, err := r.tie(name, q)
+	if err == nil {
+		why.program = true
+	}
+	return err
 }
 
 // UnbindProgram takes back what BindProgram did, also for the instances that
@@ -107,6 +147,8 @@ func (r *Registry) bindInstance(name string, q *Process) {
 func (r *Registry) UnbindProgram(p *Program) {
 	b := r.bindings[p.Name]
 	b.programs = slices.DeleteFunc(b.programs, func(q *Program) bool { return q == p })
+	r.Give(p.Owner(), ProgramBytes, p.size())
+	r.Give(p.Owner(), Bindings, 1)
 	r.programChanged("program.unbound", p)
 	for _, q := range slices.Clone(b.procs) {
 		why := q.bound[p.Name]

@@ -24,7 +24,10 @@ type Registry struct {
 	bindings map[string]*Binding
 	flows    map[core.FlowID]*Flow
 	ids      core.IDSet
+	shares   shares
 
+	// Bounds is what users may have.
+	Bounds [kinds]Bound
 	// Changed is told of each change, where it is not nil. It must not call
 	// back.
 	Changed func(view.Event)
@@ -43,6 +46,8 @@ func New() *Registry {
 		names:    make(map[string]*Name),
 		bindings: make(map[string]*Binding),
 		flows:    make(map[core.FlowID]*Flow),
+		shares:   shares{users: make(map[int]*[kinds]int)},
+		Bounds:   DefaultBounds,
 	}
 }
 

@@ -51,7 +51,7 @@ func fill(t *testing.T, names ...string) (*Registry, *IPCP, []*Process) {
 		p := &Process{PID: 100 + n, UID: 1000}
 		r.AddProcess(p)
 		r.Bind(name, p, false)
-		if _, err := p.AddListener(1, ""); err != nil {
+		if _, err := r.AddListener(p, 1, ""); err != nil {
 			t.Fatal(err)
 		}
 		procs = append(procs, p)

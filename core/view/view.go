@@ -29,6 +29,21 @@ type System struct {
 	Names     int      `json:"name_count"`
 	Processes int      `json:"process_count"`
 	Flows     int      `json:"flow_count"`
+	// Bounds is what users may have, and have.
+	Bounds []Bound `json:"bounds"`
+}
+
+// Bound is how many things of a kind the processes and programs of one user may
+// have, and of all users, and how many all have. Most is how many MostUID has, the
+// user who has the most; -1 where nobody has any. What administrators have is not
+// counted.
+type Bound struct {
+	What    string `json:"what"`
+	User    int    `json:"user"`
+	All     int    `json:"all"`
+	Used    int    `json:"used"`
+	Most    int    `json:"most"`
+	MostUID int    `json:"most_uid"`
 }
 
 // IPCP is an IPC process. Layer is empty before bootstrap.
