@@ -61,7 +61,6 @@ type Stage struct {
 	seal     *crypt.Conn // nil: packets are plain
 	check    bool
 	reliable bool
-	ours     bool
 	most     int   // bytes of a packet
 	cut      int   // bytes of a packet that Write makes
 	tooLarge error // for a packet of more than most
@@ -115,7 +114,7 @@ type Stage struct {
 
 // New returns the stage above end, which it takes over.
 func New(end *flow.End, c Config) *Stage {
-	s := &Stage{end: end, check: checked(c.QoS), seal: c.Seal, ours: c.Ours, linger: DefaultLinger}
+	s := &Stage{end: end, check: checked(c.QoS), seal: c.Seal, linger: DefaultLinger}
 	s.cond.L = &s.mu
 	over := 0
 	if s.seal != nil {
