@@ -67,6 +67,9 @@ func (s *screen) flows(flows []view.Flow, all int) {
 		if f.Counted {
 			sent, received = amount(f.Sent), amount(f.Read)
 		}
+		if f.Impossible {
+			sent, received = "false", "false"
+		}
 		row := []string{strconv.Itoa(int(f.ID)), peer, strconv.Itoa(f.PID), f.Program, f.Name, f.Layer, f.State, sent, received}
 		if far {
 			row = slices.Insert(row, 7, secure(f))
@@ -161,6 +164,9 @@ func (s *screen) showFlow(f view.Flow, facts []view.Fact) {
 	if f.Counted {
 		s.fields("sent", amount(f.Sent)+", of which the other end has not read "+amount(f.Unread),
 			"received", amount(f.Read)+", and "+amount(f.Waiting)+" wait to be read")
+	}
+	if f.Impossible {
+		s.fields("counts", "false: a process of the flow has falsified them")
 	}
 	for _, fact := range facts {
 		s.fields(logs.Escape(fact.Name), fact.Value)

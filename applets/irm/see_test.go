@@ -340,3 +340,23 @@ func TestStatusTellsOfBounds(t *testing.T) {
 		}
 	}
 }
+
+// Counts that are false are shown as such, everywhere.
+func TestFalseCounts(t *testing.T) {
+	f := view.Flow{Name: "n", Program: "oping", State: "allocated", PID: 1, Peer: -1, Impossible: true}
+	for _, tt := range []struct{ command, want string }{
+		{"flow list", "| false |    false |"},
+		{"flow show 0", "a process of the flow has falsified them"},
+		{"status", "its counts are false"},
+		{"status --json", `"counts_impossible": true`},
+	} {
+		var buf bytes.Buffer
+		d := &fakeIRMd{view: picture{Flows: []view.Flow{f}}}
+		if err := run(t.Context(), &screen{Writer: &buf}, root, strings.Fields(tt.command), d.dial); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(buf.String(), tt.want) {
+			t.Errorf("%s prints\n%s\nwithout %q", tt.command, buf.String(), tt.want)
+		}
+	}
+}

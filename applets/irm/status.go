@@ -189,5 +189,8 @@ func (s *screen) flow(title string, p *picture, f view.Flow) {
 	if f.Counted {
 		state += fmt.Sprintf(", %s out, %s in", amount(f.Sent), amount(f.Read+f.Waiting))
 	}
+	if f.Impossible {
+		state += ", its counts are false"
+	}
 	s.say("%s%s %s -> %s at %s, layer %s, %s", title, ids, from, to, f.Name, f.Layer, state)
 }

@@ -139,17 +139,34 @@ func (e *end) Meter() registry.Meter {
 
 type flowMeter struct{ e *end }
 
+// countTries is how often positions that can't be are read. The processes of the
+// flow change them meanwhile, so one look may see an old and a new one together.
+const countTries = 16
+
 // Count implements registry.Meter.
-func (m flowMeter) Count() (registry.Count, error) {
-	d, err := m.e.kit.Positions()
-	if err != nil {
-		return registry.Count{}, err
+func (m flowMeter) Count() (c registry.Count, err error) {
+	for range countTries {
+		d, err := m.e.kit.Positions()
+		if err != nil {
+			return c, err
+		}
+		if c = m.e.countOf(d); !c.Impossible {
+			break
+		}
 	}
-	ours, theirs := d[m.e.side], d[1-m.e.side]
-	return registry.Count{
+	return c, nil
+}
+
+// countOf returns the count at e's side of the positions d.
+func (e *end) countOf(d [2]flow.Positions) registry.Count {
+	ours, theirs := d[e.side], d[1-e.side]
+	c := registry.Count{
 		Sent: ours.Written, Unread: ours.Written - ours.Read,
 		Read: theirs.Read, Waiting: theirs.Written - theirs.Read,
-	}, nil
+	}
+	ring := uint64(e.kit.Ring)
+	c.Impossible = c.Unread > ring || c.Waiting > ring
+	return c
 }
 
 // Share implements registry.Meter.

@@ -173,3 +173,46 @@ func TestMemoryMadeAhead(t *testing.T) {
 		t.Errorf("the next one has %+v", kit)
 	}
 }
+
+// Counts that the rings can't have are told as such.
+func TestFalseCounts(t *testing.T) {
+	a, b, err := new(memory).NewFlow(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	e := a.(*end)
+	ring := uint64(e.kit.Ring)
+	for _, tt := range []struct {
+		written, read uint64
+		impossible    bool
+	}{
+		{0, 0, false}, {1 << 50, 1 << 50, false}, {ring, 0, false}, {ring + 1, 0, true}, {0, 1, true}, {^uint64(0), 0, true}, {0, ^uint64(0), false},
+	} {
+		for side := range 2 {
+			var d [2]flow.Positions
+			d[side] = flow.Positions{Written: tt.written, Read: tt.read}
+			if c := e.countOf(d); c.Impossible != tt.impossible {
+				t.Errorf("side %d, written %d, read %d: %+v", side, tt.written, tt.read, c)
+			}
+		}
+	}
+	m := e.Meter()
+	defer m.Close()
+	if c, err := m.Count(); err != nil || c.Impossible {
+		t.Errorf("a new flow: %+v, error %v", c, err)
+	}
+	// As a process may, which has the memory mapped.
+	page, err := unix.Mmap(e.kit.Mem, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range page {
+		page[i] = byte(i / 64)
+	}
+	if c, err := m.Count(); err != nil || !c.Impossible {
+		t.Errorf("a flow whose memory a process has overwritten: %+v, error %v", c, err)
+	}
+	_ = unix.Munmap(page)
+}

@@ -209,6 +209,10 @@ func (m *Manager) FlowUser(id core.FlowID) registry.User {
 	return nil
 }
 
+// maxRate is more bytes in a second than any flow carries. Counts that say more are
+// false.
+const maxRate = 1 << 40
+
 // flowRow makes the row of f and closes its meter.
 func flowRow(f registry.FlowCopy) view.Flow {
 	row := view.Flow{
@@ -227,7 +231,10 @@ func flowRow(f registry.FlowCopy) view.Flow {
 	}
 	if f.Meter != nil {
 		if c, err := f.Meter.Count(); err == nil {
-			row.Counted, row.Sent, row.Unread, row.Read, row.Waiting = true, c.Sent, c.Unread, c.Read, c.Waiting
+			most := uint64(time.Since(f.Since).Seconds()+1) * maxRate
+			if row.Impossible = c.Impossible || c.Sent > most || c.Read > most; !row.Impossible {
+				row.Counted, row.Sent, row.Unread, row.Read, row.Waiting = true, c.Sent, c.Unread, c.Read, c.Waiting
+			}
 		}
 		f.Meter.Close()
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"o7s/core/registry"
 	"o7s/core/view"
@@ -115,3 +116,29 @@ func inOrder[R view.Row](t *testing.T, rows []R, want int) {
 		t.Errorf("rows of %T are in no order", rows)
 	}
 }
+
+// Counts that a process of the flow has falsified are not shown as counts.
+func TestFalseCountsAreNone(t *testing.T) {
+	second := time.Now().Add(-time.Second)
+	for _, tt := range []struct {
+		c          registry.Count
+		impossible bool
+	}{
+		{registry.Count{Sent: 5 << 30, Read: 3, Unread: 2, Waiting: 1}, false},
+		{registry.Count{Sent: 13 << 60}, true},
+		{registry.Count{Read: 13 << 60}, true},
+		{registry.Count{Sent: 1, Impossible: true}, true},
+	} {
+		row := flowRow(registry.FlowCopy{Since: second, Meter: fixed(tt.c)})
+		if row.Impossible != tt.impossible || row.Counted == tt.impossible || tt.impossible && row.Sent+row.Read+row.Unread+row.Waiting > 0 {
+			t.Errorf("%+v: %+v", tt.c, row)
+		}
+	}
+}
+
+// fixed is a Meter that always says the same.
+type fixed registry.Count
+
+func (f fixed) Count() (registry.Count, error) { return registry.Count(f), nil }
+func (f fixed) Share() registry.Meter          { return f }
+func (f fixed) Close() error                   { return nil }

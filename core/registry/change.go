@@ -51,8 +51,13 @@ type Meter interface {
 }
 
 // Count is positions in the rings, in bytes: what an end has sent and of it
-// the other end not read yet; what it has read and what waits for it.
-type Count struct{ Sent, Unread, Read, Waiting uint64 }
+// the other end not read yet; what it has read and what waits for it. The processes
+// of a flow write them, and can falsify them: Impossible is set where more waits
+// than the rings hold.
+type Count struct {
+	Sent, Unread, Read, Waiting uint64
+	Impossible                  bool
+}
 
 // Metered is an End that knows a Meter for its side of the memory, or nil.
 type Metered interface{ Meter() Meter }

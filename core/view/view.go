@@ -184,11 +184,13 @@ type Flow struct {
 	Max     int         `json:"max_packet"`  // bytes; 0 on one system: 65535
 	Best    int         `json:"best_packet"` // bytes, without fragments below; 0 on one system
 	Since   string      `json:"since"`
-	Counted bool        `json:"counted"` // the four counts below are known
-	Sent    uint64      `json:"sent_ring_bytes"`
-	Unread  uint64      `json:"sent_unread_ring_bytes"`
-	Read    uint64      `json:"read_ring_bytes"`
-	Waiting uint64      `json:"read_waiting_ring_bytes"`
+	// Impossible is set where a process of the flow has falsified the counts.
+	Impossible bool   `json:"counts_impossible"`
+	Counted    bool   `json:"counted"` // the four counts below are known
+	Sent       uint64 `json:"sent_ring_bytes"`
+	Unread     uint64 `json:"sent_unread_ring_bytes"`
+	Read       uint64 `json:"read_ring_bytes"`
+	Waiting    uint64 `json:"read_waiting_ring_bytes"`
 }
 
 // Event is a change of the system. The fields that are not empty say what the
