@@ -129,8 +129,9 @@ func New(end *flow.End, c Config) *Stage {
 		s.order = frct.New(time.Now(), frct.Config{
 			Reliable: s.reliable, Ours: c.Ours, MPL: c.Path.MPL, Rand: rand.Uint32,
 			// The ring holds all that this end lets the other send, should
-			// nobody take it off for a while.
-			Window: c.Ring / (c.Path.Best + 16), Buffer: c.Ring,
+			// nobody take it off for a while. Where packets turn out to be
+			// larger than on Ethernet, Buffer bounds them.
+			Window: c.Ring / (min(c.Path.Best, 1500) + 16), Buffer: c.Ring,
 		})
 	}
 	s.most = min(c.Path.Max, core.MaxPacket) - over
