@@ -209,7 +209,7 @@ func TestFalseCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range page {
-		page[i] = byte(i / 64)
+		page[i] = byte(255 - i/8)
 	}
 	if c, err := m.Count(); err != nil || !c.Impossible {
 		t.Errorf("a flow whose memory a process has overwritten: %+v, error %v", c, err)
