@@ -163,6 +163,7 @@ func (p *Page) Finish(also ...string) {
 	p.Item("1", "it failed: one line on standard error says what was tried, why not, and what to do")
 	p.Item("2", "it was called the wrong way")
 	p.Section("ENVIRONMENT")
+	p.Item("O7S_CONFIG_DIR", "the folder with the certificates and settings of flows to other systems, in security; else /etc/ouroboros for root, and for others o7s in the configuration folder")
 	p.Item("O7S_RUNTIME_DIR", "the runtime directory, where irmd has its socket; else /run/o7s for root, and for others $XDG_RUNTIME_DIR/o7s or, without that, o7s-UID in the temporary directory")
 	p.Item("NO_COLOR", "without colours, if it is set to something")
 	var refs []string
