@@ -451,8 +451,8 @@ func ipcpLog(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var log strings.Builder
 	for line := range strings.Lines(out) {
-		if text, ok := strings.CutPrefix(line, "=="+made[n-1][1]+"== "); ok {
-			log.WriteString(text)
+		if m := logLine.FindStringSubmatch(line); m != nil && m[1] == made[n-1][1] {
+			log.WriteString(m[2])
 		}
 	}
 	got := memberNumbers.Replace(log.String())
@@ -467,6 +467,9 @@ func ipcpLog(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 }
+
+// logLine is a line of a log, whose pid has zeros in front.
+var logLine = regexp.MustCompile(`(?s)^==0*(\d+)== (.*)$`)
 
 // replacers is what no two runs share in the log of a member.
 type replacers []struct {
