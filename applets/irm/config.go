@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"o7s/applets/internal/config"
@@ -49,6 +50,7 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 		}
 		for _, q := range p.by().programs[n.Name] {
 			switch {
+			case autobound(p.IPCPs, q.IPCP, n.Name):
 			case q.UID != p.System.UID || q.IPCP != "":
 				fmt.Fprintf(s, "# Not written: %s%s of uid %d, bound to %s.\n", logs.Escape(q.Path), logs.Escape(q.IPCP), q.UID, logs.Escape(n.Name))
 			default:
@@ -73,15 +75,19 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 		}
 		if dst, enrolled := strings.CutPrefix(i.Via, "enroll "); enrolled {
 			c.Enrol = dst
-			if t.Does.Can(ipcp.Connects) {
-				fmt.Fprintf(s, "# Not written: the connections of IPCP %s.\n", logs.Escape(i.Name))
-			}
 		} else {
 			var settings ipcp.Settings
 			for _, o := range i.Options {
 				settings = append(settings, ipcp.Setting{Name: o.Name, Value: o.Value})
 			}
 			c.Draft = ipcp.Draft{Layer: i.Layer, Hash: i.Hash, Settings: t.Given(settings)}
+		}
+		c.Autobind = i.Autobind
+		for _, x := range i.Connections {
+			if x.QoS != core.QoSName(core.QoSRaw) {
+				fmt.Fprintf(s, "# Not written: the QoS %s of the connection of IPCP %s to %s.\n", x.QoS, logs.Escape(i.Name), logs.Escape(x.Dst))
+			}
+			c.Connect = append(c.Connect, ipcp.Connection{Component: x.Component, Dst: x.Dst, QoS: core.QoSRaw})
 		}
 		for _, r := range p.by().knownBy[i.Name] {
 			c.Register = append(c.Register, r.Name)
@@ -90,6 +96,12 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 	}
 	fmt.Fprintln(s)
 	return config.Write(s, items)
+}
+
+// autobound reports whether the binding of an IPCP to name follows from its autobind.
+func autobound(all []view.IPCP, ipcp, name string) bool {
+	i := slices.IndexFunc(all, func(i view.IPCP) bool { return i.Name == ipcp })
+	return ipcp != "" && i >= 0 && all[i].Autobind && (name == ipcp || name == all[i].Layer)
 }
 
 // protect sets what a row shows of a protection.

@@ -48,11 +48,19 @@ func (f *fakeIRMd) CreateIPCP(ctx context.Context, name, typ string) (int, error
 }
 
 func (f *fakeIRMd) BootstrapIPCP(ctx context.Context, r irmctl.BootstrapReq) (int, error) {
-	return 1, f.ask(ctx, "bootstrap %q %q %q%s%s", r.Name, r.Type, r.Draft.Layer, quoteAll(" ", of([]string{r.Draft.Hash}, func(s string) bool { return s != "" })), settings(r.Draft.Settings))
+	return 1, f.ask(ctx, "bootstrap %q %q %q%s%s%s", r.Name, r.Type, r.Draft.Layer, quoteAll(" ", of([]string{r.Draft.Hash}, func(s string) bool { return s != "" })), settings(r.Draft.Settings), bound(r.Autobind))
+}
+
+// bound returns the word for an autobind.
+func bound(auto bool) string {
+	if auto {
+		return " autobind"
+	}
+	return ""
 }
 
 func (f *fakeIRMd) EnrollIPCP(ctx context.Context, r irmctl.EnrollReq) (int, error) {
-	return 1, f.ask(ctx, "enroll %q %q %+q", r.Name, r.Type, r.Enrollment)
+	return 1, f.ask(ctx, "enroll %q %q %+q%s", r.Name, r.Type, r.Enrollment, bound(r.Autobind))
 }
 
 func (f *fakeIRMd) ConnectIPCP(ctx context.Context, r irmctl.ConnectReq) error {

@@ -88,7 +88,7 @@ func ipcpBootstrap(types []ipcp.Type) *command {
 		return err
 	}
 	c.run = func(ctx context.Context, d irmd, in input, _ *screen) error {
-		_, err := d.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: in.one("name"), Type: in.one("type"), Draft: c.draft(in)})
+		_, err := d.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: in.one("name"), Type: in.one("type"), Draft: c.draft(in), Autobind: in.one(autobind.Name) != ""})
 		return err
 	}
 	return c

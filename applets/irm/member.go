@@ -43,6 +43,7 @@ func ipcpEnroll(types []ipcp.Type) *command {
 			{name: "name", value: "NAME", need: required, check: core.CheckName, help: "the IPCP; one that does not exist is created"},
 			{name: "layer", value: "LAYER", check: core.CheckName, help: "the layer; without it, whichever DST is a member of"},
 			{name: "dst", value: "DST", check: core.CheckName, help: "the name under which a member of the layer accepts flows; LAYER if not given"},
+			{name: autobind.Name, need: bare, help: autobind.Help},
 		},
 		notes:   "The name must be registered in a layer below, and a member be bound to it.",
 		example: "irm ipcp enroll name ipcp-2 layer LAYER dst ipcp-1",
@@ -57,7 +58,7 @@ func ipcpEnroll(types []ipcp.Type) *command {
 			return nil
 		},
 		run: func(ctx context.Context, d irmd, in input, _ *screen) error {
-			_, err := d.EnrollIPCP(ctx, irmctl.EnrollReq{Name: in.one("name"), Type: in.one("type"), Enrollment: enrollment(in)})
+			_, err := d.EnrollIPCP(ctx, irmctl.EnrollReq{Name: in.one("name"), Type: in.one("type"), Enrollment: enrollment(in), Autobind: in.one(autobind.Name) != ""})
 			return err
 		},
 	}

@@ -28,6 +28,9 @@ func (c *command) table(in input) []keyword {
 			}
 		}
 	}
+	if slices.ContainsFunc(types, func(t ipcp.Type) bool { return t.Does.Can(ipcp.Connects) }) {
+		options = append(options, autobind)
+	}
 	slices.SortStableFunc(options, func(a, b ipcp.Option) int { return cmp.Compare(a.Place, b.Place) })
 	table := slices.Clip(c.keywords)
 	for _, o := range options {
@@ -43,13 +46,17 @@ func (c *command) table(in input) []keyword {
 	return table
 }
 
+// autobind is a keyword of all types whose members are connected one by one. It is
+// no option of a layer: the IRMd does it.
+var autobind = ipcp.Option{Name: "autobind", Kind: ipcp.Flag, Place: 90, Help: "bind the IPCP to its own name and to the layer's, under which other members reach it"}
+
 // draft returns what in says about a layer. It includes options that the layer's
 // type does not have, so that the check of the draft refuses them.
 func (c *command) draft(in input) ipcp.Draft {
 	d := ipcp.Draft{Layer: in.one("layer"), Hash: in.one("hash")}
 	for _, k := range c.table(input{})[len(c.keywords):] {
 		switch v := in.one(k.name); {
-		case v == "":
+		case v == "" || k.name == autobind.Name:
 		case k.need == bare:
 			d.Settings = append(d.Settings, ipcp.Setting{Name: k.name, Value: "true"})
 		default:
@@ -88,6 +95,9 @@ func (c *command) typeOptions(f func(title string, options []keyword)) {
 		}
 		for _, o := range t.Options {
 			options = append(options, keyword{name: o.Name, value: o.Value, help: describe(o)})
+		}
+		if t.Does.Can(ipcp.Connects) {
+			options = append(options, keyword{name: autobind.Name, help: autobind.Help})
 		}
 		if options != nil {
 			f(fmt.Sprintf("Options of a layer of type %s:", t.Name), options)

@@ -52,6 +52,9 @@ func TestOptions(t *testing.T) {
 		{"i b t ring n x l y de eth0 d 10.0.0.1 p 7", `bootstrap "x" "ring" "y" dns="10.0.0.1" dev="eth0" port="7"`},
 		{"i b t mesh n x l y", `bootstrap "x" "mesh" "y"`},
 		{"i b t mesh n x l y a 8", `bootstrap "x" "mesh" "y" addr="8"`},
+		{"i b t mesh n x l y au", `bootstrap "x" "mesh" "y" autobind`},
+		{"i e t mesh n x l y autobind", `enroll "x" "mesh" {"y" "y"} autobind`},
+		{"i b t ring n x l y dev eth0 autobind", `unknown keyword "autobind": it is type, name, layer, hash, dns, dev or port`},
 		{"i b t mesh n x l y addr_ flat", `bootstrap "x" "mesh" "y" addr_auth="flat"`},
 		{"i b t mesh n x l y e b000", `bootstrap "x" "mesh" "y" ethertype="b000"`},
 		{"i b t mesh n x l y r ecmp q", `bootstrap "x" "mesh" "y" routing="ecmp" quiet="true"`},
@@ -60,7 +63,7 @@ func TestOptions(t *testing.T) {
 		// Before the type a word means the first of all types'.
 		{"i b n x l y d 10.0.0.1", `bootstrap "x" "" "y" dns="10.0.0.1"`},
 		{"i b d eth0 t mesh n x l y", `a layer of type mesh has no option "dns": it has addr, addr_auth, routing, ethertype, quiet`},
-		{"i b t mesh d eth0 n x l y", `unknown keyword "d": it is type, name, layer, hash, ethertype, addr, addr_auth, routing or quiet`},
+		{"i b t mesh d eth0 n x l y", `unknown keyword "d": it is type, name, layer, hash, ethertype, addr, autobind, addr_auth, routing or quiet`},
 		{"i b t other n x l y d 10.0.0.1", `bootstrap "x" "other" "y" dns="10.0.0.1"`},
 		// What is wrong is said before an irmd is asked.
 		{"i b t ring n x l y", `ipcp bootstrap: invalid value: a layer of type ring needs the option dev: a text of 1 to 1024 printable bytes: try "irm ipcp bootstrap --help"`},
@@ -118,7 +121,7 @@ func TestOptionsComplete(t *testing.T) {
 		{"ipcp bootstrap type ", "ring mesh"},
 		{"ipcp bootstrap type r", "ring"},
 		{"ipcp bootstrap type ring ", "name layer hash dns dev port"},
-		{"ipcp bootstrap type mesh layer l ", "name hash ethertype addr addr_auth routing quiet"},
+		{"ipcp bootstrap type mesh layer l ", "name hash ethertype addr autobind addr_auth routing quiet"},
 		{"ipcp bootstrap type mesh quiet name n layer l hash SHA3_256 r", "routing"},
 		{"ipcp bootstrap type mesh quiet q", ""},
 		{"ipcp bootstrap d", "dns dev"},
@@ -132,7 +135,7 @@ func TestOptionsComplete(t *testing.T) {
 		{"ipcp bootstrap hash SHA3_5", "SHA3_512"},
 		{"ipcp bootstrap type mesh layer ", "net1"}, // asked of the irmd
 		{"ipcp c", "create connect"},
-		{"ipcp enroll name n ", "type layer dst"},
+		{"ipcp enroll name n ", "type layer dst autobind"},
 		{"ipcp connect component ", "dt mgmt"},
 		{"ipcp connect qos v", "video voice"},
 	}

@@ -19,10 +19,16 @@ func (d *daemon) handleAdmin(m *rpc.Mux) {
 	})
 	handleBlocking(d, m, irmctl.BootstrapIPCP, func(ctx context.Context, l *rpc.Link, r *irmctl.BootstrapReq) (*irmctl.PID, error) {
 		pid, err := d.m.BootstrapIPCP(ctx, caller(l), r.Name, r.Type, r.Draft)
+		if err == nil && r.Autobind {
+			err = d.m.Autobind(caller(l), r.Name)
+		}
 		return &irmctl.PID{PID: pid}, err
 	})
 	handleBlocking(d, m, irmctl.EnrollIPCP, func(ctx context.Context, l *rpc.Link, r *irmctl.EnrollReq) (*irmctl.PID, error) {
 		pid, err := d.m.EnrollIPCP(ctx, caller(l), r.Name, r.Type, r.Enrollment)
+		if err == nil && r.Autobind {
+			err = d.m.Autobind(caller(l), r.Name)
+		}
 		return &irmctl.PID{PID: pid}, err
 	})
 	handleBlocking(d, m, irmctl.ConnectIPCP, func(ctx context.Context, l *rpc.Link, r *irmctl.ConnectReq) (*rpc.Empty, error) {

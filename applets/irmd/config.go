@@ -110,7 +110,8 @@ func (noIPCP) Bootstrap(_ context.Context, cfg ipcp.Config) (ipcp.Config, error)
 func (c noIPCP) Enroll(_ context.Context, e ipcp.Enrollment) (ipcp.Config, error) {
 	return c.typ.Config(ipcp.Draft{Layer: e.Dst})
 }
-func (noIPCP) Register(context.Context, core.Hash) error { return nil }
+func (noIPCP) Register(context.Context, core.Hash) error      { return nil }
+func (noIPCP) Connect(context.Context, ipcp.Connection) error { return nil }
 
 // load does what a config file says, as irmd's own user. The names come first, then
 // the IPCPs, both in the order of the file: the order of tables has no meaning in
@@ -178,6 +179,16 @@ func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP
 	case i.Protection == registry.Protection{}: // else it is created
 		if _, err := m.CreateIPCP(ctx, me, i.Name, i.Type.Name); err != nil {
 			return fmt.Errorf("create IPCP %q: %w", i.Name, err)
+		}
+	}
+	if i.Autobind {
+		if err := m.Autobind(me, i.Name); err != nil {
+			return fmt.Errorf("autobind of IPCP %q: %w", i.Name, err)
+		}
+	}
+	for _, x := range i.Connect {
+		if err := m.ConnectIPCP(ctx, me, i.Name, x); err != nil {
+			return fmt.Errorf("connect IPCP %q to %q: %w", i.Name, x.Dst, err)
 		}
 	}
 	for _, n := range i.Register {

@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"o7s/core"
@@ -82,6 +83,30 @@ func (m *Manager) EnrollIPCP(ctx context.Context, c Caller, name, typ string, e 
 		},
 		join: func(i *registry.IPCP) (ipcp.Config, error) { return i.Control.Enroll(ctx, e) },
 	})
+}
+
+// Autobind binds the IPCP called name, a member of a layer, to its own name and to
+// the layer's: other members reach it under these.
+func (m *Manager) Autobind(c Caller, name string) error {
+	m.mu.Lock()
+	i := m.reg.IPCP(name)
+	var err error
+	var layer string
+	switch {
+	case i == nil:
+		err = fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
+	case !i.Type.Does.Can(ipcp.Connects):
+		err = fmt.Errorf("%w: members of a layer of type %s are not connected one by one, so none is bound to a name", core.ErrNotSupported, i.Type.Name)
+	default:
+		i.Autobind, layer = true, i.Layer
+	}
+	m.mu.Unlock()
+	for _, n := range []string{name, layer} {
+		if err == nil {
+			err = m.BindProgram(c, &registry.Program{IPCP: name, Name: n})
+		}
+	}
+	return err
 }
 
 // membership is a way to become a member of a layer.
@@ -184,10 +209,16 @@ func (m *Manager) takeNonMemberLocked(name string, t ipcp.Type, how membership) 
 func (m *Manager) ConnectIPCP(ctx context.Context, c Caller, name string, x ipcp.Connection) error {
 	return m.eachComponent(ctx, c, name, x, []string{ipcp.Management, ipcp.DataTransfer},
 		func(ctx context.Context, i *registry.IPCP, x ipcp.Connection) error {
+			same := func(o ipcp.Connection) bool { return o.Dst == x.Dst && o.Component == x.Component }
 			m.decide(func() { m.debugLocked("Connecting %s to %s.", ipcp.ComponentText(x.Component), x.Dst) })
 			m.Wait()
 			err := i.Control.Connect(ctx, x)
 			if err == nil {
+				m.mu.Lock()
+				if !slices.ContainsFunc(i.Connections, same) {
+					i.Connections = append(i.Connections, x)
+				}
+				m.mu.Unlock()
 				m.info("Established %s connection between IPCP %d and %s.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
 			}
 			return err
@@ -200,6 +231,9 @@ func (m *Manager) DisconnectIPCP(ctx context.Context, c Caller, name string, x i
 		func(ctx context.Context, i *registry.IPCP, x ipcp.Connection) error {
 			err := i.Control.Disconnect(ctx, x)
 			if err == nil {
+				m.mu.Lock()
+				i.Connections = slices.DeleteFunc(i.Connections, func(o ipcp.Connection) bool { return o.Dst == x.Dst && o.Component == x.Component })
+				m.mu.Unlock()
 				m.info("%s connection between IPCP %d and %s torn down.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
 			}
 			return err

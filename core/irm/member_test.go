@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,6 +132,31 @@ func TestMembers(t *testing.T) {
 		}
 		if !errors.Is(err, step.want) || strings.Join(u.asked, "|") != step.asked || shown != step.ipcps || step.line != "" && !strings.Contains(line, step.line) {
 			t.Errorf("%s: error %v, want %v; asked %q, want %q; IPCP %q, want %q; line %q, want %q", step.what, err, step.want, u.asked, step.asked, shown, step.ipcps, line, step.line)
+		}
+	}
+	if err := n.m.Autobind(user, "u"); !errors.Is(err, core.ErrPermission) {
+		t.Errorf("autobind by a user: %v", err)
+	}
+	if err := n.m.Autobind(admin, "local-ipcp"); !errors.Is(err, core.ErrNotSupported) {
+		t.Errorf("autobind of a local IPCP: %v", err)
+	}
+	if err := n.m.Autobind(admin, "nobody"); !errors.Is(err, core.ErrNotFound) {
+		t.Errorf("autobind of nobody: %v", err)
+	}
+	if err := n.m.Autobind(admin, "u"); err != nil {
+		t.Errorf("autobind: %v", err)
+	}
+	if err := connect(admin, "u", "")(); err != nil {
+		t.Error(err)
+	}
+	for _, i := range n.m.IPCPs() {
+		if want := []view.Connection{{Component: "mgmt", Dst: "m", QoS: "raw"}, {Component: "dt", Dst: "m", QoS: "voice"}}; i.Name == "u" && (!i.Autobind || !slices.Equal(i.Connections, want)) {
+			t.Errorf("the IPCP is shown as %+v", i)
+		}
+	}
+	for _, name := range []string{"u", "net"} {
+		if all := n.m.reg.Binding(name).Programs(); len(all) != 1 || all[0].IPCP != "u" {
+			t.Errorf("bound to %s: %v", name, all)
 		}
 	}
 	facts, err := n.m.IPCPFacts(ctx, "u")

@@ -54,6 +54,10 @@ func (m *Manager) IPCPs() []view.IPCP {
 			row.State, row.Layer, row.Hash, row.Via = "operational", i.Layer, i.Hash.String(), i.Via
 			row.Options = i.Type.View(i.Settings)
 		}
+		row.Autobind, row.Connections = i.Autobind, []view.Connection{}
+		for _, x := range i.Connections {
+			row.Connections = append(row.Connections, view.Connection{Component: x.Component, Dst: x.Dst, QoS: core.QoSName(x.QoS)})
+		}
 		row.Security = i.Protection.Settings()
 		return row
 	})

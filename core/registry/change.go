@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"slices"
 	"time"
 
 	"o7s/core"
@@ -132,11 +133,13 @@ type IPCPCopy struct {
 	Settings         ipcp.Settings
 	Protection       Protection
 	Names, Flows     int
+	Autobind         bool
+	Connections      []ipcp.Connection
 }
 
 // Look returns a copy of i.
 func (i *IPCP) Look() IPCPCopy {
-	return IPCPCopy{i.Name, i.Layer, i.Via, i.PID, i.Type, i.Hash, i.Settings, i.Protection, len(i.regs), len(i.flows)}
+	return IPCPCopy{i.Name, i.Layer, i.Via, i.PID, i.Type, i.Hash, i.Settings, i.Protection, len(i.regs), len(i.flows), i.Autobind, slices.Clone(i.Connections)}
 }
 
 // FlowCopy is a copy of what people see of an end of a flow. Who has it closes its

@@ -65,6 +65,9 @@ type IPCP struct {
 
 	Protection Protection // of its flows; without Files
 
+	Autobind    bool              // it was bound to its own name and to the layer's
+	Connections []ipcp.Connection // that an administrator made
+
 	// Busy is set while an administrator's call works on it.
 	Busy bool
 

@@ -60,6 +60,18 @@ type IPCP struct {
 	Security Options `json:"security"`
 	Names    int     `json:"name_count"`
 	Flows    int     `json:"flow_count"` // ends that it provides
+	// Autobind is set if it was bound to its own name and to the layer's when
+	// it became a member.
+	Autobind bool `json:"autobind"`
+	// Connections are those to other members that an administrator made.
+	Connections []Connection `json:"connections"`
+}
+
+// Connection is one between two members of a layer.
+type Connection struct {
+	Component string `json:"component"` // dt or mgmt
+	Dst       string `json:"dst"`       // the name of the other member
+	QoS       string `json:"qos"`
 }
 
 // Options are settings in the order in which their layer type declares them.

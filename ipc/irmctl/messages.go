@@ -94,6 +94,7 @@ type (
 	BootstrapReq struct {
 		Name, Type string
 		Draft      ipcp.Draft
+		Autobind   bool // bind it to its own name and to the layer's
 	}
 
 	// EnrollReq makes the IPCP called Name a member of a layer that exists. An
@@ -102,6 +103,7 @@ type (
 	EnrollReq struct {
 		Name, Type string
 		Enrollment ipcp.Enrollment
+		Autobind   bool // bind it to its own name and to the layer's
 	}
 
 	// ConnectReq connects the IPCP called Name to another member of its

@@ -58,13 +58,15 @@ type Program struct {
 }
 
 // IPCP is [TYPE.X]: it is created and, where Draft has a Layer, bootstrapped,
-// or enrolled with the name Enrol.
+// or enrolled with the name Enrol. Then it is connected to other members.
 type IPCP struct {
 	Name     string
 	Type     ipcp.Type
 	Draft    ipcp.Draft // its settings in the order of the type's options
 	Enrol    string
 	Register []string // names to register with it
+	Autobind bool     // bind it to its own name and to the layer's
+	Connect  []ipcp.Connection
 	// Protection is of its flows.
 	Protection registry.Protection
 }
@@ -77,6 +79,9 @@ func ipcpKeys(t ipcp.Type) []string {
 	keys := []string{"bootstrap", "hash", "reg"}
 	if t.Does.Can(ipcp.Enrolls) {
 		keys = slices.Insert(keys, 1, "enrol")
+	}
+	if t.Does.Can(ipcp.Connects) {
+		keys = append(keys, "autobind", "conn")
 	}
 	if t.Far {
 		keys = append(keys, registry.ProtectionKeys(false)...)

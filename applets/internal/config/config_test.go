@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"o7s/core"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/registry"
@@ -28,7 +29,7 @@ var types = []ipcp.Type{
 		}
 		return nil
 	}},
-	{Name: "uni", Does: ipcp.Enrolls, Options: []ipcp.Option{{Name: "addr", Value: "SIZE", Kind: ipcp.Number, Min: 4, Max: 4, Default: "4"}}},
+	{Name: "uni", Does: ipcp.Enrolls | ipcp.Connects, Options: []ipcp.Option{{Name: "addr", Value: "SIZE", Kind: ipcp.Number, Min: 4, Max: 4, Default: "4"}}},
 }
 
 const whole = `
@@ -56,6 +57,8 @@ max_ttl = 7
 [uni.e]
 enrol = "uniA"
 reg = ["x"]
+autobind = true
+conn = ["mgmt:uniA", "dt:a:b"]
 `
 
 func at(line int) func() int { return func() int { return line } }
@@ -68,7 +71,7 @@ func TestParse(t *testing.T) {
 		{line: at(12), Name: &Name{Name: "a b", Policy: "round-robin", Programs: nil}},
 		{line: at(14), IPCP: &IPCP{Name: "i", Type: types[1]}},
 		{line: at(16), IPCP: &IPCP{Name: "m", Type: types[2], Draft: ipcp.Draft{Layer: "made-layer", Settings: []ipcp.Setting{{Name: "dev", Value: "eth0"}, {Name: "ttl", Value: "7"}, {Name: "ethertype", Value: "0xB000"}, {Name: "quiet", Value: "true"}}}, Enrol: "", Register: nil}},
-		{line: at(23), IPCP: &IPCP{Name: "e", Type: types[3], Enrol: "uniA", Register: []string{"x"}}},
+		{line: at(23), IPCP: &IPCP{Name: "e", Type: types[3], Enrol: "uniA", Register: []string{"x"}, Autobind: true, Connect: []ipcp.Connection{{Dst: "uniA", Component: "mgmt", QoS: core.QoSRaw}, {Dst: "a:b", Component: "dt", QoS: core.QoSRaw}}}},
 	}
 	for i := range got {
 		if i < len(want) && got[i].Line() != want[i].Line() {
@@ -110,7 +113,12 @@ func TestRefused(t *testing.T) {
 		{"[uni.x]\nenrol = \"a\"\naddr = 4", `f:3: addr needs a layer`},
 		{"[uni.x]\nenrol = \"a\"\nhash = \"SHA3_256\"", `f:3: hash needs a layer`},
 		{"[uni.x]\nenrol = \"\"", `f:2: invalid value: a name has`},
-		{"[uni.x]\nenroll = \"a\"", `f:2: unknown key "enroll": the keys here are bootstrap, enrol, hash, reg, addr`},
+		{"[uni.x]\nenroll = \"a\"", `f:2: unknown key "enroll": the keys here are bootstrap, enrol, hash, reg, autobind, conn, addr`},
+		{"[uni.x]\nenrol = \"a\"\nautobind = 1", `f:3: autobind is true or false`},
+		{"[uni.x]\nenrol = \"a\"\nconn = [\"a\"]", `f:3: conn has "mgmt:NAME" and "dt:NAME" for each member to connect to: component "a"`},
+		{"[uni.x]\nenrol = \"a\"\nconn = [\"dt:\"]", `f:3: conn has "mgmt:NAME" and "dt:NAME" for each member to connect to: invalid value: a name has`},
+		{"[uni.x]\nenrol = \"a\"\nconn = \"dt:a\"", `f:3: conn is`},
+		{"[uni.x]\nconn = [\"dt:a\"]", `f:2: conn needs a layer`},
 		{"[made.x]\n\ndev = \"d\"", `f:3: dev needs a layer: bootstrap = "LAYER"`},
 		{"[made.x]\nbootstrap = \"l\"\ndev = 3", `f:3: dev is a text: dev = "..."`},
 		{"[made.x]\nbootstrap = \"l\"\ndev = \"\"", `f:3: dev "": invalid value`},

@@ -206,6 +206,26 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 	if typ.Far {
 		protect(checks, &i.Protection, false)
 	}
+	if typ.Does.Can(ipcp.Connects) {
+		checks["autobind"] = func(v any) error {
+			var ok bool
+			if i.Autobind, ok = v.(bool); !ok {
+				return errors.New("autobind is true or false")
+			}
+			return nil
+		}
+		checks["conn"] = func(v any) error {
+			all, err := texts("conn", v)
+			for _, s := range all {
+				var x ipcp.Connection
+				if x, err = connection(s); err != nil {
+					return err
+				}
+				i.Connect = append(i.Connect, x)
+			}
+			return err
+		}
+	}
 	given := make(map[string]string) // by the option's name
 	for _, o := range typ.Options {
 		take := func(v any) error {
@@ -226,7 +246,7 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 	}
 	if i.Draft.Layer == "" {
 		for _, k := range p.sorted(path, keys) {
-			if i.Enrol == "" || k != "enrol" && k != "reg" && !slices.Contains(registry.ProtectionKeys(false), k) {
+			if i.Enrol == "" || k != "enrol" && k != "reg" && k != "autobind" && k != "conn" && !slices.Contains(registry.ProtectionKeys(false), k) {
 				return nil, p.fail(keys[k], "%s needs a layer: bootstrap = \"LAYER\"", k)
 			}
 		}
@@ -261,6 +281,16 @@ func protect(checks map[string]check, to *registry.Protection, name bool) {
 			return err
 		}
 	}
+}
+
+// connection returns what a text of conn means: COMPONENT:NAME.
+func connection(s string) (ipcp.Connection, error) {
+	component, dst, _ := strings.Cut(s, ":")
+	x := ipcp.Connection{Component: component, Dst: dst, QoS: core.QoSRaw}
+	if err := x.Check(); err != nil {
+		return x, fmt.Errorf("conn has \"mgmt:NAME\" and \"dt:NAME\" for each member to connect to: %w", err)
+	}
+	return x, nil
 }
 
 // value returns the text of v, the value of an option.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -66,7 +67,11 @@ func writeName(b *bytes.Buffer, n *Name) error {
 }
 
 func writeIPCP(b *bytes.Buffer, i *IPCP) error {
-	if err := utf8Only(fmt.Sprintf("IPCP %q", i.Name), append([]string{i.Name, i.Draft.Layer, i.Enrol}, i.Register...)); err != nil {
+	var conn []string
+	for _, x := range i.Connect {
+		conn = append(conn, x.Component+":"+x.Dst)
+	}
+	if err := utf8Only(fmt.Sprintf("IPCP %q", i.Name), slices.Concat([]string{i.Name, i.Draft.Layer, i.Enrol}, i.Register, conn)); err != nil {
 		return err
 	}
 	bodies := []any{struct {
@@ -74,7 +79,9 @@ func writeIPCP(b *bytes.Buffer, i *IPCP) error {
 		Enrol     string   `toml:"enrol,omitempty"`
 		Hash      string   `toml:"hash,omitempty"`
 		Reg       []string `toml:"reg,omitempty"`
-	}{i.Draft.Layer, i.Enrol, i.Draft.Hash, i.Register}}
+		Autobind  bool     `toml:"autobind,omitempty"`
+		Conn      []string `toml:"conn,omitempty"`
+	}{i.Draft.Layer, i.Enrol, i.Draft.Hash, i.Register, i.Autobind, conn}}
 	for _, o := range i.Type.Options {
 		if s := ipcp.Settings(i.Draft.Settings).Text(o.Name); s != "" {
 			bodies = append(bodies, map[string]any{key(o): tomlValue(o, s)})
