@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"o7s/core"
 	"o7s/core/irm"
@@ -18,6 +19,9 @@ const (
 	// users. Those of administrators are not counted.
 	maxWatchers = 64
 	maxWatching = 512
+	// watchStall is how long a connection that watches may read nothing while
+	// events wait for it: whoever stops "irm watch" for a while misses nothing.
+	watchStall = time.Minute
 	// maxEvents is how many events may wait to be sent.
 	maxEvents = 4096
 )
@@ -106,6 +110,7 @@ func (ws *watchers) add(w *watcher) error {
 		err = fmt.Errorf("%w: all users but administrators have %d connections that watch", core.ErrLimit, maxWatching)
 	default:
 		ws.all[w.link] = w
+		w.link.SetPatience(watchStall)
 		if counted {
 			ws.count[uid]++
 			ws.users++
@@ -132,6 +137,7 @@ func (ws *watchers) remove(w *watcher) {
 	uid, counted := w.link.Peer().UID, !ws.admin(w.link.Peer())
 	ws.mu.Lock()
 	delete(ws.all, w.link)
+	w.link.SetPatience(0)
 	if counted {
 		ws.users--
 		if ws.count[uid]--; ws.count[uid] == 0 {

@@ -261,3 +261,25 @@ func TestThisProgram(t *testing.T) {
 		t.Errorf("applet %q", got)
 	}
 }
+
+// The end of a watch is told as what it is: of the watch alone, or of the IRMd.
+func TestEndOfAWatch(t *testing.T) {
+	for _, lives := range []bool{true, false} {
+		m := rpc.NewMux()
+		rpc.Handle(m, Watch, func(call *rpc.Call[rpc.Empty], _ *rpc.Empty) { call.Link().Close() })
+		rpc.Handle(m, ShowSystem, func(call *rpc.Call[view.System], _ *rpc.Empty) {
+			if lives {
+				_ = call.Reply(&view.System{})
+			} else {
+				call.Link().Close()
+			}
+		})
+		want := core.ErrIRMd
+		if lives {
+			want = core.ErrLimit
+		}
+		if err := serve(t, m).Watch(t.Context(), func(view.Event) {}); !errors.Is(err, want) {
+			t.Errorf("the IRMd lives: %v; error %v", lives, err)
+		}
+	}
+}

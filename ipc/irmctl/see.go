@@ -2,6 +2,9 @@ package irmctl
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"o7s/core"
 	"o7s/core/view"
@@ -102,7 +105,8 @@ func (c *Client) FlowFacts(ctx context.Context, id core.FlowID) ([]view.Fact, er
 
 // Watch calls tell with each event until ctx is done, which is no error, or
 // the IRMd goes. It has a connection of its own, to the Client's IRMd, so that
-// tell may call the Client.
+// tell may call the Client. The error is core.ErrLimit where events came faster than
+// tell returned, so that some are missing.
 func (c *Client) Watch(ctx context.Context, tell func(view.Event)) error {
 	mux := rpc.NewMux()
 	rpc.Handle(mux, Event, func(_ *rpc.Call[rpc.Empty], e *view.Event) { tell(*e) })
@@ -117,5 +121,16 @@ func (c *Client) Watch(ctx context.Context, tell func(view.Event)) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	if errors.Is(err, core.ErrIRMd) && c.answers(ctx) {
+		return fmt.Errorf("%w: too many events came that were not read, so the IRMd ended the watch; some are missing: watch again", core.ErrLimit)
+	}
 	return err
+}
+
+// answers reports whether the Client's IRMd lives.
+func (c *Client) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := c.System(ctx)
+	return err == nil
 }

@@ -90,6 +90,7 @@ type Link struct {
 
 	instance atomic.Uint64
 	data     atomic.Pointer[any]
+	patience atomic.Int64  // see SetPatience; 0: Limits.Stall
 	ending   atomic.Bool   // err is set
 	ready    chan struct{} // closed when the hello has come, or at the end
 	done     chan struct{}

@@ -51,6 +51,36 @@ func TestClientThatDoesNotReadStopsNobody(t *testing.T) {
 	}
 }
 
+// A link may have more patience than others; what may wait in it stays bounded.
+func TestPatience(t *testing.T) {
+	noLeaks(t)
+	const stall = 50 * time.Millisecond
+	l, r := rawLink(t, Config{Limits: Limits{Stall: stall}})
+	r.hello()
+	if err := l.Handshake(background(t)); err != nil {
+		t.Fatal(err)
+	}
+	l.SetPatience(timeout)
+	note := strings.Repeat("x", 1000)
+	for range 600 { // more than the socket takes, less than fills 1 MiB
+		if err := Notify(l, tell, &addReq{Note: note}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-l.Done():
+		t.Fatalf("the link ends: %v", l.Err())
+	case <-time.After(10 * stall):
+	}
+	for l.Err() == nil {
+		_ = Notify(l, tell, &addReq{Note: note})
+	}
+	get(t, l.Done(), "end")
+	if !errors.Is(l.Err(), core.ErrLimit) || !strings.Contains(l.Err().Error(), "packets") {
+		t.Error(l.Err())
+	}
+}
+
 func TestSlowReaderGetsEverythingInOrder(t *testing.T) {
 	noLeaks(t)
 	l, r := rawLink(t, Config{Limits: Limits{Stall: timeout}})

@@ -208,7 +208,7 @@ func (l *Link) drain() {
 
 // writeWait writes one packet, for as long as the other end reads something.
 func (l *Link) writeWait(p queued) error {
-	l.conn.SetWriteDeadline(time.Now().Add(l.cfg.Limits.Stall))
+	l.conn.SetWriteDeadline(time.Now().Add(l.stall()))
 	if l.ending.Load() { // whose deadline may have come before
 		return errGone
 	}
@@ -222,8 +222,19 @@ func (l *Link) writeWait(p queued) error {
 	if err = l.write(p.b, p.files, false); err != unix.EAGAIN {
 		return err
 	}
-	l.fail(fmt.Errorf("%w: the other end has read nothing for %v", core.ErrLimit, l.cfg.Limits.Stall))
+	l.fail(fmt.Errorf("%w: the other end has read nothing for %v", core.ErrLimit, l.stall()))
 	return errGone
+}
+
+// SetPatience is how long, from now on, the other end may read nothing while
+// something waits: it takes the place of Limits.Stall. 0 brings that back.
+func (l *Link) SetPatience(d time.Duration) { l.patience.Store(int64(d)) }
+
+func (l *Link) stall() time.Duration {
+	if d := time.Duration(l.patience.Load()); d > 0 {
+		return d
+	}
+	return l.cfg.Limits.Stall
 }
 
 // refused tells whoever sent or waits for a queued packet that the kernel has
