@@ -3,6 +3,7 @@ package linkstate
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,14 +91,38 @@ func (o *out) take() (sent map[Port][]Update) {
 	return sent
 }
 
+// owner is held by whoever calls a State: the test, or its clock.
+var owner sync.Mutex
+
+// ownedClock calls back as the owner, as a State asks for.
+type ownedClock struct{}
+
+func (ownedClock) Now() time.Time { return clock.Real.Now() }
+func (ownedClock) AfterFunc(d time.Duration, f func()) clock.Timer {
+	return clock.Real.AfterFunc(d, func() {
+		owner.Lock()
+		defer owner.Unlock()
+		f()
+	})
+}
+
+// pass lets time pass.
+func pass(d time.Duration) {
+	owner.Unlock()
+	time.Sleep(d)
+	synctest.Wait()
+	owner.Lock()
+}
+
 // with runs test with the State of member 1, in virtual time.
 func with(t *testing.T, test func(*State, *out)) {
 	synctest.Test(t, func(t *testing.T) {
+		owner.Lock()
+		defer owner.Unlock()
 		o := &out{sent: make(map[Port][]Update)}
-		s := New(Config{Own: 1, Update: 15 * time.Second, Timeout: time.Minute}, clock.Real, o)
+		s := New(Config{Own: 1, Update: 15 * time.Second, Timeout: time.Minute}, ownedClock{}, o)
 		defer s.Stop()
 		test(s, o)
-		synctest.Wait()
 	})
 }
 
@@ -142,14 +167,12 @@ func TestUpdatesAndTimeouts(t *testing.T) {
 			t.Errorf("the graph has %d edges, %v", g.Edges(), g.Addrs)
 		}
 		o.take()
-		time.Sleep(15*time.Second + time.Millisecond)
-		synctest.Wait()
+		pass(15*time.Second + time.Millisecond)
 		if got := o.take(); !slices.Equal(got[1], []Update{{1, 7, 1}}) {
 			t.Errorf("after the time of an update: %v", got)
 		}
 		changed := o.changed
-		time.Sleep(48 * time.Second)
-		synctest.Wait()
+		pass(48 * time.Second)
 		if g := s.Graph(); g.Edges() != 0 || s.Links() != 1 || o.changed == changed {
 			t.Errorf("what was not repeated is still there: %d edges, %d known", g.Edges(), s.Links())
 		}
@@ -193,8 +216,7 @@ func TestForgedUpdates(t *testing.T) {
 		if got := o.take(); len(got) != 0 || s.Links() != 1 {
 			t.Errorf("they go to %v", got)
 		}
-		time.Sleep(16 * time.Second)
-		synctest.Wait()
+		pass(16 * time.Second)
 		if got := o.take(); !slices.Equal(got[2], []Update{{1, 7, 100}}) {
 			t.Errorf("the next update is %v", got)
 		}
@@ -210,8 +232,7 @@ func TestLiesAreBounded(t *testing.T) {
 		if s.Links() > maxLinks || s.Refused == 0 {
 			t.Errorf("%d adjacencies are known, %d refused", s.Links(), s.Refused)
 		}
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
+		pass(2 * time.Minute)
 		if s.Links() != 0 {
 			t.Errorf("%d are left", s.Links())
 		}
