@@ -510,6 +510,18 @@ func TestRow(t *testing.T) {
 	})
 }
 
+// A name is found at once by a member that has just been connected, and knows no way
+// yet.
+func TestFoundWhileConnecting(t *testing.T) {
+	inLayer(t, func(l *layerTest) {
+		a := l.add(0)
+		must(t, a.Register(context.Background(), srv))
+		for i := 1; i < 5; i++ {
+			must(t, l.add(i, i-1).Query(context.Background(), srv))
+		}
+	})
+}
+
 // In a ring the way goes round the other side when a member dies: with lfa at once,
 // and else as soon as the routes are made anew.
 func TestRing(t *testing.T) {

@@ -354,6 +354,16 @@ func (d *directoryOut) Send(addr uint64, msg []byte) { _ = (*layer)(d).send(addr
 // Reachable implements dht.Out.
 func (d *directoryOut) Reachable(addr uint64) bool { return d.reach[addr] }
 
+// Alone implements dht.Out.
+func (d *directoryOut) Alone() bool {
+	for _, a := range d.ports {
+		if a.component == ipcp.DataTransfer {
+			return false
+		}
+	}
+	return true
+}
+
 // Event implements dht.Out.
 func (d *directoryOut) Event(what string, key core.Hash, addr uint64, expires time.Time) {
 	d.log.dht.Debugf("<%v, %s> Adding entry (%s).", key, addrText(addr), what)

@@ -16,6 +16,9 @@ type Out interface {
 	Send(addr uint64, msg []byte)
 	// Reachable reports whether packets reach the member addr now.
 	Reachable(addr uint64) bool
+	// Alone reports whether no other member is next to this one: nobody will be
+	// reachable soon.
+	Alone() bool
 	// Event tells of a value that is kept from now on: of this member's own
 	// (publish), or of another (store) until the time that expires says.
 	Event(what string, key core.Hash, addr uint64, expires time.Time)

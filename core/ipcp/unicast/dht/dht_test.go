@@ -155,6 +155,7 @@ func (o *node) Reachable(addr uint64) bool {
 	to := o.n.nodes[addr]
 	return to != nil && to != o && !to.cut && !o.cut
 }
+func (o *node) Alone() bool                                { return len(o.n.nodes) == 1 }
 func (o *node) Event(string, core.Hash, uint64, time.Time) {}
 
 // world runs test with n members, which know each other as members of a layer do.

@@ -137,7 +137,7 @@ func (s *State) step(l *lookup) {
 
 // joining reports whether somebody may be found yet.
 func (s *State) joining() bool {
-	return len(s.contacts) == 0 && (len(s.near) > 0 || s.out.Reachable(s.cfg.Peer))
+	return len(s.contacts) == 0 && !s.out.Alone()
 }
 
 // finish ends l, which has found the owner of its key, or not: then it is 0.
