@@ -1,6 +1,7 @@
 package ipc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/core/crypt"
+	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
 	"o7s/ipc"
 	"o7s/ipc/flow"
@@ -152,6 +155,41 @@ func tryRole(ctx context.Context, args []string) error {
 	return nil
 }
 
+// fresh returns a descriptor of a key.
+func fresh(t *testing.T) int {
+	fd, err := irmctl.KeyFile(new(crypt.Key))
+	must(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// An encrypted flow is opened with its key, and tells what the other end has proved.
+func TestSealedFlow(t *testing.T) {
+	kit, err := flow.NewKit(flow.MinRing)
+	must(t, err)
+	defer kit.Close()
+	m := rpc.NewMux()
+	rpc.Handle(m, irmctl.Alloc, func(c *rpc.Call[irmctl.Flow], _ *irmctl.AllocReq) {
+		f := irmctl.Flow{Ring: kit.Ring, QoS: core.QoSRaw, Path: ipcp.Path{MPL: time.Second, Max: 1400, Best: 1400}, Cipher: crypt.AES256GCM, CN: "srv", Ours: true}
+		c.Reply(&f, kit.Mem, kit.Bell[0], fresh(t))
+	})
+	f := newFakeIRMd(t, m)
+	c, err := f.node.Dial(wait(t), "name")
+	must(t, err)
+	defer c.Close()
+	if c.Peer() != "srv" || c.Cipher() != "aes-256-gcm" || c.MaxPacket() != 1400-28 {
+		t.Errorf("peer %q, cipher %q, packets of %d bytes", c.Peer(), c.Cipher(), c.MaxPacket())
+	}
+	must(t, c.WritePacket([]byte("a secret")))
+	layer, err := kit.Open(1)
+	must(t, err)
+	defer layer.Close()
+	var packets [1][]byte
+	if n, err := layer.Look(packets[:]); n != 1 || err != nil || bytes.Contains(packets[0], []byte("secret")) {
+		t.Errorf("in shared memory is %q, %v", packets, err)
+	}
+}
+
 // What comes from the IRMd's socket as a flow is checked: an IRMd that passes
 // anything else makes Dial fail, and crashes nobody.
 func TestFlowThatIsNone(t *testing.T) {
@@ -163,11 +201,20 @@ func TestFlowThatIsNone(t *testing.T) {
 	must(t, err)
 	defer null.Close()
 	fd := int(null.Fd())
+	key, err := irmctl.KeyFile(new(crypt.Key))
+	must(t, err)
+	defer unix.Close(key)
+	far := ipcp.Path{MPL: time.Second, Max: 1400, Best: 1400}
 	for name, tt := range map[string]struct {
 		flow irmctl.Flow
 		fds  []int
 		want core.Errno
 	}{
+		"no key":            {irmctl.Flow{Ring: kit.Ring, Path: far, Cipher: crypt.AES256GCM}, []int{kit.Mem, kit.Bell[0]}, core.ErrMessage},
+		"a key too many":    {irmctl.Flow{Ring: kit.Ring, Path: far, Cipher: crypt.AES256GCM}, []int{kit.Mem, kit.Bell[0], fd, fd}, core.ErrMessage},
+		"a short key":       {irmctl.Flow{Ring: kit.Ring, Path: far, Cipher: crypt.AES256GCM}, []int{kit.Mem, kit.Bell[0], fd}, core.ErrMessage},
+		"an unknown cipher": {irmctl.Flow{Ring: kit.Ring, Path: far, Cipher: 1}, []int{kit.Mem, kit.Bell[0], key}, core.ErrCrypt},
+		"encrypted at home": {irmctl.Flow{Ring: kit.Ring, Cipher: crypt.AES256GCM}, []int{kit.Mem, kit.Bell[0], fresh(t)}, core.ErrMessage},
 		"no descriptors":    {irmctl.Flow{Ring: kit.Ring}, nil, core.ErrLimit},
 		"one descriptor":    {irmctl.Flow{Ring: kit.Ring}, []int{kit.Mem}, core.ErrMessage},
 		"three descriptors": {irmctl.Flow{Ring: kit.Ring}, []int{kit.Mem, kit.Bell[0], fd}, core.ErrMessage},

@@ -76,10 +76,11 @@ func (a *aside) run() {
 	}
 }
 
-// close waits for the jobs that are being done, and those that wait.
+// close waits for the jobs that are being done. Those that wait are not done.
 func (a *aside) close() {
 	a.mu.Lock()
 	a.closed = true
+	a.waiting, a.turns, a.n = nil, nil, 0
 	a.mu.Unlock()
 	a.wg.Wait()
 }

@@ -145,6 +145,10 @@ func fits(data []byte) error {
 // answerPeerLocked does the handshake for a request, aside if that takes a while,
 // and goes on with arrivedLocked. Only a request that passes gets so far.
 func (m *Manager) answerPeerLocked(i *registry.IPCP, r ipcp.Arrival, name string, got func(core.FlowID, error)) {
+	if err := m.mayServeLocked(name); err != nil { // a handshake would be for nothing
+		m.thenLocked(func() { got(0, err) })
+		return
+	}
 	p := m.protectionLocked(name, i)
 	refuseLocked := func(err error) {
 		m.errorLocked("Refused a flow to %s for %s: %v.", name, r.From, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -319,6 +320,12 @@ func TestUnusableFiles(t *testing.T) {
 	}
 }
 
+func (a *aside) ended() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closed
+}
+
 // Sources take turns, and one of them can't fill all the room.
 func TestAside(t *testing.T) {
 	var a aside
@@ -349,8 +356,12 @@ func TestAside(t *testing.T) {
 	if !job("one") {
 		t.Error("another source finds no room")
 	}
+	last := make(chan struct{})
 	close(hold)
-	a.close()
+	for !a.do("flood", func() { close(last) }) { // until there is room
+		runtime.Gosched()
+	}
+	<-last
 	if len(done) != maxAsideOne+1 {
 		t.Errorf("%d jobs done", len(done))
 	}
@@ -363,6 +374,21 @@ func TestAside(t *testing.T) {
 	if at > 2*workers() {
 		t.Errorf("the one job of another source came after %d of the flood", at)
 	}
+	// At the end what waits is dropped.
+	held.Add(workers())
+	hold = make(chan struct{})
+	for range workers() {
+		a.do("holds", func() { held.Done(); <-hold })
+	}
+	held.Wait()
+	a.do("waits", func() { t.Error("a job is done after the end") })
+	go func() {
+		for !a.ended() {
+			runtime.Gosched()
+		}
+		close(hold)
+	}()
+	a.close()
 	if a.do("late", func() {}) {
 		t.Error("a job is taken after the end")
 	}
