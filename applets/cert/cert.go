@@ -56,8 +56,8 @@ NAME prove who they are. irmd takes it for the next flow:
 
 Every other system needs the CA's certificate, and the wish to encrypt:
 
+   $ ssh b 'mkdir -p .config/o7s/security/{cacert,client/oping-server}'
    $ scp ~/o7s-ca/ca.pem b:.config/o7s/security/cacert/
-   $ ssh b 'mkdir -p .config/o7s/security/client/oping-server'
    $ ssh b 'touch .config/o7s/security/client/oping-server/enc.conf'
 
 With --client the certificate is that of a client: NAME is who asks for flows to
