@@ -31,7 +31,6 @@ type wireOps struct {
 	side int
 	host ipcp.Host
 	n    *node
-	name string // of the IPCP
 
 	mu    sync.Mutex                  // guards the fields below
 	peers map[core.FlowID]core.FlowID // of this end's flow
@@ -278,8 +277,6 @@ func TestKeyIsForgotten(t *testing.T) {
 	if len(secrets) != 1 {
 		t.Fatalf("%d flows wait", len(secrets))
 	}
-	server.n.m.mu.Lock()
-	server.n.m.mu.Unlock()
 	server.n.kids[0].kill()
 	if secrets[0].Take() != nil {
 		t.Error("the key of a flow that has ended is still there")

@@ -55,8 +55,7 @@ type Hop struct {
 	Addr uint64
 	Max  int // bytes of the largest packet, with its header
 
-	down  atomic.Bool
-	dirty bool // the reader's: it holds packets that are not shown
+	down atomic.Bool
 }
 
 // SetDown says that nothing more can be sent on h. Whoever has a table with h in it
