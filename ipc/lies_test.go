@@ -188,6 +188,7 @@ func TestSealedFlow(t *testing.T) {
 	if n, err := layer.Look(packets[:]); n != 1 || err != nil || bytes.Contains(packets[0], []byte("secret")) {
 		t.Errorf("in shared memory is %q, %v", packets, err)
 	}
+	layer.Drop(1)
 }
 
 // What comes from the IRMd's socket as a flow is checked: an IRMd that passes
