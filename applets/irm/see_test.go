@@ -176,11 +176,11 @@ func TestNothingForges(t *testing.T) {
 	f := &fakeIRMd{view: picture{
 		System:        view.System{RuntimeDir: evil},
 		IPCPs:         []view.IPCP{{Name: evil, Layer: evil, Type: "local", Hash: "SHA3_256", Options: view.Options{{Name: "dev", Value: evil}}}, {Name: evil, Type: "local"}},
-		Names:         []view.Name{{Name: evil, Exists: true, Policy: "spillover"}},
+		Names:         []view.Name{{Name: evil, Exists: true, Policy: "spillover", Security: view.Options{{Name: "server_enc_file", Value: evil}}}},
 		Registrations: []view.Registration{{Name: evil, IPCP: evil, Layer: evil, Hash: "0123456789"}},
 		Bindings:      []view.Binding{{Name: evil, PID: 1}},
 		Processes:     []view.Process{{PID: 1, Program: evil, Path: evil}},
-		Flows:         []view.Flow{{Name: evil, Program: evil, Layer: evil, IPCP: evil, PID: 1, Peer: -1, State: "allocated"}},
+		Flows:         []view.Flow{{Name: evil, Program: evil, Layer: evil, IPCP: evil, PID: 1, Peer: -1, State: "allocated", Secure: "none", CN: evil, From: evil}},
 	}, facts: []view.Fact{{Name: evil, Value: evil}}, tells: []view.Event{{Event: "x", Name: evil, Program: evil, IPCP: evil, Layer: evil}}}
 	for _, line := range [][]string{
 		{"status"}, {"flow", "list"}, {"flow", "show", "0"}, {"process", "list"}, {"name", "show", evil}, {"ipcp", "show", "name", evil}, {"watch"},

@@ -3,6 +3,7 @@ package irm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"o7s/core"
@@ -46,6 +47,9 @@ var nameShow = &command{
 		out.name(p, named[0])
 		if h := named[0].HolderUID; h >= 0 {
 			out.say("    held by uid %d", h)
+		}
+		for _, o := range named[0].Security {
+			out.say("    flows between systems: %s %s", o.Name, o.Value)
 		}
 		for _, f := range p.Flows {
 			if f.Name == n && (f.Role == "client" || f.Peer < 0) {
@@ -92,7 +96,7 @@ var ipcpShow = &command{
 			}{i, of(facts, func(view.Fact) bool { return true }), known, flows})
 		}
 		out.fields("IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "via", i.Via, "hash", i.Hash)
-		for _, o := range i.Options {
+		for _, o := range slices.Concat(i.Options, i.Security) {
 			out.fields(o.Name, o.Value)
 		}
 		if i.Layer == "" {
