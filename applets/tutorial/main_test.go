@@ -20,17 +20,20 @@ import (
 	"o7s/applets/oping"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/local"
+	"o7s/core/ipcp/unicast"
 )
 
 // withoutEnv names an applet that the test binary shall not have, so that a
 // step goes wrong.
 const withoutEnv = "O7S_TUTORIAL_TEST_WITHOUT"
 
+var types = []ipcp.Type{local.Type, unicast.Type}
+
 // TestMain makes the test binary the multitool, when it is called like an
 // applet.
 func TestMain(m *testing.M) {
 	table := []applets.Applet{
-		Applet(), irmd.Applet([]ipcp.Type{local.Type}), irm.Applet([]ipcp.Type{local.Type}), oping.Applet(), ipcpd.Applet(local.Type),
+		Applet(), irmd.Applet(types), irm.Applet(types), oping.Applet(), ipcpd.Applet(local.Type), ipcpd.Applet(unicast.Type),
 	}
 	name := filepath.Base(os.Args[0])
 	if slices.ContainsFunc(table, func(a applets.Applet) bool { return a.Name == name }) {

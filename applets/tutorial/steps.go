@@ -12,7 +12,13 @@ type step struct {
 	do    func(*tutorial, context.Context) error
 }
 
-var steps = []step{
+// story is a tutorial: what is said before its steps and after them.
+type story struct {
+	intro, outro string
+	steps        []step
+}
+
+var tutorial1 = story{intro, outro, []step{
 	{"Start the IRMd", (*tutorial).startIRMd},
 	{"Create a local layer", (*tutorial).createLayer},
 	{"Start a ping server", (*tutorial).startServer},
@@ -20,7 +26,7 @@ var steps = []step{
 	{"Allocate a flow (3) and ping", (*tutorial).pingServer},
 	{"Let the flow end", (*tutorial).deallocate},
 	{"End", (*tutorial).finish},
-}
+}}
 
 const intro = `
 Ouroboros Tutorial 01

@@ -1,4 +1,4 @@
-// Package tutorial runs Tutorial 01 with real processes and tells what it
+// Package tutorial runs Tutorial 01 or 02 with real processes and tells what it
 // does. It knows the story and how to end it in order; what the processes do
 // is their own business, and it speaks to none of them but by their commands.
 package tutorial
@@ -21,19 +21,29 @@ func Applet() applets.Applet {
 	return applets.Applet{
 		Name:    "tutorial",
 		NoLink:  true,
-		Summary: "run Tutorial 01: a layer, a server, a client, step by step",
+		Summary: "run Tutorial 01, a layer, a server, a client, or 02, a layer over a layer",
 		Run: func(ctx context.Context, env *applets.Env) error {
 			return applets.CLI(ctx, env, &cli.App{
-				Usage:     "run Tutorial 01 and tell what happens",
-				UsageText: "o7s tutorial [--fast]",
+				Usage:     "run Tutorial 01, or 02, and tell what happens",
+				UsageText: "o7s tutorial [--fast] [1|2]",
+				ArgsUsage: "[1|2]",
 				Description: "It starts an IRMd, makes a local layer, starts a ping server, binds and\n" +
 					"registers its name, and pings it: real processes, in a runtime directory of\n" +
 					"their own. It takes some 16 seconds, needs no root and leaves nothing behind.\n" +
-					"Ctrl-C ends it at any time.",
+					"Ctrl-C ends it at any time. Tutorial 2 makes a layer over a layer.",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "fast", Usage: "ping faster and wait less for the server's time-out", DisableDefaultText: true},
 				},
-				Action: func(c *cli.Context) error { return run(c.Context, env, c.Bool("fast")) },
+				Action: func(c *cli.Context) error {
+					story := tutorial1
+					switch which := c.Args().First(); {
+					case c.NArg() > 1 || which != "" && which != "1" && which != "2":
+						return applets.Usagef("unexpected argument %q: there are the tutorials 1 and 2", c.Args().Get(c.NArg()-1))
+					case which == "2":
+						story = tutorial2
+					}
+					return run(c.Context, env, story, c.Bool("fast"))
+				},
 			})
 		},
 	}
@@ -44,6 +54,7 @@ var programs = []string{"irmd", "irm", "oping"}
 
 // tutorial is one that runs.
 type tutorial struct {
+	story  story
 	screen *screen
 	fast   bool
 	env    []string                // of every process
@@ -56,7 +67,7 @@ type tutorial struct {
 // run runs the tutorial. Whatever happens, it ends the processes that it
 // started and removes its directory. SIGKILL alone gets in its way: then the
 // kernel ends the processes, and the directory stays.
-func run(ctx context.Context, env *applets.Env, fast bool) (err error) {
+func run(ctx context.Context, env *applets.Env, story story, fast bool) (err error) {
 	// The processes get SIGTERM when the thread that started them ends; so
 	// this one lasts as long as they do.
 	runtime.LockOSThread()
@@ -64,14 +75,14 @@ func run(ctx context.Context, env *applets.Env, fast bool) (err error) {
 
 	steps, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	t := &tutorial{fast: fast, fail: fail}
+	t := &tutorial{story: story, fast: fast, fail: fail}
 	t.screen = newScreen(env.Stdout, applets.Terminal(env.Stdout) && os.Getenv("NO_COLOR") == "", fail)
 
 	dir, err := t.makeDir()
 	if err != nil {
 		return err
 	}
-	t.screen.say(intro, dir)
+	t.screen.say(story.intro, dir)
 	err = t.walk(steps)
 	if err != nil && ctx.Err() != nil {
 		t.screen.say("Interrupted. What was started is ended now.")
@@ -83,7 +94,7 @@ func run(ctx context.Context, env *applets.Env, fast bool) (err error) {
 		err = fmt.Errorf("remove the runtime directory: %w", e)
 	}
 	if err == nil {
-		t.screen.say(outro)
+		t.screen.say("%s", story.outro)
 		err = t.screen.failed()
 	}
 	return err
@@ -120,7 +131,7 @@ func (t *tutorial) makeDir() (_ string, err error) {
 
 // walk takes the steps of the tutorial, until one fails or ctx ends.
 func (t *tutorial) walk(ctx context.Context) error {
-	for i, s := range steps {
+	for i, s := range t.story.steps {
 		t.screen.title(i+1, s.title)
 		if err := s.do(t, ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {

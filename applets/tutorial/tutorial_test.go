@@ -59,6 +59,27 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
+// Tutorial 02 is what it says, too: its log is compared where its commands are
+// scripted.
+func TestTutorial2(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil, "--fast", "2")
+	status := r.status()
+	out := r.stdout()
+	if status != 0 || r.errs.Len() > 0 {
+		t.Fatalf("status %d, stderr: %s, stdout:\n%s", status, &r.errs, out)
+	}
+	r.nothingLeft()
+	for _, want := range []string{
+		"Enrolled with unicast-layer.", "Type dt neighbor ", "Adding entry (publish).", "5 packets transmitted, 5 received",
+		"neighbour", "torn down.", "Destroyed IPCP", "irm ipcp destroy name uni-2",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not there; it printed:\n%s", want, out)
+		}
+	}
+}
+
 // margin returns the lines of one window, without the commands.
 func margin(out, margin string) (lines []string) {
 	for line := range strings.Lines(out) {
@@ -241,7 +262,7 @@ func TestBrokenStep(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for arg, want := range map[string]int{"--help": 0, "--version": 0, "--slow": 2, "now": 2} {
+	for arg, want := range map[string]int{"--help": 0, "--version": 0, "--slow": 2, "now": 2, "3": 2} {
 		if status := start(t, nil, arg).status(); status != want {
 			t.Errorf("tutorial %s: status %d, want %d", arg, status, want)
 		}
