@@ -64,11 +64,11 @@ type box struct {
 // packets or flows have a direction.
 type edge struct {
 	from, to *box
-	kind     string // client, server, bound, auto or known
+	kind     string // client, server, bound, auto, known or member
 }
 
 // edgeText is what stands beside an edge, by its kind.
-var edgeText = map[string]string{"client": "client", "server": "server", "bound": "serves", "auto": "serves", "known": "registered"}
+var edgeText = map[string]string{"client": "client", "server": "server", "bound": "serves", "auto": "serves", "known": "registered", "member": "is"}
 
 func newDrawing(p *picture) *drawing {
 	g := &drawing{title: fmt.Sprintf("irmd, pid %d, in %s", p.System.PID, logs.Escape(p.System.RuntimeDir))}
@@ -137,6 +137,10 @@ func newDrawing(p *picture) *drawing {
 	for _, r := range p.Registrations {
 		link("name "+r.Name, "ipcp "+r.IPCP, "known")
 	}
+	// The process of an IPCP that uses flows: its layer is over theirs.
+	for _, i := range p.IPCPs {
+		link(fmt.Sprint("process ", i.PID), "ipcp "+i.Name, "member")
+	}
 	return g
 }
 
@@ -169,7 +173,7 @@ func (g *drawing) dot(s *screen) {
 		fmt.Fprint(s, "  }\n")
 	}
 	for _, e := range g.edges {
-		attr := map[string]string{"client": "dir=none", "bound": "dir=back", "auto": "dir=back, style=dashed", "known": "dir=none"}[e.kind]
+		attr := map[string]string{"client": "dir=none", "bound": "dir=back", "auto": "dir=back, style=dashed", "known": "dir=none", "member": "dir=none, style=dotted"}[e.kind]
 		if attr != "" {
 			attr += ", "
 		}

@@ -279,7 +279,7 @@ func TestTopSorts(t *testing.T) {
 // is bound is not drawn as serving.
 func TestGraphEdges(t *testing.T) {
 	f := &fakeIRMd{view: picture{
-		IPCPs:         []view.IPCP{{Name: "i", Layer: "l", Type: "local"}},
+		IPCPs:         []view.IPCP{{Name: "i", Layer: "l", Type: "local"}, {Name: "j", Layer: "m", Type: "unicast", PID: 2}},
 		Names:         []view.Name{{Name: "n", Exists: true, Layers: 1, Processes: 2, Programs: 1}},
 		Registrations: []view.Registration{{Name: "n", IPCP: "i", Layer: "l"}},
 		Bindings:      []view.Binding{{Name: "n", PID: 1, By: "program"}, {Name: "n", PID: 2, By: "program"}},
@@ -295,7 +295,7 @@ func TestGraphEdges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, n := range map[string]int{"client": 1, "server": 1, "serves": 2, "registered": 1} {
+	for text, n := range map[string]int{"client": 1, "server": 1, "serves": 2, "registered": 1, "is": 1} {
 		if got := strings.Count(dot, `label="`+text+`"`); got != n {
 			t.Errorf("DOT has %d edges %s, want %d:\n%s", got, text, n, dot)
 		}
