@@ -46,7 +46,7 @@ func start(name, dir string, attr *syscall.SysProcAttr, args ...string) (*proces
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = name
 	// The race detector would sleep for a second at the end of each.
-	cmd.Env = append(os.Environ(), "O7S_RUNTIME_DIR="+dir, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	cmd.Env = append(os.Environ(), "O7S_RUNTIME_DIR="+dir, "O7S_CONFIG_DIR="+filepath.Join(dir, "config"), "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	cmd.SysProcAttr = attr
 	// Not a pipe of exec's: its end is the children's end too.
 	g, w, err := newGate()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -95,7 +96,8 @@ const runtimeDir = "O7S_RUNTIME_DIR"
 // that Ctrl-C reaches the bench alone, which ends it.
 func self(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args[1:]...)
-	cmd.Env = append(os.Environ(), runtimeDir+"="+dir)
+	// What the user has configured is not measured.
+	cmd.Env = append(os.Environ(), runtimeDir+"="+dir, "O7S_CONFIG_DIR="+filepath.Join(dir, "config"))
 	cmd.Args[0] = args[0]
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTime

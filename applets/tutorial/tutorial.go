@@ -125,6 +125,7 @@ func (t *tutorial) makeDir() (_ string, err error) {
 	}
 	t.env = append(os.Environ(),
 		"O7S_RUNTIME_DIR="+filepath.Join(dir, "run"),
+		"O7S_CONFIG_DIR="+filepath.Join(dir, "config"), // the user's own is for other IRMds
 		"PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	return dir, nil
 }

@@ -95,6 +95,7 @@ func Start(t testing.TB) *System {
 		}
 	})
 	t.Setenv("O7S_RUNTIME_DIR", dir)
+	t.Setenv("O7S_CONFIG_DIR", filepath.Join(dir, "config")) // the user's own is for other IRMds
 	s := &System{Dir: dir, ready: make(chan struct{}), gone: make(chan struct{})}
 	if err := s.start(); err != nil {
 		t.Fatalf("start an IRMd: %v", err)

@@ -86,8 +86,10 @@ func TestInOrder(t *testing.T) {
 					binary.BigEndian.PutUint32(p, uint32(i))
 					a.WritePacket(p)
 				}
-				for i := uint32(0); a.TryWritePacket(binary.BigEndian.AppendUint32(nil, 1<<31|i)) == nil && i < 100; i++ {
-					time.Sleep(time.Millisecond) // the last are for the reader to end by
+				for i := range uint32(100) { // for the reader to end by
+					if a.WritePacket(binary.BigEndian.AppendUint32(nil, 1<<31|i)) != nil {
+						return
+					}
 				}
 			}()
 			last, n := -1, 0
