@@ -225,6 +225,10 @@ func (l *layer) join(flow ipcp.Lower, addr uint64, name, component string) (*adj
 	if largest == 0 {
 		largest = core.MaxPacket
 	}
+	a.best = flow.Path().Best
+	if a.best == 0 {
+		a.best = largest
+	}
 	a.hop = &dt.Hop{Flow: a, Addr: addr, Max: largest}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -130,7 +130,7 @@ func (r *reader) forward(h dt.Header, body []byte) {
 		}
 		r.dirty = append(r.dirty, a)
 	}
-	h.ECN = mbecn.Mark(h.ECN, a.unread)
+	h.ECN = mbecn.Mark(h.ECN, a.unread, a.best)
 	if l.put(a, h, body) == sent {
 		l.count.forwarded.Add(1)
 	}
@@ -207,7 +207,7 @@ func (l *layer) Carry(to uint64, remote, eid uint64, packets [][]byte) (taken in
 				a.ownUnread = a.flow.Unread()
 			}
 		}
-		h.ECN = mbecn.Mark(0, a.ownUnread)
+		h.ECN = mbecn.Mark(0, a.ownUnread, a.best)
 		what := l.put(a, h, p)
 		if what == noRoom {
 			l.count.full.Add(^uint64(0)) // it comes again
@@ -236,6 +236,7 @@ type adjacency struct {
 	addr      uint64 // of the other member
 	name      string // that was dialled; "": it came from there
 	component string
+	best      int // bytes of a packet that the flow carries well
 
 	transit bool // the reader's: it holds packets which are not shown
 	unread  int  // the reader's: what waited on it before these

@@ -6,14 +6,19 @@ package mbecn
 
 import "time"
 
-// packetLen is what a packet counts where the C prototype counts packets that
-// wait, and this project bytes.
-const packetLen = 1500
+// burst is how many bytes may wait on a flow without being congestion: members write
+// and read that much at a time.
+const burst = 1 << 16
+
+// maxBest bounds what a packet counts: a flow within one system takes large ones.
+const maxBest = 1 << 12
 
 // Mark returns the congestion that a flow on which unread bytes wait adds to a
-// packet, given what the packet says already.
-func Mark(ecn uint8, unread int) uint8 {
-	return ecn | uint8(min(unread/packetLen>>4, 255))
+// packet, given what the packet says already. The C prototype counts packets that
+// wait, and this project bytes: best is how many a packet has on the flow.
+func Mark(ecn uint8, unread, best int) uint8 {
+	best = min(max(best, 512), maxBest)
+	return ecn | uint8(min(max(unread-burst, 0)/best>>4, 255))
 }
 
 // Receiver is what the receiver of a flow knows of the congestion on its way.
@@ -47,11 +52,11 @@ func (r *Receiver) Packet(ecn uint8) (ece uint16, tell bool) {
 const (
 	firstShift  = 24      // a slot of 2^24 ns, 16.8 ms
 	minShift    = 20      // 1 ms
-	maxShift    = 29      // 0.54 s
+	maxShift    = 25      // 34 ms
 	firstLimit  = 1 << 16 // bytes in a slot
-	firstInc    = 1 << 12 // bytes by which the window grows in a slot of firstShift
+	firstInc    = 1 << 13 // bytes by which the window grows in a slot of firstShift
 	minInc      = 1 << 6
-	minLimit    = 1 << 9
+	minLimit    = 1 << 12
 	maxLimit    = 1 << 40
 	fewPackets  = 8  // in a slot: it becomes longer
 	manyPackets = 64 // in a slot: it becomes shorter
@@ -72,6 +77,7 @@ type Sender struct {
 	since   int    // packets since the last Update
 	told    bool   // an Update has come: the window has a bound
 	last    uint64 // bytes in the slot before
+	waited  bool   // it had to wait in the slot
 }
 
 // Update takes what the receiver says.
@@ -108,6 +114,7 @@ func (s *Sender) Allow(now int64) time.Duration {
 	if s.sent < due {
 		return 0
 	}
+	s.waited = true
 	wait := time.Duration(length - passed)
 	if s.sent < s.limit {
 		later := time.Duration(float64(s.sent-due+minBurst) / float64(s.limit) * float64(length))
@@ -140,10 +147,12 @@ func (s *Sender) turn() {
 	switch {
 	case !s.told:
 	case s.ece != 0:
-		s.limit -= min(s.limit*uint64(s.ece)>>13, s.limit/2)
+		s.limit -= min(s.limit*uint64(s.ece)>>13, s.limit/4)
 		s.limit += s.inc()
-	case s.sent > 0:
-		s.limit = s.sent + s.inc()
+	case s.waited:
+		// Only one that sends less than it would like to may send more: what is
+		// free is taken soon, whatever the window is.
+		s.limit += s.inc() + s.limit/32
 	}
 	switch {
 	case s.packets > 0 && s.packets < fewPackets && s.shift < maxShift:
@@ -154,7 +163,7 @@ func (s *Sender) turn() {
 		s.limit /= 2
 	}
 	s.limit = min(max(s.limit, minLimit), maxLimit)
-	s.last, s.sent, s.packets = s.sent, 0, 0
+	s.last, s.sent, s.packets, s.waited = s.sent, 0, 0, false
 }
 
 // Window returns how many bytes a second the flow may send, 0 where there is no

@@ -10,8 +10,8 @@ func TestMark(t *testing.T) {
 		ecn    uint8
 		unread int
 		want   uint8
-	}{{0, 0, 0}, {0, 16*1500 - 1, 0}, {0, 16 * 1500, 1}, {2, 16 * 1500, 3}, {0, 1 << 30, 255}, {4, 0, 4}} {
-		if got := Mark(c.ecn, c.unread); got != c.want {
+	}{{0, 0, 0}, {0, burst, 0}, {0, burst + 16*1500 - 1, 0}, {0, burst + 16*1500, 1}, {2, burst + 16*1500, 3}, {0, 1 << 30, 255}, {4, 0, 4}} {
+		if got := Mark(c.ecn, c.unread, 1500); got != c.want {
 			t.Errorf("Mark(%d, %d) = %d, want %d", c.ecn, c.unread, got, c.want)
 		}
 	}
@@ -87,7 +87,7 @@ func TestTwoFlowsShare(t *testing.T) {
 					break
 				}
 				s[i].Sent(size)
-				queue = append(queue, packet{i, int(Mark(0, len(queue)*size))})
+				queue = append(queue, packet{i, int(Mark(0, len(queue)*size, 1500))})
 			}
 		}
 		budget += rate * step / 1_000_000_000
