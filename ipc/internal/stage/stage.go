@@ -324,9 +324,14 @@ func (s *Stage) tick(now time.Time) {
 		return
 	}
 	next, err := s.order.Tick(now, s.emit)
-	if s.orderErr = err; s.finDue && s.order.CloseWrite(now, s.emit) {
-		s.finDue = false
-		next, s.orderErr = s.order.Tick(now, s.emit)
+	s.orderErr = err
+	if s.finDue {
+		s.full = false
+		s.finDue = !s.order.CloseWrite(now, s.emit)
+		next, s.orderErr = s.order.Tick(now, s.emit) // also asks about a window that is shut
+		if again := now.Add(time.Millisecond); s.finDue && s.full && (next.IsZero() || again.Before(next)) {
+			next = again
+		}
 	}
 	s.show()
 	if s.orderErr != nil || s.outErr != nil {

@@ -29,7 +29,8 @@ type wire struct {
 	ring            int
 	cipher          crypt.Cipher // 0: packets are plain
 
-	look func(from int, p []byte) // sees each packet
+	look func(from int, p []byte)      // sees each packet
+	lose func(from int, p []byte) bool // says which packets are lost
 
 	set  *flow.Set
 	ends [2]*flow.End
@@ -116,6 +117,9 @@ func (w *wire) run() {
 		for _, p := range packets[:n] {
 			if w.look != nil {
 				w.look(from, p)
+			}
+			if w.lose != nil && w.lose(from, p) {
+				continue
 			}
 			if w.cut || w.rng.Float64() < w.loss {
 				continue
