@@ -17,6 +17,37 @@ func acknowledged(t *testing.T, what string, s *stage.Stage) {
 	until(t, what, func() bool { st, _ := s.Stats(); return st.InFlight == 0 })
 }
 
+// In a set nothing else sets it.
+func TestSoonAgain(t *testing.T) {
+	w := &wire{ours: false}
+	seen := make(chan struct{}, 100)
+	w.look = func(from int, _ []byte) {
+		if from == 0 {
+			seen <- struct{}{}
+		}
+	}
+	a, b := w.join(t, core.QoSData)
+	set, err := flow.NewSet()
+	must(t, err)
+	defer set.Close()
+	must(t, a.Join(set, a))
+	go io.Copy(io.Discard, b)
+	until(t, "a quiet flow", func() bool { return !a.Timed() })
+	// The timer waits for one second, since the round trip is not known.
+	must(t, a.WritePacket([]byte("packet")))
+	<-seen
+	acknowledged(t, "an acknowledgement", a)
+	w.breakOff(true)
+	start := time.Now()
+	must(t, a.WritePacket([]byte("packet")))
+	<-seen
+	w.breakOff(false)
+	acknowledged(t, "an acknowledgement", a)
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("a packet that was lost came after %v", took)
+	}
+}
+
 // The end of the stream comes also where the ring was full for long.
 func TestEndBehindRing(t *testing.T) {
 	w := &wire{ours: true, ring: flow.MinRing, lose: func(from int, _ []byte) bool { return from == 1 }}

@@ -46,14 +46,15 @@ func (s *Stage) send(p []byte, wait bool) error {
 		}
 		now := time.Now()
 		s.full = false
+		first := s.reliable && s.order.Acknowledged()
 		if s.trySend(now, p) {
 			s.sent++
 			s.counters.PacketsOut++
 			s.counters.BytesOut += uint64(len(p))
 			if s.sent >= pumpEvery {
 				s.turn(batch)
-			} else if s.timerAt.IsZero() {
-				s.tick(now)
+			} else if first || s.timerAt.IsZero() {
+				s.tick(now) // the timer may be set for a packet that has come long ago
 			}
 			return nil
 		}
