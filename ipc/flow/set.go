@@ -45,12 +45,14 @@ type member struct {
 	end   *End
 	key   int32 // in the epoll; a closed descriptor's number may soon be another's
 	value any
-	above func() bool // see AddStage; nil: the ring tells
+	above Above // see AddStage; nil: the ring tells
 
 	// Guarded by set.mu.
 	state   memberState
 	room    int  // bytes that Room waits for; 0: none
 	hasRoom bool // Room has found them, and Next has not returned it yet
+
+	changed bool // it is in set.changed; guarded by set.changedMu
 }
 
 type memberState int
@@ -90,11 +92,8 @@ func NewSet() (*Set, error) {
 // and wraps core.ErrLimit where the kernel watches no more.
 func (s *Set) Add(e *End, value any) error { return s.AddStage(e, value, nil) }
 
-// AddStage is Add for an end with a stage above it: what comes in its ring may not
-// be for the program. ready takes all that is in the ring and reports whether there
-// is something to read, or the end. It is called at each news of the ring and must
-// not wait. It may be called while e is used, and must not call s.
-func (s *Set) AddStage(e *End, value any, ready func() bool) error {
+// AddStage is Add for an end with a stage above it.
+func (s *Set) AddStage(e *End, value any, above Above) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -103,7 +102,7 @@ func (s *Set) AddStage(e *End, value any, ready func() bool) error {
 	for s.members[s.lastKey] != nil {
 		s.lastKey++
 	}
-	m := &member{set: s, end: e, key: s.lastKey, value: value, above: ready}
+	m := &member{set: s, end: e, key: s.lastKey, value: value, above: above}
 	if !e.member.CompareAndSwap(nil, m) {
 		return core.ErrExists
 	}
@@ -172,7 +171,7 @@ func (s *Set) remove(m *member) {
 // alone lets the stage above m see that no set watches it any more.
 func (m *member) alone() {
 	if m.above != nil {
-		m.above()
+		m.above.Ready()
 	}
 }
 
@@ -203,6 +202,9 @@ func (s *Set) Next() (any, bool) {
 	s.changedMu.Lock()
 	changed := s.changed
 	s.changed = nil
+	for _, m := range changed {
+		m.changed = false
+	}
 	s.changedMu.Unlock()
 	for _, m := range changed {
 		s.check(m)
@@ -235,7 +237,7 @@ func (s *Set) Wait(ctx context.Context) (any, error) {
 	for {
 		// Spin before Next: Next asks the peer for a wake-up, which costs each
 		// side more than the rest of a packet.
-		if m := s.lastHandedOut(); m != nil && (m.above == nil || !m.above()) {
+		if m := s.lastHandedOut(); m != nil && (m.above == nil || !m.above.Ready()) {
 			m.end.spinRead()
 		}
 		if v, ok := s.Next(); ok {
@@ -292,8 +294,10 @@ func (s *Set) check(m *member) {
 	if m.room > 0 && m.end.watchRoom(m.room) {
 		m.room, m.hasRoom = 0, true
 	}
+	// A stage answers the other end whatever the program does.
+	news := (m.state == watched && !m.hasRoom || m.above != nil) && m.watchRead()
 	switch {
-	case m.state == watched && (m.hasRoom || m.watchRead()):
+	case m.state == watched && (m.hasRoom || news):
 		s.enqueue(m)
 	case m.state == handedOut && m.hasRoom:
 		s.signal() // Next checks it again
@@ -364,7 +368,10 @@ func (s *Set) run() {
 // The caller may hold any lock of the end.
 func (m *member) markChanged() {
 	m.set.changedMu.Lock()
-	m.set.changed = append(m.set.changed, m)
+	if !m.changed {
+		m.changed = true
+		m.set.changed = append(m.set.changed, m)
+	}
 	m.set.changedMu.Unlock()
 	m.set.signal()
 }
@@ -375,14 +382,20 @@ func (m *member) watchRead() bool {
 	if m.above == nil {
 		return m.end.watchRead()
 	}
-	for !m.above() {
-		if !m.end.watchRead() {
-			return false
+	for range floods {
+		ready, watch := m.above.Watch()
+		if !watch || !m.end.watchRead() {
+			return ready
 		}
 		// It came after the stage had looked.
 	}
-	return true
+	m.markChanged() // the other members come first
+	return m.above.Ready()
 }
+
+// floods is how many times more may have come while a stage took what was there,
+// before it is left for later.
+const floods = 8
 
 func (e *End) watchRead() bool {
 	if !e.r.enter() {

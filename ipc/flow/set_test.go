@@ -290,3 +290,49 @@ func TestSetEchoesMany(t *testing.T) {
 		}
 	}
 }
+
+// A member that changes again and again takes no more memory for that.
+func TestSetChangedIsBounded(t *testing.T) {
+	s, in, _ := setOf(t, 2)
+	for range 1000 {
+		in[0].Changed()
+		in[1].Changed()
+	}
+	s.changedMu.Lock()
+	defer s.changedMu.Unlock()
+	if n := len(s.changed); n != 2 {
+		t.Errorf("%d entries for 2 members", n)
+	}
+}
+
+// greedy is a stage to which more has always come.
+type greedy struct{}
+
+func (greedy) Ready() bool        { return false }
+func (greedy) Watch() (_, _ bool) { return false, true }
+
+// A member whose peer floods what is not for the program keeps the others waiting
+// no longer than a little.
+func TestSetFlood(t *testing.T) {
+	s, _, peers := setOf(t, 1)
+	end, flooder, err := openPair(MinRing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	defer flooder.Close()
+	if err := flooder.WritePacket([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddStage(end, 1, greedy{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if err := peers[0].WritePacket([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if got := waitSet(t, s); got != 0 {
+			t.Fatalf("the set gives out %d", got)
+		}
+	}
+}

@@ -1,5 +1,17 @@
 package flow
 
+// Above is a stage above an end, as a Set sees it: what comes in the end's ring may
+// not be for the program. Its methods must not wait and must not call the Set.
+// Several goroutines may call them at once.
+type Above interface {
+	// Ready takes what is in the ring and reports whether there is something to
+	// read, or the end.
+	Ready() bool
+	// Watch is Ready, and reports whether the Set should call it again when
+	// more comes. Without that the stage looks for itself, and calls End.Changed.
+	Watch() (ready, watch bool)
+}
+
 // The methods in this file are for a stage: code between a program and its end of
 // a flow that puts a protocol of its own into the packets. It reads with Look and
 // Drop and writes with Put and Show, which do not wait, and waits with these. At
@@ -41,6 +53,17 @@ func (e *End) KickWrite() { e.bell.recheck(dirWrite) }
 func (e *End) Changed() {
 	if m := e.member.Load(); m != nil {
 		m.markChanged()
+	}
+}
+
+// WatchRead asks the layer to ring when something comes, for the set that watches e.
+// Where something has come already it asks for nothing and reports true.
+func (e *End) WatchRead() bool { return e.watchRead() }
+
+// Unwatch takes e out of the set that watches it, if any.
+func (e *End) Unwatch() {
+	if m := e.member.Load(); m != nil {
+		m.set.Remove(e)
 	}
 }
 

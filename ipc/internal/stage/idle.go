@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"o7s/core"
 	"o7s/ipc/flow"
 )
 
@@ -107,12 +108,17 @@ func (s *Stage) leaveIdle() {
 // Join adds s to set, which returns value for it, as flow.Set.Add does.
 func (s *Stage) Join(set *flow.Set, value any) error {
 	s.mu.Lock()
-	s.joining = true // so that the timer does not give it to the shared goroutine
+	if s.closed {
+		s.mu.Unlock()
+		return core.ErrClosed
+	}
+	s.joining++ // so that the timer does not give it to the shared goroutine
 	s.leaveIdle()
 	s.mu.Unlock()
-	err := set.AddStage(s.end, value, s.Ready)
+	err := set.AddStage(s.end, value, s)
 	s.mu.Lock()
-	s.joining = false
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.joining--
+	s.arm(time.Now(), time.Time{}) // the set may have refused it, or gone already
 	return err
 }

@@ -51,6 +51,7 @@ const (
 	pumpEvery = 32                    // packets that a writer sends before it looks what came
 	batch     = 32                    // packets taken off the ring at a time
 	mostTaken = 1024                  // the same, where the program does not wait
+	floods    = 8                     // times that more has come before it is left for later
 )
 
 // Stage is one end of such a flow. Several goroutines may call every method at
@@ -106,7 +107,8 @@ type Stage struct {
 	timerAt time.Time // zero: it does not run
 	active  bool      // a call was made since the timer last fired
 	idle    bool      // the shared goroutine tends it
-	joining bool      // a Set is about to watch it
+	joining int       // how many Joins are about to have a Set watch it
+	heard   bool      // the Set that watches it hears of what comes
 
 	counters flow.Counters
 	damaged  uint64
@@ -264,9 +266,9 @@ func (s *Stage) take(now time.Time, b []byte) {
 	s.queue = b
 }
 
-// pump takes off the ring what has come, at most n packets, and answers it. s.mu is
-// held.
-func (s *Stage) pump(n int) {
+// pump takes off the ring what has come, at most n packets, and answers it. It
+// reports false where it had nothing to do, and has not set the timer. s.mu is held.
+func (s *Stage) pump(n int) bool {
 	now := s.takeIn(n)
 	switch {
 	case s.done:
@@ -276,7 +278,9 @@ func (s *Stage) pump(n int) {
 		s.tick(time.Now())
 	default:
 		s.show()
+		return false
 	}
+	return true
 }
 
 // turn is pump that sends all that is due, whether something has come or not. s.mu
@@ -360,7 +364,7 @@ func (s *Stage) arm(now, next time.Time) {
 // needsTending reports whether nobody would see that something has come. s.mu is
 // held.
 func (s *Stage) needsTending() bool {
-	return !s.pumping && !s.idle && !s.joining && s.inErr == nil && !s.end.Watched()
+	return !s.pumping && !s.idle && s.joining == 0 && s.inErr == nil && !(s.heard && s.end.Watched())
 }
 
 // fire is called by the timer.
@@ -371,12 +375,31 @@ func (s *Stage) fire() {
 	if s.done {
 		return
 	}
-	if !s.active && s.needsTending() {
+	tend := !s.active && s.needsTending()
+	s.active = false
+	if tend && !s.end.Watched() {
 		s.idle = users.add(s)
 	}
-	s.active = false
 	s.turn(mostTaken)
+	if tend {
+		s.letSetHear()
+	}
 	s.tell()
+}
+
+// letSetHear has the Set that watches s, if any, hear of what comes from now on. s.mu
+// is held.
+func (s *Stage) letSetHear() {
+	for range floods {
+		if s.done || s.order == nil || s.inErr != nil || !s.end.Watched() {
+			return
+		}
+		if s.heard = !s.end.WatchRead(); s.heard {
+			return
+		}
+		s.turn(batch) // it came before
+	}
+	s.arm(time.Now(), time.Time{})
 }
 
 // tell wakes whoever waits for what is true now. s.mu is held. The caller is none of
@@ -418,9 +441,15 @@ func (s *Stage) await() {
 	s.end.AwaitRead()
 	s.mu.Lock()
 	s.pumping = false
-	s.pump(batch)
+	s.heard = false // AwaitRead took what came for itself
+	if !s.pump(batch) {
+		s.arm(time.Now(), time.Time{}) // this goroutine may not come again
+	}
 	if s.waiters > 0 {
 		s.cond.Broadcast() // it may be for them, and one of them takes over
+	}
+	if s.letSetHear(); s.ready() {
+		s.end.Changed()
 	}
 }
 
@@ -446,11 +475,29 @@ func (s *Stage) ready() bool {
 	return s.queue != nil || s.inErr != nil
 }
 
-// Ready takes what has come off the ring and reports whether there is something
-// to read, or the end. It is for flow.Set.
+// Ready is flow.Above.
 func (s *Stage) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.heard = false
+	return s.takeReady()
+}
+
+// Watch is flow.Above. While the program reads it need not hear of each packet, and
+// the layer need not ring for it.
+func (s *Stage) Watch() (ready, watch bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ready = s.takeReady()
+	takes := !s.done && !s.pumping && s.inErr == nil && s.queue == nil
+	s.heard = takes && !(ready && s.active)
+	s.arm(time.Now(), time.Time{})
+	return ready, s.heard
+}
+
+// takeReady takes what has come off the ring and reports whether there is something
+// to read, or the end. s.mu is held.
+func (s *Stage) takeReady() bool {
 	if !s.done {
 		s.turn(mostTaken)
 	}
@@ -467,6 +514,7 @@ func (s *Stage) Close() { s.close(true) }
 func (s *Stage) Discard() { s.close(false) }
 
 func (s *Stage) close(wait bool) {
+	s.end.Unwatch() // a set gives out no flow that is closed
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()

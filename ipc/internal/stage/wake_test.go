@@ -1,6 +1,7 @@
 package stage_test
 
 import (
+	"errors"
 	"io"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,78 @@ func acknowledged(t *testing.T, what string, s *stage.Stage) {
 	until(t, what, func() bool { st, _ := s.Stats(); return st.InFlight == 0 })
 }
 
+// An end acknowledges also after its only reader has gone because of its deadline.
+func TestReaderLeaves(t *testing.T) {
+	a, b := (&wire{ours: true}).join(t, core.QoSData)
+	must(t, b.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	if _, err := b.ReadPacket(nil); err != core.ErrTimeout {
+		t.Fatal(err)
+	}
+	must(t, a.WritePacket([]byte("packet")))
+	acknowledged(t, "an acknowledgement", a)
+}
+
+// A set hears of a packet also after a writer of the same flow has waited.
+func TestSetAfterWriter(t *testing.T) {
+	w := &wire{ours: true}
+	a, b := w.join(t, core.QoSData)
+	set, err := flow.NewSet()
+	must(t, err)
+	defer set.Close()
+	must(t, a.Join(set, a))
+	news := make(chan string)
+	go func() {
+		p := make([]byte, 10)
+		for {
+			if _, err := set.Wait(t.Context()); err != nil {
+				return
+			}
+			if n, _ := a.TryReadPacket(p); n > 0 {
+				news <- string(p[:n])
+			}
+		}
+	}()
+	go io.Copy(io.Discard, b)
+	for range 20 {
+		// More than the congestion window: the writer waits.
+		if _, err := a.Write(make([]byte, 200*path.Best)); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged(t, "an acknowledgement", a)
+		time.Sleep(20 * time.Millisecond) // no timer runs any more
+		must(t, b.WritePacket([]byte("answer")))
+		select {
+		case <-news:
+		case <-time.After(patience):
+			t.Fatal("the set does not hear of the packet")
+		}
+	}
+}
+
+// A flow in a set acknowledges while the program works on what the set gave it.
+func TestSetOfSlowProgram(t *testing.T) {
+	a, b := (&wire{ours: true}).join(t, core.QoSData)
+	set, err := flow.NewSet()
+	must(t, err)
+	defer set.Close()
+	must(t, a.Join(set, a))
+	for range 3 {
+		must(t, b.WritePacket([]byte("packet")))
+		if _, err := set.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		must(t, b.WritePacket([]byte("another")))
+		acknowledged(t, "an acknowledgement of what is not read", b)
+		for n := 1; n > 0; {
+			n, err = a.TryReadPacket(make([]byte, 10))
+			must(t, err)
+		}
+		must(t, b.WritePacket([]byte("a third")))
+		acknowledged(t, "an acknowledgement after all was read", b)
+	}
+}
+
+// A lost packet goes again soon also where the timer was set for an older one.
 // In a set nothing else sets it.
 func TestSoonAgain(t *testing.T) {
 	w := &wire{ours: false}
@@ -67,6 +140,7 @@ func TestEndBehindRing(t *testing.T) {
 	}
 }
 
+// Close gets the end of the stream to the other end also where the window was shut
 // and the news that it is open was lost.
 func TestEndBehindWindow(t *testing.T) {
 	const asks = 16 // the flag of a packet that asks how the window stands
@@ -102,5 +176,43 @@ func TestEndBehindWindow(t *testing.T) {
 	if _, err := b.ReadPacket(p); err != io.EOF {
 		t.Fatalf("after %d packets: %v", sent, err)
 	}
+	<-closed
+}
+
+// A flow that could not join a set acknowledges as before.
+func TestJoinRefused(t *testing.T) {
+	a, b := (&wire{ours: true}).join(t, core.QoSData)
+	set, err := flow.NewSet()
+	must(t, err)
+	set.Close()
+	for range 5 {
+		until(t, "the shared goroutine", a.Idle)
+		if err := a.Join(set, a); !errors.Is(err, core.ErrClosed) {
+			t.Fatal(err)
+		}
+		must(t, b.WritePacket([]byte("packet")))
+		acknowledged(t, "an acknowledgement", b)
+	}
+}
+
+// A Close that waits for the other end has left the set.
+func TestClosingLeavesSet(t *testing.T) {
+	w := &wire{ours: true}
+	a, _ := w.join(t, core.QoSData)
+	set, err := flow.NewSet()
+	must(t, err)
+	defer set.Close()
+	must(t, a.Join(set, a))
+	w.breakOff(true)
+	must(t, a.WritePacket([]byte("packet")))
+	a.SetLinger(time.Hour)
+	closed := make(chan struct{})
+	go func() { a.Close(); close(closed) }()
+	until(t, "closing", func() bool { _, err := a.TryReadPacket(nil); return errors.Is(err, core.ErrClosed) })
+	until(t, "leaving the set", func() bool { return set.Len() == 0 })
+	if v, ok := set.Next(); ok {
+		t.Errorf("the set gives out %v", v)
+	}
+	w.breakOff(false)
 	<-closed
 }

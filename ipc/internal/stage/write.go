@@ -53,8 +53,8 @@ func (s *Stage) send(p []byte, wait bool) error {
 			s.counters.BytesOut += uint64(len(p))
 			if s.sent >= pumpEvery {
 				s.turn(batch)
-			} else if first || s.timerAt.IsZero() {
-				s.tick(now) // the timer may be set for a packet that has come long ago
+			} else if s.timerAt.IsZero() || first && s.timerAt.Sub(now) > idleAfter {
+				s.tick(now) // the timer was set for a packet that has come long ago
 			}
 			return nil
 		}
