@@ -20,3 +20,6 @@ func (s *Stage) Timed() bool {
 	defer s.mu.Unlock()
 	return !s.timerAt.IsZero()
 }
+
+// Unwatch takes s out of its set, as flow.Set.Remove does.
+func (s *Stage) Unwatch() { s.end.Unwatch() }

@@ -1,9 +1,11 @@
 package stage_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -15,7 +17,7 @@ import (
 	"o7s/ipc/internal/stage"
 )
 
-var games = flag.Int("games", 30, "games of TestAllAtOnce")
+var games = flag.Int("games", 30, "games of TestAllAtOnce, and six times those of TestNothingSleeps")
 
 // All calls of both ends at once, on a bad wire: packets come in order, and no
 // call waits for ever once an end is closed.
@@ -248,4 +250,152 @@ func TestBabbler(t *testing.T) {
 			babbler.Close()
 		}
 	}
+}
+
+// After any calls at once, of which some gave up, an end still acknowledges what
+// nobody reads, and a packet still comes to whoever waits for it in whatever way.
+func TestNothingSleeps(t *testing.T) {
+	for seed := range *games / 6 {
+		if !nothingSleeps(t, uint64(seed)) {
+			t.Fatalf("game %d", seed)
+		}
+	}
+}
+
+func nothingSleeps(t *testing.T, seed uint64) bool {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	w := &wire{ours: rng.IntN(2) == 0, ring: flow.MinRing}
+	if rng.IntN(2) == 0 {
+		w.loss, w.dup, w.swap = 0.05, 0.05, 0.05
+	}
+	a, b := w.join(t, core.QoSData)
+	ends := [2]*stage.Stage{a, b}
+	var sets [2]*flow.Set
+	for i := range sets {
+		var err error
+		sets[i], err = flow.NewSet()
+		must(t, err)
+		defer sets[i].Close()
+	}
+	for round := range 4 {
+		var wg sync.WaitGroup
+		for i, s := range ends {
+			set := sets[i]
+			for range 1 + rng.IntN(10) {
+				kind, n, wait := rng.IntN(9), 1+rng.IntN(100), time.Duration(rng.IntN(10000))*time.Microsecond
+				wg.Go(func() {
+					switch kind {
+					case 0, 1:
+						s.Write(make([]byte, n*1000))
+					case 2:
+						for range n {
+							s.TryWritePacket(make([]byte, 1000))
+						}
+					case 3, 4:
+						for buf := make([]byte, core.MaxPacket); n > 0; n-- {
+							s.ReadPacket(buf)
+						}
+					case 5:
+						for range n {
+							if _, err := s.Peek(); err == nil {
+								s.Release()
+							}
+						}
+					case 6:
+						s.Join(set, s)
+					case 7:
+						ctx, cancel := context.WithTimeout(context.Background(), wait)
+						defer cancel()
+						for range n {
+							if _, err := set.Wait(ctx); err != nil {
+								break
+							}
+							s.TryReadPacket(make([]byte, core.MaxPacket))
+						}
+					case 8:
+						for buf := make([]byte, core.MaxPacket); n > 0; n-- {
+							s.TryReadPacket(buf)
+						}
+					}
+				})
+			}
+		}
+		time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
+		for _, s := range ends {
+			s.SetDeadline(time.Now())
+		}
+		wg.Wait()
+		for _, s := range ends {
+			must(t, s.SetDeadline(time.Time{}))
+		}
+		quiet := time.Duration(rng.IntN(40)) * time.Millisecond
+		for i, s := range ends {
+			time.Sleep(quiet)
+			// Make room, so that all can be acknowledged.
+			to := ends[1-i]
+			buf := make([]byte, core.MaxPacket)
+			until(t, fmt.Sprintf("game %d, round %d: all acknowledged", seed, round), func() bool {
+				for {
+					if n, err := to.TryReadPacket(buf); n == 0 || err != nil {
+						break
+					}
+				}
+				st, _ := s.Stats()
+				return st.InFlight == 0
+			})
+			for {
+				if n, _ := to.TryReadPacket(buf); n == 0 {
+					break
+				}
+			}
+			time.Sleep(quiet)
+			must(t, s.WritePacket([]byte("seen by nobody")))
+			until(t, fmt.Sprintf("game %d, round %d: acknowledged with nobody reading", seed, round), func() bool {
+				st, _ := s.Stats()
+				return st.InFlight == 0
+			})
+			_, err := to.ReadPacket(buf)
+			must(t, err)
+			time.Sleep(quiet)
+			got := make(chan error, 1)
+			how := rng.IntN(3)
+			if how == 2 && to.Join(sets[1-i], to) != nil && sets[1-i].Len() == 0 {
+				t.Error("a flow that is in no set joins none")
+			}
+			go func() {
+				switch how {
+				case 0:
+					_, err := to.ReadPacket(make([]byte, 100))
+					got <- err
+				case 1:
+					_, err := to.Read(make([]byte, 100))
+					got <- err
+				case 2:
+					for {
+						if _, err := sets[1-i].Wait(context.Background()); err != nil {
+							got <- err
+							return
+						}
+						if n, err := to.TryReadPacket(make([]byte, 100)); n > 0 || err != nil {
+							got <- err
+							return
+						}
+					}
+				}
+			}()
+			time.Sleep(quiet)
+			must(t, s.WritePacket([]byte("waited for")))
+			select {
+			case err := <-got:
+				must(t, err)
+			case <-time.After(patience):
+				t.Errorf("round %d, end %d: a reader of kind %d sleeps", round, i, how)
+				return false
+			}
+			if rng.IntN(2) == 0 {
+				to.Unwatch()
+			}
+		}
+	}
+	return true
 }
