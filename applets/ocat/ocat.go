@@ -25,8 +25,9 @@ ocat --from SOCKET [--qos QOS] NAME`,
 	Description: `The first form allocates a flow to NAME, sends what it reads from stdin and
 writes to stdout what comes. The second form does so with the first flow that it
 accepts. The third form accepts any number of flows: each gets a COMMAND of its
-own, or a connection of its own to SOCKET. The fourth form listens on SOCKET and allocates a flow to
-NAME for each connection. A SOCKET is tcp:HOST:PORT or unix:PATH.
+own, or a connection of its own to SOCKET. The fourth form listens on SOCKET and
+allocates a flow to NAME for each connection. A SOCKET is tcp:HOST:PORT or
+unix:PATH.
 
 The end of the input is told to the other end, and what that still sends is
 taken. With a terminal as stdin, ocat ends with the flow.`,
@@ -34,6 +35,9 @@ taken. With a terminal as stdin, ocat ends with the flow.`,
    ocat --listen web --layer local-layer --to tcp:127.0.0.1:8080
    ocat --from tcp:127.0.0.1:9000 web
    curl http://127.0.0.1:9000/
+And ssh by a name
+   ocat --listen ssh --layer local-layer --to tcp:127.0.0.1:22
+   ssh -o ProxyCommand='ocat ssh' me@anything
 
 Exit status: 0 both directions ended in order, or a server was stopped; 1
 something failed; 2 wrong usage.`,
