@@ -80,6 +80,20 @@ func (e *End) Put(head, body []byte) (bool, error) {
 	return ok, nil
 }
 
+// HasRoom reports whether Put takes a packet of n bytes now. It reports true where
+// Put returns an error.
+func (e *End) HasRoom(n int) bool {
+	if !e.w.enter() {
+		return false
+	}
+	defer e.w.mu.Unlock()
+	if err := e.writable(); err != nil && err != core.ErrTimeout {
+		return true
+	}
+	ok, err := e.w.ring.Room(n, false)
+	return ok || err != nil
+}
+
 // Show publishes all that was Put, and wakes the peer if it sleeps.
 func (e *End) Show() {
 	if !e.w.enter() {

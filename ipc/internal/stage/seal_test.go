@@ -3,6 +3,7 @@ package stage_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/crypt"
+	"o7s/ipc/flow"
 	"o7s/ipc/internal/stage"
 )
 
@@ -173,5 +175,40 @@ func BenchmarkSealed(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// A packet that finds no room uses up no number: the numbers on the wire follow each
+// other, however often a program tries.
+func TestFullRingTakesNoNumber(t *testing.T) {
+	for _, qos := range []core.QoS{core.QoSRaw, core.QoSRawNoErrors} {
+		gate := make(chan struct{})
+		numbers := make(chan uint64, 1<<16)
+		w := &wire{ours: true, ring: flow.MinRing, cipher: crypt.AES256GCM}
+		w.look = func(from int, p []byte) {
+			if from == 0 {
+				<-gate
+				numbers <- binary.BigEndian.Uint64(p[4:12]) & (1<<48 - 1)
+			}
+		}
+		a, _ := w.join(t, qos)
+		sent, tries := 0, 0
+		for tries < 1000 {
+			switch err := a.TryWritePacket(make([]byte, 1000)); {
+			case err == nil:
+				sent++
+			case errors.Is(err, flow.ErrFull):
+				tries++
+			default:
+				t.Fatal(err)
+			}
+		}
+		close(gate)
+		must(t, a.WritePacket([]byte("last")))
+		for want := range sent + 1 {
+			if got := <-numbers; got != uint64(want) {
+				t.Fatalf("%v: the packet after %d has the number %d", qos, want, got)
+			}
+		}
 	}
 }

@@ -178,6 +178,11 @@ func (s *Stage) Damaged() uint64 {
 // put writes one packet to the ring, which shows it later. s.mu is held.
 func (s *Stage) put(head, payload []byte) bool {
 	if s.seal != nil || s.check {
+		// Each packet that is sealed uses up a number, also where it is not sent.
+		if !s.end.HasRoom(len(head) + len(payload) + s.wrapping()) {
+			s.full = true
+			return false
+		}
 		if err := s.wrap(head, payload); err != nil {
 			s.outErr = err
 			return false

@@ -87,12 +87,18 @@ func (s *Stage) trySend(now time.Time, p []byte) bool {
 
 // overhead returns how many bytes the stage adds to a packet.
 func (s *Stage) overhead() int {
+	n := s.wrapping()
+	if s.order != nil {
+		n += frct.HeadLen
+	}
+	return n
+}
+
+// wrapping returns how many bytes wrap adds to a packet.
+func (s *Stage) wrapping() int {
 	n := 0
 	if s.seal != nil {
 		n += s.seal.Overhead()
-	}
-	if s.order != nil {
-		n += frct.HeadLen
 	}
 	if s.check {
 		n += crcLen
