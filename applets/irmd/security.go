@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,7 +42,6 @@ var _ irm.Security = (*security)(nil)
 type known struct {
 	stamp string
 	cfg   *oap.Config
-	err   error
 }
 
 const (
@@ -63,13 +63,42 @@ func (s *security) Configured() bool {
 	if s.dir == "" {
 		return false
 	}
-	_, err := os.Lstat(s.dir)
-	return err == nil || !absent(err)
+	there, err := folders(filepath.Dir(s.dir), filepath.Base(s.dir))
+	return there || err != nil
 }
 
-// absent reports whether err says that there is no such file. Any other error may
-// hide one.
-func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
+// folders reports whether the folder path, below dir, is there, dir included. An
+// error says that something is in the way: a symbolic link to nothing, a file in
+// place of a folder, or a folder that this process can't enter.
+func folders(dir string, path ...string) (bool, error) {
+	for {
+		_, err := os.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		i, err := os.Stat(dir)
+		switch {
+		case err != nil:
+			return false, unresolved(dir, err)
+		case !i.IsDir():
+			return false, fmt.Errorf("%s is no folder", dir)
+		case len(path) == 0:
+			return true, nil
+		}
+		dir, path = filepath.Join(dir, path[0]), path[1:]
+	}
+}
+
+// unresolved is the error of a path that is there, of which Stat says err.
+func unresolved(path string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is a symbolic link to a file that is not there", path)
+	}
+	return err
+}
 
 // Client implements irm.Security.
 func (s *security) Client(name string, files registry.Files) (*oap.Config, error) {
@@ -88,17 +117,19 @@ func (s *security) find(role, name string, files registry.Files) (*oap.Config, e
 	k, ok := s.known[key]
 	s.mu.Unlock()
 	if ok && k.stamp == l.stamp.String() {
-		return k.cfg, k.err
+		return k.cfg, nil
 	}
-	k = known{stamp: l.stamp.String()}
-	k.cfg, k.err = l.read(role)
+	cfg, err := l.read(role)
+	if err != nil {
+		return nil, err // which may be over at the next flow, without a change of the files
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.known) >= maxKnown {
 		clear(s.known)
 	}
-	s.known[key] = k
-	return k.cfg, k.err
+	s.known[key] = known{l.stamp.String(), cfg}
+	return cfg, nil
 }
 
 // looked is the files of a name that are there, and their state.
@@ -115,7 +146,7 @@ type looked struct {
 func (s *security) look(role, name string, files registry.Files) *looked {
 	l := new(looked)
 	in := func(string) string { return "" }
-	if s.dir != "" && config.Folder(name) {
+	if l.hasFolder(s.dir, role, name) {
 		in = func(file string) string { return filepath.Join(s.dir, role, name, file) }
 	}
 	kem := "kex.key"
@@ -139,51 +170,75 @@ func (s *security) look(role, name string, files registry.Files) *looked {
 		}
 	}
 	if s.dir != "" {
-		l.roots, l.hasRoots = l.folder(filepath.Join(s.dir, "cacert"))
-		l.untrusted, l.hasChain = l.folder(filepath.Join(s.dir, "untrusted"))
+		l.roots, l.hasRoots = l.folder(s.dir, "cacert")
+		l.untrusted, l.hasChain = l.folder(s.dir, "untrusted")
 	}
 	return l
 }
 
-// note adds the state of a file to the stamp, and reports whether it is there.
-func (l *looked) note(path string) bool {
-	i, err := os.Stat(path)
-	switch {
-	case err == nil:
-		fmt.Fprintf(&l.stamp, "%s %d %d %v\n", path, i.Size(), i.ModTime().UnixNano(), i.Mode())
-		return true
-	case absent(err):
+// hasFolder reports whether a name has a folder of its own.
+func (l *looked) hasFolder(dir, role, name string) bool {
+	if dir == "" || strings.ContainsAny(name, "/\x00") || name == "" || name == "." || name == ".." {
+		return false // no folder is called so
+	}
+	there, err := folders(filepath.Dir(dir), filepath.Base(dir), role, name)
+	if there && !config.Folder(name) {
+		err = fmt.Errorf("%s is there, and a name that has a folder consists of letters, digits and . _ -", filepath.Join(dir, role, name))
+	}
+	return !l.failed(err) && there
+}
+
+// failed keeps err for read, and reports whether it is one.
+func (l *looked) failed(err error) bool {
+	if err == nil {
 		return false
 	}
-	fmt.Fprintf(&l.stamp, "%s %v\n", path, err)
+	fmt.Fprintf(&l.stamp, "%v\n", err)
 	l.err = errors.Join(l.err, err)
 	return true
 }
 
+// note adds the state of a file to the stamp, and reports whether it is there.
+func (l *looked) note(path string) bool {
+	if _, err := os.Lstat(path); err != nil {
+		return !errors.Is(err, fs.ErrNotExist) && l.failed(err)
+	}
+	i, err := os.Stat(path)
+	if err != nil {
+		return l.failed(unresolved(path, err))
+	}
+	st := i.Sys().(*syscall.Stat_t)
+	fmt.Fprintf(&l.stamp, "%s %d %d %v %v %v\n", path, st.Dev, st.Ino, st.Size, st.Ctim, st.Mode)
+	return true
+}
+
 // folder returns the files in a folder of certificates.
-func (l *looked) folder(dir string) (paths []string, there bool) {
+func (l *looked) folder(dir, name string) (paths []string, there bool) {
+	there, err := folders(filepath.Dir(dir), filepath.Base(dir), name)
+	if l.failed(err) || !there {
+		return nil, there
+	}
+	dir = filepath.Join(dir, name)
 	d, err := os.Open(dir)
-	if err == nil {
-		defer d.Close()
-		var names []string
-		if names, err = d.Readdirnames(maxCAs + 1); errors.Is(err, io.EOF) {
-			err = nil
-		}
-		if len(names) > maxCAs {
-			err = fmt.Errorf("%s has more than %d files", dir, maxCAs)
-		}
-		for _, n := range names {
-			path := filepath.Join(dir, n)
-			if !strings.HasPrefix(n, ".") && l.note(path) {
-				paths = append(paths, path)
-			}
+	if l.failed(err) {
+		return nil, true
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(maxCAs + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.failed(fmt.Errorf("%s: %w", dir, err))
+	}
+	if len(names) > maxCAs {
+		l.failed(fmt.Errorf("%s has more than %d files", dir, maxCAs))
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		path := filepath.Join(dir, n)
+		if !strings.HasPrefix(n, ".") && l.note(path) {
+			paths = append(paths, path)
 		}
 	}
-	if err != nil && !absent(err) {
-		fmt.Fprintf(&l.stamp, "%s %v\n", dir, err)
-		l.err = errors.Join(l.err, err)
-	}
-	return paths, err == nil
+	return paths, true
 }
 
 // read makes the configuration of what was found; nil where there is nothing.
@@ -268,12 +323,12 @@ func pool(paths []string) (*x509.CertPool, error) {
 }
 
 func readKEM[T any](pem, raw string, secret bool, parse func([]byte, bool) (T, error)) (k T, err error) {
-	path := pem
-	if path == "" {
-		path = raw
-	}
-	if path == "" {
+	path := pem + raw
+	switch {
+	case path == "":
 		return k, nil
+	case pem != "" && raw != "":
+		return k, fmt.Errorf("%s and %s are there, and a name has one KEM key: remove one of them", pem, raw)
 	}
 	err = from(path, secret, func(text []byte) (err error) {
 		k, err = parse(text, pem == "")
@@ -298,6 +353,8 @@ func from(path string, secret bool, use func([]byte) error) error {
 		return fmt.Errorf("%s is no regular file", path)
 	case i.Size() > maxSecret:
 		return fmt.Errorf("%s has more than %d bytes", path, maxSecret)
+	case secret && !ours(i):
+		return fmt.Errorf("%s is a private key, and belongs to the user %d: chown it to the user of the irmd", path, i.Sys().(*syscall.Stat_t).Uid)
 	case secret && i.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%s is a private key, and other users can read it (mode %04o): chmod 600 %s", path, i.Mode().Perm(), path)
 	}
@@ -314,4 +371,10 @@ func from(path string, secret bool, use func([]byte) error) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// ours reports whether a file belongs to the user of this process, or to root.
+func ours(i fs.FileInfo) bool {
+	uid := int(i.Sys().(*syscall.Stat_t).Uid)
+	return uid == 0 || uid == os.Geteuid()
 }

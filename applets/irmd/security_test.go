@@ -47,6 +47,17 @@ func put(t *testing.T, mode os.FileMode, text string, path ...string) string {
 	return p
 }
 
+func link(t *testing.T, to string, path ...string) {
+	t.Helper()
+	p := filepath.Join(path...)
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(to, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // shake does a handshake between what two systems have configured.
 func shake(client, server *security, name string) (c, s *oap.Session, err error) {
 	asks, err := client.Client(name, registry.Files{})
@@ -175,6 +186,14 @@ func TestBadFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "too many levels of symbolic links"},
+		{"a link to nothing", func(d string) { link(t, "nowhere", d, "enc.conf") }, "enc.conf is a symbolic link to a file that is not there"},
+		{"a folder that is a link to nothing", func(d string) { link(t, "nowhere", d) }, "srv is a symbolic link to a file that is not there"},
+		{"a folder that is a file", func(d string) { put(t, 0o644, "", d) }, "srv is no folder"},
+		{"two KEM keys", func(d string) { put(t, 0o600, "x", d, "kex.key.raw"); put(t, 0o600, "x", d, "kex.key.pem") }, "a name has one KEM key"},
+		{"a CA that is a link to nothing", func(d string) { link(t, "nowhere", d, "../../cacert/ca.pem") }, "ca.pem is a symbolic link"},
+		{"CAs that are a link to nothing", func(d string) { link(t, "nowhere", d, "../../cacert") }, "cacert is a symbolic link"},
+		{"no folder of names", func(d string) { put(t, 0o644, "", d, "..") }, "server is no folder"},
+		{"a link in place of all", func(d string) { link(t, "nowhere", d, "../..") }, "security is a symbolic link"},
 		{"a CA that is none", func(d string) { put(t, 0o644, "hello", d, "../../cacert/README") }, "README: it holds no PEM block"},
 		{"an intermediate that is none", func(d string) { put(t, 0o644, key, d, "../../untrusted/x.pem") }, "x.pem: it holds PRIVATE KEY"},
 		{"a KEM key that is none", func(d string) { put(t, 0o600, key, d, "kex.key.pem") }, "use ML-KEM-768"},
@@ -190,12 +209,87 @@ func TestBadFiles(t *testing.T) {
 				t.Errorf("%s: %v; want %q", tt.what, err, tt.says)
 			}
 		}
-		if strings.Contains(tt.says, "README") || strings.Contains(tt.says, "x.pem") {
-			continue
+		if !s.Configured() {
+			t.Errorf("%s: nothing is configured", tt.what)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "security/server/srv")); err != nil {
+			continue // it is not of this name alone
 		}
 		if c, err := s.Server("other", registry.Files{}); c != nil || err != nil {
 			t.Errorf("%s: another name has %v, %v", tt.what, c, err)
 		}
+	}
+}
+
+// A folder for all configurations that can't be reached hides what is in it.
+func TestNoConfigFolder(t *testing.T) {
+	for what, make := range map[string]func(dir string){
+		"symbolic link": func(dir string) { link(t, "nowhere", dir) },
+		"is no folder":  func(dir string) { put(t, 0o644, "", dir) },
+	} {
+		dir := filepath.Join(t.TempDir(), "config")
+		s := newSecurity(dir)
+		if c, err := s.Client("srv", registry.Files{}); s.Configured() || c != nil || err != nil {
+			t.Errorf("without a folder: %v, %v", c, err)
+		}
+		make(dir)
+		if _, err := s.Client("srv", registry.Files{}); !s.Configured() || err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// What is wrong with a file is over once the file is right, also where its time and
+// size are as before.
+func TestMendedFile(t *testing.T) {
+	dir := t.TempDir()
+	path := put(t, 0o644, "kex=X448..", dir, "security/server/srv/enc.conf")
+	when := time.Now()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Chtimes(path, when, when))
+	changed := func(path string) syscall.Timespec {
+		i, err := os.Stat(path)
+		must(err)
+		return i.Sys().(*syscall.Stat_t).Ctim
+	}
+	s := newSecurity(dir)
+	for i, tt := range []struct {
+		text string
+		kex  oap.Kex
+	}{{"kex=X448..", 0}, {"kex=X25519", oap.X25519}, {"kex=P-384 ", oap.P384}} {
+		for was := changed(path); changed(path) == was; { // the clock of files has ticks of some ms
+			must(os.WriteFile(path, []byte(tt.text), 0o644))
+			must(os.Chtimes(path, when, when))
+		}
+		c, err := s.Server("srv", registry.Files{})
+		if tt.kex == 0 && err == nil || tt.kex != 0 && (err != nil || c.Suite.Kex != tt.kex) {
+			t.Errorf("text %d: %v, %v", i, c, err)
+		}
+	}
+}
+
+// A private key of another user's is one that this user can change or read.
+func TestForeignKey(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	dir := t.TempDir()
+	certify(t, dir, "ca", filepath.Join(dir, "ca"))
+	certify(t, dir, "issue", "srv")
+	s := newSecurity(dir)
+	if _, err := s.Server("srv", registry.Files{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(dir, "security/server/srv/key.pem"), 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Server("srv", registry.Files{}); err == nil || !strings.Contains(err.Error(), "belongs to the user 65534") {
+		t.Error(err)
 	}
 }
 
@@ -206,12 +300,16 @@ func TestNamesThatArePaths(t *testing.T) {
 	put(t, 0o644, "kex=rot13", dir, "security/enc.conf")
 	put(t, 0o644, "kex=rot13", dir, "enc.conf")
 	put(t, 0o644, "kex=rot13", dir, "security/server/enc.conf")
-	put(t, 0o644, "kex=rot13", dir, "security/server/a b/enc.conf")
 	s := newSecurity(dir)
 	for _, name := range []string{"..", ".", "../..", "../server", "x/../..", "/", "", "a b", "x\x00", strings.Repeat("../", 50) + dir[1:]} {
 		if c, err := s.Server(name, registry.Files{}); c != nil || err != nil {
 			t.Errorf("%q: %v, %v", name, c, err)
 		}
+	}
+	// A folder that somebody has made for such a name is not passed over.
+	put(t, 0o644, "kex=rot13", dir, "security/server/a b/enc.conf")
+	if _, err := s.Server("a b", registry.Files{}); err == nil || !strings.Contains(err.Error(), "letters, digits") {
+		t.Error(err)
 	}
 	// Such a name has its files in the configuration file.
 	enc := put(t, 0o644, "kex=X25519", dir, "elsewhere")
