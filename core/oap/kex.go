@@ -414,20 +414,20 @@ func newEC(curve ecdh.Curve) (*ecdh.PrivateKey, []byte, error) {
 }
 
 // finish sets key to what the two ends have agreed on, by what the server has
-// sent.
-func (x *exchange) finish(key *crypt.Key, answer []byte, kdf Digest) error {
+// sent. fresh is for deriveKEM where the client encapsulated.
+func (x *exchange) finish(key *crypt.Key, answer, fresh []byte, kdf Digest) error {
 	switch {
 	case x.server != nil:
 		if len(answer) > 0 {
 			return errors.New("a key where none was to come")
 		}
-		return deriveKEM(key, x.secret, x.server, kdf)
+		return deriveKEM(key, slices.Clone(x.secret), x.server, fresh, kdf)
 	case x.kem != nil:
 		secret, err := x.kem.decapsulate(answer)
 		if err != nil {
 			return err
 		}
-		return deriveKEM(key, secret, x.sent, kdf)
+		return deriveKEM(key, secret, x.sent, nil, kdf)
 	}
 	theirs, err := parsePublic(answer, false)
 	if err != nil {
@@ -445,9 +445,9 @@ func (x *exchange) finish(key *crypt.Key, answer []byte, kdf Digest) error {
 
 // respond is the server's half: it sets key and returns what the reply carries.
 // sent and flags are those of the request, own is the key that clients may
-// encapsulate for, nil if there is none. least is the weakest key exchange that
-// will do.
-func respond(key *crypt.Key, sent []byte, flags uint16, own *KEMKey, least Kex, kdf Digest) (Kex, []byte, error) {
+// encapsulate for, nil if there is none; fresh is for deriveKEM in that case. least
+// is the weakest key exchange that will do.
+func respond(key *crypt.Key, sent []byte, flags uint16, own *KEMKey, fresh []byte, least Kex, kdf Digest) (Kex, []byte, error) {
 	if flags&kemFlag != 0 {
 		if own == nil {
 			return 0, nil, errors.New("a secret for this end's own key, and there is no such key here")
@@ -459,7 +459,7 @@ func respond(key *crypt.Key, sent []byte, flags uint16, own *KEMKey, least Kex, 
 		if err != nil {
 			return 0, nil, err
 		}
-		return own.kex, nil, deriveKEM(key, secret, own.pub, kdf)
+		return own.kex, nil, deriveKEM(key, secret, own.pub, fresh, kdf)
 	}
 	theirs, err := parsePublic(sent, flags&rawKey != 0)
 	if err != nil {
@@ -473,7 +473,7 @@ func respond(key *crypt.Key, sent []byte, flags uint16, own *KEMKey, least Kex, 
 		if err != nil {
 			return 0, nil, err
 		}
-		return theirs.kex, ciphertext, deriveKEM(key, secret, sent, kdf)
+		return theirs.kex, ciphertext, deriveKEM(key, secret, sent, nil, kdf)
 	}
 	mine, der, err := newEC(theirs.ec.Curve())
 	if err != nil {
@@ -501,8 +501,11 @@ func deriveEC(key *crypt.Key, secret, a, b []byte, kdf Digest) error {
 	return key.Derive(kdf.hash, secret, salt[:], "o7s-ossl-dhe")
 }
 
-// deriveKEM sets key to that of a secret which was made for the public key pub.
-func deriveKEM(key *crypt.Key, secret, pub []byte, kdf Digest) error {
-	salt := sha256.Sum256(pub)
+// deriveKEM sets key to that of a secret which was made for the public key pub. fresh
+// is what makes the key another one each time, also where a client's secret comes
+// again; a C prototype does without.
+func deriveKEM(key *crypt.Key, secret, pub, fresh []byte, kdf Digest) error {
+	defer clear(secret)
+	salt := sha256.Sum256(slices.Concat(pub, fresh))
 	return key.Derive(kdf.hash, secret, salt[:], "o7s-ossl-encap")
 }

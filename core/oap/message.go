@@ -73,16 +73,19 @@ func parse(b []byte) (message, error) {
 }
 
 // The data field says that a system is an o7s one: the C prototype accepts it and
-// does not look at it.
+// does not look at it. Behind the mark and 4 bytes of flags, which are 0, are
+//
+//	in a request with a certificate: the SHA-256 of the name that the flow is to
+//	in a reply to a client that encapsulated: 16 random bytes
 const (
 	mark        = "o7s"
 	markVersion = 1
 	markLen     = len(mark) + 5
 )
 
-func ownMark() []byte {
+func ownMark(more ...byte) []byte {
 	b := append([]byte(mark), markVersion)
-	return binary.BigEndian.AppendUint32(b, 0) // flags, for later
+	return append(binary.BigEndian.AppendUint32(b, 0), more...)
 }
 
 func (m *message) ours() bool {

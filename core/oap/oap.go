@@ -11,8 +11,10 @@ package oap
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,6 +118,10 @@ func (a *Asked) Again(now time.Time) ([]byte, error) {
 		m.Cipher, m.KDF = uint16(a.cfg.Suite.Cipher), uint16(a.cfg.Suite.KDF)
 		m.Kex, m.KexFlags = a.exchange.sent, a.exchange.flags
 	}
+	if a.cfg.Identity != nil {
+		to := sha256.Sum256([]byte(a.name))
+		m.Data = ownMark(to[:]...)
+	}
 	b, err := a.cfg.sign(m)
 	if err != nil {
 		return nil, err
@@ -201,7 +207,11 @@ func (a *Asked) Finish(reply []byte, now time.Time) (*Session, error) {
 		return nil, fmt.Errorf("%w: the other end takes the kdf %v, and the client's, %v, counts where the client encapsulates", core.ErrCrypt, kdf, suite.KDF)
 	}
 	s.Key = new(crypt.Key)
-	if err := a.exchange.finish(s.Key, m.Kex, kdf); err != nil {
+	var fresh []byte
+	if m.ours() {
+		fresh = slices.Concat(hash, m.Data[markLen:])
+	}
+	if err := a.exchange.finish(s.Key, m.Kex, fresh, kdf); err != nil {
 		return nil, fmt.Errorf("%w: the other end answers with %w", core.ErrCrypt, err)
 	}
 	return s, nil
@@ -236,13 +246,19 @@ func Answer(cfg *Config, name string, request []byte, now time.Time, seen *Repla
 	s := &Session{ID: hex.EncodeToString(m.ID[:4]), Ours: m.ours()}
 	costly := len(m.Crt) > 0 || len(m.Kex) > 0
 	if costly {
-		if err := fresh(&m, now); err != nil {
+		if err = inTime(&m, now); err == nil {
+			err = seen.check(&m)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 	}
 	if len(m.Crt) > 0 {
 		if s.Peer, err = cfg.verify(&m, request, m.Rest, now); err != nil {
 			return nil, nil, fmt.Errorf("the request of the other IRMd: %w", err)
+		}
+		if to := sha256.Sum256([]byte(name)); m.ours() && !bytes.Equal(m.Data[markLen:], to[:]) {
+			return nil, nil, fmt.Errorf("%w: the other end has signed a request for another name than %q", core.ErrAuth, name)
 		}
 	} else if len(m.Rest) > 0 {
 		return nil, nil, fmt.Errorf("%w: the request of the other IRMd has %d bytes too many", core.ErrCrypt, len(m.Rest))
@@ -252,6 +268,11 @@ func Answer(cfg *Config, name string, request []byte, now time.Time, seen *Repla
 	reply := message{ID: m.ID, Time: uint64(now.UnixNano()), MD: uint16(cfg.digest()), Rest: m.ofRequest().sum(request)}
 	if m.ours() {
 		reply.Data = ownMark()
+		if m.KexFlags&kemFlag != 0 {
+			var once [16]byte
+			rand.Read(once[:])
+			reply.Data = ownMark(once[:]...)
+		}
 	}
 	if err := cfg.agree(name, &m, &reply, s); err != nil {
 		return nil, nil, err
@@ -296,9 +317,19 @@ func (c *Config) agree(name string, m, reply *message, s *Session) error {
 		}
 		kdf = suite.KDF
 	}
+	var fresh []byte
+	switch {
+	case m.KexFlags&kemFlag == 0:
+	case m.ours():
+		fresh = slices.Concat(reply.Rest, reply.Data[markLen:])
+	case len(m.Crt) == 0:
+		// With another id and another time it could come again, and again have
+		// the same key.
+		return fmt.Errorf("%w: a client of another implementation that encapsulates (kem_mode=client) must show a certificate", core.ErrCrypt)
+	}
 	s.Key = new(crypt.Key)
 	var err error
-	if s.Kex, reply.Kex, err = respond(s.Key, m.Kex, m.KexFlags, c.KEMKey, suite.Kex, kdf); err != nil {
+	if s.Kex, reply.Kex, err = respond(s.Key, m.Kex, m.KexFlags, c.KEMKey, fresh, suite.Kex, kdf); err != nil {
 		return fmt.Errorf("%w: the other end brings %w", core.ErrCrypt, err)
 	}
 	reply.Cipher, reply.KDF = uint16(s.Cipher), uint16(kdf)

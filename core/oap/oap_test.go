@@ -249,8 +249,8 @@ func TestVectors(t *testing.T) {
 					t.Fatalf("%v: the public key is %x, %v", k, own.Public(), err)
 				}
 				x := &exchange{kex: k, kem: own, sent: own.pub}
-				check("client", &key, x.finish(&key, unhex(t, v.Ciphertext), kdf))
-				_, _, err = respond(&key, unhex(t, v.Ciphertext), kemFlag, own, 0, kdf)
+				check("client", &key, x.finish(&key, unhex(t, v.Ciphertext), nil, kdf))
+				_, _, err = respond(&key, unhex(t, v.Ciphertext), kemFlag, own, nil, 0, kdf)
 				check("server", &key, err)
 				continue
 			}
@@ -263,7 +263,7 @@ func TestVectors(t *testing.T) {
 					t.Fatal(err)
 				}
 				x := &exchange{kex: k, ec: private, sent: mine.public}
-				check("either end", &key, x.finish(&key, mine.peer, kdf))
+				check("either end", &key, x.finish(&key, mine.peer, nil, kdf))
 			}
 		}
 	}
@@ -589,39 +589,158 @@ func TestClocks(t *testing.T) {
 	}
 }
 
+// signed returns a client with a certificate and a server that trusts it.
+func signed(t *testing.T, s Suite) (client, server *Config) {
+	t.Helper()
+	ca := newAuthority(t, "ca", nil)
+	client, server = complete(t, s)
+	client.Identity = ca.identity("alice", "P-256", now.Add(-time.Hour), now.Add(time.Hour))
+	server.Roots = x509.NewCertPool()
+	server.Roots.AddCert(ca.cert)
+	return client, server
+}
+
 func TestReplay(t *testing.T) {
 	seen := new(Replay)
-	_, request, _ := Ask(&Config{Suite: DefaultSuite}, "srv", now)
-	if _, _, err := Answer(nil, "srv", request, now, seen); err != nil {
+	client, server := signed(t, DefaultSuite)
+	_, request, _ := Ask(client, "srv", now)
+	if _, _, err := Answer(server, "srv", request, now, seen); err != nil {
 		t.Fatal(err)
 	}
 	for _, after := range []time.Duration{0, time.Second, 14 * time.Second, 16 * time.Second, time.Hour} {
-		if _, _, err := Answer(nil, "srv", request, now.Add(after), seen); !errors.Is(err, core.ErrAuth) {
+		if _, _, err := Answer(server, "srv", request, now.Add(after), seen); !errors.Is(err, core.ErrAuth) {
 			t.Errorf("the request again %v later: %v", after, err)
 		}
 	}
-	if _, _, err := Answer(nil, "srv", request, now.Add(-5*time.Second), seen); !errors.Is(err, core.ErrAuth) {
+	if _, _, err := Answer(server, "srv", request, now.Add(-5*time.Second), seen); !errors.Is(err, core.ErrAuth) {
 		t.Errorf("the request again, with the clock set back: %v", err)
 	}
 	for i := range 100 { // they are forgotten in time
-		_, request, _ := Ask(&Config{Suite: DefaultSuite}, "srv", now.Add(time.Duration(i)*time.Second))
-		if _, _, err := Answer(nil, "srv", request, now.Add(time.Duration(i)*time.Second), seen); err != nil {
+		_, request, _ := Ask(client, "srv", now.Add(time.Duration(i)*time.Second))
+		if _, _, err := Answer(server, "srv", request, now.Add(time.Duration(i)*time.Second), seen); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(seen.known) != len(seen.order) || len(seen.order) > 30 {
 		t.Errorf("%d and %d requests are remembered", len(seen.known), len(seen.order))
 	}
+	if _, _, err := Answer(server, "srv", request, now, seen); !errors.Is(err, core.ErrAuth) {
+		t.Errorf("a forgotten request again, with the clock set back: %v", err)
+	}
 
-	// A secret of the client's alone must not come from before the start.
+	// What comes again is known before anything is computed.
+	bad := bytes.Clone(request)
+	bad[len(bad)-1] ^= 1 // of the signature
+	for _, tt := range []struct {
+		seen *Replay
+		says string
+	}{{seen, "come before"}, {new(Replay), "not signed by"}} {
+		if _, _, err := Answer(server, "srv", bad, now, tt.seen); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("with another signature: %v", err)
+		}
+	}
+
+	// Strangers fill nothing.
+	seen = new(Replay)
+	for range 100 {
+		_, request, _ := Ask(&Config{Suite: DefaultSuite}, "srv", now)
+		if _, _, err := Answer(nil, "srv", request, now, seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen.known) != 0 || len(seen.order) != 0 {
+		t.Errorf("%d requests without a certificate are remembered", len(seen.order))
+	}
+}
+
+// What was recorded of a flow is worth nothing in another one: whatever is changed in
+// a request that nobody has signed, the server's key is another one. The other key
+// exchanges have a new half of the server's each time.
+func TestClientSecretAgain(t *testing.T) {
 	suite := Suite{Kex: MLKEM768, Cipher: crypt.AES256GCM, KDF: SHA256, ClientEncaps: true}
 	client, server := complete(t, suite)
-	_, request, _ = Ask(client, "srv", now)
-	if _, _, err := Answer(server, "srv", request, now, &Replay{Start: now.Add(-time.Second)}); !errors.Is(err, core.ErrAuth) {
+	a, request, err := Ask(client, "srv", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, first, err := Answer(server, "srv", request, now, new(Replay))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := a.Finish(reply, now); err != nil || *c.Key != *first.Key {
+		t.Fatal("the two ends have not the same key", err)
+	}
+	later := now.Add(24 * time.Hour)
+	other := bytes.Clone(request)
+	other[0] ^= 1
+	binary.BigEndian.PutUint64(other[16:], uint64(later.UnixNano()))
+	for _, b := range [][]byte{request, other} {
+		at := later
+		if &b[0] == &request[0] {
+			at = now
+		}
+		_, s, err := Answer(server, "srv", b, at, new(Replay))
+		if err == nil && *s.Key == *first.Key {
+			t.Error("the same key again")
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+
+	// A client that is not ours has no such key: it shows a certificate.
+	asC := func(b []byte) []byte {
+		m, err := parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Data, m.Rest, m.Crt = nil, nil, nil
+		if client.Identity == nil {
+			return m.append(nil)
+		}
+		b, err = client.sign(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if _, _, err := Answer(server, "srv", asC(request), now, new(Replay)); !errors.Is(err, core.ErrCrypt) || !strings.Contains(err.Error(), "must show a certificate") {
+		t.Errorf("a client of another implementation: %v", err)
+	}
+	client, server = signed(t, suite)
+	if a, request, err = Ask(client, "srv", now); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Answer(server, "srv", asC(request), now, new(Replay)); err != nil {
+		t.Error(err)
+	}
+	// And not from before the start: then it may have come to an IRMd that ended.
+	if _, _, err := Answer(server, "srv", asC(request), now, &Replay{Start: now.Add(-time.Second)}); !errors.Is(err, core.ErrAuth) {
 		t.Errorf("a secret from before the start: %v", err)
 	}
-	if _, _, err := Answer(server, "srv", request, now, &Replay{Start: now.Add(-time.Minute)}); err != nil {
+	if _, _, err := Answer(server, "srv", asC(request), now, &Replay{Start: now.Add(-time.Minute)}); err != nil {
 		t.Error(err)
+	}
+	if _, _, err := Answer(server, "srv", request, now, &Replay{Start: now.Add(-time.Second)}); err != nil {
+		t.Errorf("ours, from before the start: %v", err)
+	}
+}
+
+// A request with a certificate is for one name: who is on the path can't lead it to
+// another server that trusts the client.
+func TestSignedForOneName(t *testing.T) {
+	for _, suite := range []Suite{{}, DefaultSuite} {
+		client, server := signed(t, suite)
+		_, request, err := Ask(client, "srv", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Answer(server, "other", request, now, new(Replay)); !errors.Is(err, core.ErrAuth) || !strings.Contains(err.Error(), "another name") {
+			t.Errorf("%v: %v", suite, err)
+		}
+		if _, s, err := Answer(server, "srv", request, now, new(Replay)); err != nil || s.Peer != "alice" {
+			t.Errorf("%v: %v", suite, err)
+		}
 	}
 }
 
@@ -629,13 +748,14 @@ func TestReplay(t *testing.T) {
 // be refused.
 func TestRefusedIsForgotten(t *testing.T) {
 	seen := new(Replay)
-	_, request, _ := Ask(&Config{Suite: DefaultSuite}, "srv", now)
+	client, server := signed(t, DefaultSuite)
+	_, request, _ := Ask(client, "srv", now)
 	bad := bytes.Clone(request)
 	bad[25] ^= 0x55
-	if _, _, err := Answer(nil, "srv", bad, now, seen); err == nil {
+	if _, _, err := Answer(server, "srv", bad, now, seen); err == nil {
 		t.Fatal("no error")
 	}
-	if _, _, err := Answer(nil, "srv", request, now, seen); err != nil {
+	if _, _, err := Answer(server, "srv", request, now, seen); err != nil {
 		t.Error(err)
 	}
 }

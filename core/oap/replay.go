@@ -14,8 +14,8 @@ const (
 	maxAge   = 20 * time.Second
 	maxAhead = 5*time.Second + 100*time.Millisecond
 
-	// maxSeen bounds the requests that are remembered. Each has cost this end a
-	// key exchange, so no one system makes so many in the time.
+	// maxSeen bounds the requests that are remembered. Each was signed by who has
+	// a certificate that this end trusts.
 	maxSeen = 1 << 18
 )
 
@@ -24,26 +24,27 @@ type seenKey struct {
 	time uint64
 }
 
-type seenAt struct {
-	key seenKey
-	at  time.Time
-}
-
-// Replay remembers requests, so that one which comes again is known. The zero
-// value has seen none. It is safe for concurrent use.
+// Replay remembers requests with a certificate, so that one which comes again is
+// known. Without a certificate a request proves nothing, and its answer makes a new
+// key each time: there is nothing to gain from sending it again. The zero value has
+// seen none. It is safe for concurrent use.
 type Replay struct {
-	// Start is since when requests are remembered. One that was sent before it
-	// and holds a secret of the client's is refused: who sent it a second time
-	// could send the flow's packets a second time too. Zero: none is.
+	// Start is since when requests are remembered. One that was sent before it,
+	// by a system that is not ours, and holds a secret of the client's is refused:
+	// who sent it a second time could send the flow's packets a second time too.
+	// Zero: none is.
 	Start time.Time
 
 	mu    sync.Mutex // guards the fields below
 	known map[seenKey]bool
-	order []seenAt
+	order []seenKey // as they came
+	// forgotten is the latest time of a request that was forgotten. Should the
+	// system's clock be set back, requests of that time are in time once more.
+	forgotten uint64
 }
 
-// fresh returns core.ErrAuth if the time of m is out of bounds.
-func fresh(m *message, now time.Time) error {
+// inTime returns core.ErrAuth if the time of m is out of bounds.
+func inTime(m *message, now time.Time) error {
 	age := now.Sub(time.Unix(0, int64(m.Time)))
 	if m.Time > 1<<63-1 {
 		age = -1 << 62
@@ -57,30 +58,48 @@ func fresh(m *message, now time.Time) error {
 	return nil
 }
 
-// note returns core.ErrAuth if the request m has come before, and remembers it.
-func (r *Replay) note(m *message, now time.Time) error {
+// check returns core.ErrAuth if the request m has come before, or may have.
+func (r *Replay) check(m *message) error {
+	if m.KexFlags&kemFlag != 0 && !m.ours() && !r.Start.IsZero() && time.Unix(0, int64(m.Time)).Before(r.Start) {
+		return fmt.Errorf("%w: the request is older than this IRMd, and may have come before: ask again", core.ErrAuth)
+	}
+	if len(m.Crt) == 0 {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.known == nil {
-		r.known = make(map[seenKey]bool)
+	if r.known[seenKey{m.ID, m.Time}] || m.Time <= r.forgotten {
+		return fmt.Errorf("%w: the request has come before", core.ErrAuth)
 	}
+	return nil
+}
+
+// note remembers the request m, which is in time. It returns core.ErrAuth if m has
+// come before.
+func (r *Replay) note(m *message, now time.Time) error {
+	if err := r.check(m); err != nil || len(m.Crt) == 0 {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	old := 0
-	for old < len(r.order) && now.Sub(r.order[old].at) > maxAge+maxAhead {
-		delete(r.known, r.order[old].key)
+	for old < len(r.order) && now.Sub(time.Unix(0, int64(r.order[old].time))) > maxAge {
+		delete(r.known, r.order[old])
+		r.forgotten = max(r.forgotten, r.order[old].time)
 		old++
 	}
 	r.order = r.order[old:]
 	k := seenKey{m.ID, m.Time}
-	if m.KexFlags&kemFlag != 0 && !r.Start.IsZero() && time.Unix(0, int64(m.Time)).Before(r.Start) {
-		return fmt.Errorf("%w: the request is older than this IRMd, and may have come before: ask again", core.ErrAuth)
-	}
 	if r.known[k] {
 		return fmt.Errorf("%w: the request has come before", core.ErrAuth)
 	}
 	if len(r.order) >= maxSeen {
-		return fmt.Errorf("%w: %d handshakes in %v", core.ErrLimit, maxSeen, maxAge+maxAhead)
+		return fmt.Errorf("%w: %d handshakes with certificates in %v", core.ErrLimit, maxSeen, maxAge+maxAhead)
+	}
+	if r.known == nil {
+		r.known = make(map[seenKey]bool)
 	}
 	r.known[k] = true
-	r.order = append(r.order, seenAt{k, now})
+	r.order = append(r.order, k)
 	return nil
 }
