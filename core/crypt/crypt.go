@@ -22,6 +22,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"o7s/core"
 )
@@ -81,9 +82,8 @@ type Conn struct {
 type chain struct {
 	epoch     uint64
 	now       link
-	before    link // of the epoch before, as long as it may be needed
-	ahead     link // of an epoch that is tried: aheadAt
-	aheadAt   uint64
+	before    link   // of the epoch before, as long as it may be needed
+	ahead     []link // of the epochs that follow, as far as they were tried
 	hasBefore bool
 }
 
@@ -127,8 +127,13 @@ func (c *Conn) Proves() bool { return c.cipher.Authentic() }
 
 // Zero forgets the keys. Nothing may be sealed or opened after that.
 func (c *Conn) Zero() {
-	for _, l := range []*link{&c.in.now, &c.in.before, &c.in.ahead, &c.out.now, &c.out.before, &c.out.ahead} {
-		l.zero()
+	for _, h := range []*chain{&c.in, &c.out} {
+		h.now.zero()
+		h.before.zero()
+		for i := range h.ahead {
+			h.ahead[i].zero()
+		}
+		h.ahead = nil
 	}
 }
 
@@ -151,18 +156,14 @@ func (c *Conn) step(l link) (link, error) {
 
 // rotate makes the next key of h the current one.
 func (c *Conn) rotate(h *chain) error {
-	next := h.ahead
-	if next.key == nil || h.aheadAt != h.epoch+1 {
-		var err error
-		if next, err = c.step(h.now); err != nil {
-			return err
-		}
-	} else {
-		h.ahead = link{}
+	next, err := c.follow(h, 1)
+	if err != nil {
+		return err
 	}
 	h.before.zero()
 	h.before, h.hasBefore = h.now, true
-	h.now = next
+	h.now = *next
+	h.forget(1)
 	h.epoch++
 	return nil
 }
@@ -262,44 +263,57 @@ func (c *Conn) openNumbered(dst, iv, sealed []byte) ([]byte, error) {
 	return out, nil
 }
 
-// openAhead opens a packet of an epoch that the other end has only now come to. A
-// key that is tried in vain is kept: so a forger can't make this end derive keys
-// again and again.
+// openAhead opens a packet of an epoch that the other end has only now come to.
 func (c *Conn) openAhead(dst, iv, sealed []byte, number uint64) ([]byte, error) {
 	h, at := &c.in, number>>epochBits
-	if at-h.epoch > maxSkip {
+	n := at - h.epoch
+	if n > maxSkip {
 		return nil, ErrForged
 	}
-	if h.ahead.key == nil || h.aheadAt > at {
-		h.ahead.zero()
-		l, err := c.step(h.now)
-		if err != nil {
-			return nil, ErrForged
-		}
-		h.ahead, h.aheadAt = l, h.epoch+1
+	l, err := c.follow(h, int(n))
+	if err != nil {
+		return nil, ErrForged
 	}
-	for h.aheadAt < at {
-		l, err := c.step(h.ahead)
-		if err != nil {
-			return nil, ErrForged
-		}
-		h.ahead.zero()
-		h.ahead = l
-		h.aheadAt++
-	}
-	out, err := h.ahead.open(dst, iv, sealed)
+	out, err := l.open(dst, iv, sealed)
 	if err != nil {
 		return nil, ErrForged
 	}
 	h.before.zero()
-	if h.hasBefore = at == h.epoch+1; h.hasBefore {
+	if h.hasBefore = n == 1; h.hasBefore {
 		h.before = h.now
 	} else {
 		h.now.zero()
 	}
-	h.now, h.epoch, h.ahead = h.ahead, at, link{}
+	h.now, h.epoch = *l, at
+	h.forget(int(n))
 	c.seen.note(number)
 	return out, nil
+}
+
+// follow returns the nth link after the one that counts now, from 1. It makes each
+// once: a forger can't have this end derive keys again and again.
+func (c *Conn) follow(h *chain, n int) (*link, error) {
+	for len(h.ahead) < n {
+		last := h.now
+		if len(h.ahead) > 0 {
+			last = h.ahead[len(h.ahead)-1]
+		}
+		l, err := c.step(last)
+		if err != nil {
+			return nil, err
+		}
+		h.ahead = append(h.ahead, l)
+	}
+	return &h.ahead[n-1], nil
+}
+
+// forget forgets the first n links of those that follow: the last of them has
+// become the one that counts.
+func (h *chain) forget(n int) {
+	for i := range h.ahead[:n-1] {
+		h.ahead[i].zero()
+	}
+	h.ahead = slices.Delete(h.ahead, 0, n)
 }
 
 // count counts a packet of either direction, and changes the key where that has
@@ -337,14 +351,11 @@ func (c *Conn) openCounted(dst, iv, sealed []byte) ([]byte, error) {
 			return out, c.count()
 		}
 	}
-	if h.ahead.key == nil || h.aheadAt != h.epoch+1 {
-		l, err := c.step(h.now)
-		if err != nil {
-			return nil, ErrForged
-		}
-		h.ahead, h.aheadAt = l, h.epoch+1
+	l, err := c.follow(h, 1)
+	if err != nil {
+		return nil, ErrForged
 	}
-	out, err := h.ahead.open(dst, iv, sealed)
+	out, err := l.open(dst, iv, sealed)
 	if err != nil {
 		return nil, ErrForged
 	}

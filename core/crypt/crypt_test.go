@@ -336,6 +336,17 @@ func TestForgedEpoch(t *testing.T) {
 		}
 		open()
 	}
+	made := &b.in.ahead[0]
+	for range 3 { // there and back
+		for _, e := range []uint64{maxSkip, 1, maxSkip - 1} {
+			if _, err := b.Open(nil, forged(e*epoch+7)); !errors.Is(err, ErrForged) {
+				t.Errorf("epoch %d: %v", e, err)
+			}
+		}
+	}
+	if len(b.in.ahead) != maxSkip || &b.in.ahead[0] != made {
+		t.Errorf("%d keys are derived, or derived anew", len(b.in.ahead))
+	}
 	if b.in.epoch != 0 {
 		t.Errorf("a forger has changed the epoch to %d", b.in.epoch)
 	}
