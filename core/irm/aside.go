@@ -1,26 +1,54 @@
 package irm
 
 import (
+	"fmt"
+	"net/netip"
 	"runtime"
 	"sync"
 )
 
 const (
-	maxAside    = 4096 // jobs that wait
+	maxAside    = 4096 // jobs that wait for this system, and as many for others
 	maxAsideOne = 1024 // of one source
 )
 
 // aside does work that takes long, handshakes, in goroutines of its own, so that
-// whoever reads a link goes on. Sources take turns: one that sends thousands of
-// requests delays its own.
+// whoever reads a link goes on. This system's users and other systems take turns,
+// and the sources of each do: one that sends thousands of requests delays its own,
+// and strangers leave room for this system.
 type aside struct {
 	mu      sync.Mutex // guards the fields below
-	waiting map[string][]func()
-	turns   []string // the sources that have jobs waiting
-	n       int      // jobs waiting
+	sides   [2]side
+	turn    int // whose job is next, where both have one
 	running int
 	closed  bool
 	wg      sync.WaitGroup
+}
+
+// side is one half of an aside.
+type side struct {
+	waiting map[source][]func()
+	turns   []source // those that have jobs waiting
+	n       int      // jobs waiting
+}
+
+// source is who wants jobs done: a user of this system, or another system.
+type source struct {
+	far bool
+	who string
+}
+
+func user(uid int) source { return source{who: fmt.Sprint(uid)} }
+
+// system is the source for an address of an Arrival. The port is not part of it, and
+// of an IPv6 address only the first 64 bits are: one host may have all the others.
+func system(from string) source {
+	if ap, err := netip.ParseAddrPort(from); err == nil {
+		a := ap.Addr().Unmap()
+		p, _ := a.Prefix(min(a.BitLen(), 64)) // no error for so many bits
+		from = p.String()
+	}
+	return source{far: true, who: from}
 }
 
 // workers returns how many jobs are done at a time. One processor is left to those
@@ -29,21 +57,25 @@ func workers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 
 // do does job for the source from, some time soon. It reports false, and does
 // nothing, if too many jobs wait or if the IRM stops.
-func (a *aside) do(from string, job func()) bool {
+func (a *aside) do(from source, job func()) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	jobs := a.waiting[from]
-	if a.closed || a.n >= maxAside || len(jobs) >= maxAsideOne {
+	s := &a.sides[0]
+	if from.far {
+		s = &a.sides[1]
+	}
+	jobs := s.waiting[from]
+	if a.closed || s.n >= maxAside || len(jobs) >= maxAsideOne {
 		return false
 	}
-	if a.waiting == nil {
-		a.waiting = make(map[string][]func())
+	if s.waiting == nil {
+		s.waiting = make(map[source][]func())
 	}
 	if len(jobs) == 0 {
-		a.turns = append(a.turns, from)
+		s.turns = append(s.turns, from)
 	}
-	a.waiting[from] = append(jobs, job)
-	a.n++
+	s.waiting[from] = append(jobs, job)
+	s.n++
 	if a.running < workers() {
 		a.running++
 		a.wg.Go(a.run)
@@ -55,32 +87,52 @@ func (a *aside) do(from string, job func()) bool {
 func (a *aside) run() {
 	for {
 		a.mu.Lock()
-		if len(a.turns) == 0 {
+		job := a.sides[a.turn].next()
+		a.turn = 1 - a.turn
+		if job == nil {
+			job = a.sides[a.turn].next()
+		}
+		if job == nil {
 			a.running--
 			a.mu.Unlock()
 			return
 		}
-		from := a.turns[0]
-		a.turns = a.turns[1:]
-		jobs := a.waiting[from]
-		if len(jobs) > 1 {
-			a.waiting[from] = jobs[1:]
-			a.turns = append(a.turns, from)
-		} else {
-			delete(a.waiting, from)
-		}
-		a.n--
 		a.mu.Unlock()
-		jobs[0]()
+		job()
 		runtime.Gosched()
 	}
+}
+
+// next takes the job whose turn it is; nil if there is none.
+func (s *side) next() func() {
+	if len(s.turns) == 0 {
+		return nil
+	}
+	from := s.turns[0]
+	s.turns = s.turns[1:]
+	jobs := s.waiting[from]
+	if len(jobs) > 1 {
+		s.waiting[from] = jobs[1:]
+		s.turns = append(s.turns, from)
+	} else {
+		delete(s.waiting, from)
+	}
+	s.n--
+	return jobs[0]
+}
+
+// jobs returns how many wait.
+func (a *aside) jobs() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sides[0].n + a.sides[1].n
 }
 
 // close waits for the jobs that are being done. Those that wait are not done.
 func (a *aside) close() {
 	a.mu.Lock()
 	a.closed = true
-	a.waiting, a.turns, a.n = nil, nil, 0
+	a.sides = [2]side{}
 	a.mu.Unlock()
 	a.wg.Wait()
 }

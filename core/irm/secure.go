@@ -92,7 +92,7 @@ func (m *Manager) oapConfig(name string, p registry.Protection, server bool) (*o
 		}
 	}
 	c.MustEncrypt, c.MustAuth = p.Encrypt, p.Auth
-	if !server && c.MustEncrypt && c.Suite.Kex == 0 {
+	if c.MustEncrypt && c.Suite.Kex == 0 {
 		c.Suite = oap.DefaultSuite // what an empty enc.conf asks for
 	}
 	return c, nil
@@ -127,7 +127,7 @@ func (a *allocation) shakeLocked(i *registry.IPCP) {
 	m.laterLocked(func() {
 		if !m.configured(p) {
 			ask()
-		} else if !m.aside.do(fmt.Sprint("process ", a.p.PID), ask) {
+		} else if !m.aside.do(user(a.p.UID), ask) {
 			m.decide(func() { a.failLocked(errManyHandshakes) })
 		}
 	})
@@ -151,7 +151,7 @@ func (m *Manager) answerPeerLocked(i *registry.IPCP, r ipcp.Arrival, name string
 	}
 	p := m.protectionLocked(name, i)
 	refuseLocked := func(err error) {
-		m.errorLocked("Refused a flow to %s for %s: %v.", name, r.From, err)
+		m.turnedAwayLocked("Refused a flow to %s for %s: %v.", name, r.From, err)
 		m.thenLocked(func() { got(0, err) })
 	}
 	answer := func() {
@@ -182,10 +182,22 @@ func (m *Manager) answerPeerLocked(i *registry.IPCP, r ipcp.Arrival, name string
 	m.laterLocked(func() {
 		if !m.configured(p) && !oap.Costly(r.Data) {
 			answer()
-		} else if !m.aside.do(r.From, answer) {
+		} else if !m.aside.do(system(r.From), answer) {
 			m.decide(func() { refuseLocked(errManyHandshakes) })
 		}
 	})
+}
+
+// turnedAwayLocked logs what another system was refused, as often as strangers may write
+// to the log.
+func (m *Manager) turnedAwayLocked(format string, args ...any) {
+	ok, left := m.refusals.take(time.Now())
+	if left > 0 {
+		m.errorLocked("Refused %d more flows for other systems.", left)
+	}
+	if ok {
+		m.errorLocked(format, args...)
+	}
 }
 
 // agreedLocked logs a handshake that was not plain.
@@ -213,7 +225,7 @@ func (m *Manager) finish(a *allocation, f *registry.Flow, r ipcp.AllocReply) {
 	}
 	if !a.asked.Costly() && !oap.Costly(r.Data) {
 		check()
-	} else if !m.aside.do(fmt.Sprint("process ", a.p.PID), check) {
+	} else if !m.aside.do(user(a.p.UID), check) {
 		a.giveUp(errManyHandshakes)
 	}
 }

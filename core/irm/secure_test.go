@@ -193,6 +193,7 @@ var suite = oap.Suite{Kex: oap.X25519, Cipher: crypt.AES128GCM, KDF: oap.SHA256,
 
 func TestProtectedFlow(t *testing.T) {
 	encrypted, plain := &oap.Config{Suite: suite}, (*oap.Config)(nil)
+	unproved := &oap.Config{Suite: oap.Suite{Kex: oap.P256, Cipher: crypt.AES128CTR, KDF: oap.SHA256}}
 	for _, tt := range []struct {
 		what           string
 		client, server *oap.Config
@@ -210,7 +211,9 @@ func TestProtectedFlow(t *testing.T) {
 		{what: "the client's layer requires it", layer: [2]registry.Protection{{Encrypt: true}}, cipher: crypt.AES256GCM},
 		{what: "the server's name requires it", wants: [2]registry.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
 		{what: "the server's layer requires it", layer: [2]registry.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
-		{what: "the server requires it, the client asks", client: encrypted, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES128GCM},
+		{what: "the server requires it, the client asks", client: encrypted, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the server requires it, the client asks for what proves nothing", client: unproved, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the server has said that this will do", client: unproved, server: unproved, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES128CTR},
 		{what: "the server requires a certificate", client: encrypted, wants: [2]registry.Protection{1: {Auth: true}}, err: core.ErrAuth},
 		{what: "the client requires a certificate", client: encrypted, wants: [2]registry.Protection{{Auth: true}}, err: core.ErrAuth, says: "shows no certificate"},
 	} {
@@ -330,13 +333,13 @@ func TestAside(t *testing.T) {
 	var held sync.WaitGroup
 	for range workers() {
 		held.Add(1)
-		a.do("holds", func() { held.Done(); <-hold })
+		a.do(system("holds"), func() { held.Done(); <-hold })
 	}
 	held.Wait()
 	var mu sync.Mutex
 	var done []string
 	job := func(from string) bool {
-		return a.do(from, func() {
+		return a.do(system(from), func() {
 			mu.Lock()
 			defer mu.Unlock()
 			done = append(done, from)
@@ -355,7 +358,7 @@ func TestAside(t *testing.T) {
 	}
 	last := make(chan struct{})
 	close(hold)
-	for !a.do("flood", func() { close(last) }) { // until there is room
+	for !a.do(system("flood"), func() { close(last) }) { // until there is room
 		runtime.Gosched()
 	}
 	<-last
@@ -375,10 +378,10 @@ func TestAside(t *testing.T) {
 	held.Add(workers())
 	hold = make(chan struct{})
 	for range workers() {
-		a.do("holds", func() { held.Done(); <-hold })
+		a.do(system("holds"), func() { held.Done(); <-hold })
 	}
 	held.Wait()
-	a.do("waits", func() { t.Error("a job is done after the end") })
+	a.do(system("waits"), func() { t.Error("a job is done after the end") })
 	go func() {
 		for !a.ended() {
 			runtime.Gosched()
@@ -386,8 +389,78 @@ func TestAside(t *testing.T) {
 		close(hold)
 	}()
 	a.close()
-	if a.do("late", func() {}) {
+	if a.do(system("late"), func() {}) {
 		t.Error("a job is taken after the end")
+	}
+}
+
+// Other systems leave room for the users of this one, however many they are.
+func TestAsideOfThisSystem(t *testing.T) {
+	var a aside
+	hold := make(chan struct{})
+	var held sync.WaitGroup
+	held.Add(workers())
+	for range workers() {
+		a.do(user(0), func() { held.Done(); <-hold })
+	}
+	held.Wait()
+	before := 0 // jobs of others that are done before ours
+	n := 0
+	for a.do(system(fmt.Sprintf("10.%d.%d.1:3435", n/256, n%256)), func() { before++ }) {
+		n++
+	}
+	if n != maxAside {
+		t.Errorf("%d jobs of other systems wait", n)
+	}
+	ours := make(chan int, 1)
+	if !a.do(user(1000), func() { ours <- before }) {
+		t.Fatal("no room for this system")
+	}
+	close(hold)
+	if got := <-ours; workers() == 1 && got > 1 {
+		t.Errorf("%d jobs of other systems come first", got)
+	}
+	a.close()
+}
+
+// A host does not become many by its ports, or by the addresses of its network.
+func TestSystem(t *testing.T) {
+	for _, same := range [][2]string{
+		{"10.0.0.1:3435", "10.0.0.1:9"}, {"[::ffff:10.0.0.1]:1", "10.0.0.1:2"},
+		{"[2001:db8::1]:3435", "[2001:db8::ffff:1]:9"}, {"[fe80::1%eth0]:1", "[fe80::2%eth0]:2"},
+		{"02:00:00:00:00:01", "02:00:00:00:00:01"},
+	} {
+		if a, b := system(same[0]), system(same[1]); a != b {
+			t.Errorf("%v and %v", a, b)
+		}
+	}
+	for _, other := range [][2]string{
+		{"10.0.0.1:1", "10.0.0.2:1"}, {"[2001:db8:0:1::1]:1", "[2001:db8:0:2::1]:1"}, {"02:00:00:00:00:01", "02:00:00:00:00:02"},
+	} {
+		if a, b := system(other[0]), system(other[1]); a == b {
+			t.Errorf("%v is taken for %v", other[0], other[1])
+		}
+	}
+}
+
+// Strangers write so many lines a second, and the next one says how many are missing.
+func TestLimiter(t *testing.T) {
+	var l limiter
+	now := time.Now()
+	lines := 0
+	for range 1000 {
+		if ok, _ := l.take(now); ok {
+			lines++
+		}
+	}
+	if lines != maxLines {
+		t.Errorf("%d lines", lines)
+	}
+	if ok, left := l.take(now.Add(time.Second)); !ok || left != 1000-maxLines {
+		t.Errorf("a second later: %v, %d are missing", ok, left)
+	}
+	if ok, left := l.take(now.Add(time.Second)); !ok || left != 0 {
+		t.Errorf("and again: %v, %d are missing", ok, left)
 	}
 }
 
@@ -436,9 +509,7 @@ func TestFlood(t *testing.T) {
 		start = time.Now()
 		end.Write([]byte{1})
 		best = min(best, <-took)
-		m.aside.mu.Lock()
-		beside = beside || m.aside.n > 0
-		m.aside.mu.Unlock()
+		beside = beside || m.aside.jobs() > 0
 		answered.Wait()
 		link.Close()
 		end.Close()
