@@ -29,6 +29,7 @@ import (
 	"o7s/applets/internal/pki"
 	"o7s/core"
 	"o7s/core/logs"
+	"o7s/core/oap"
 )
 
 const (
@@ -230,6 +231,19 @@ func (m maker) issue(o issue) error {
 			return err
 		}
 	}
+	crtFile, keyFile, encFile := filepath.Join(dir, config.CrtFile), filepath.Join(dir, config.KeyFile), filepath.Join(dir, config.EncFile)
+	for _, path := range []string{keyFile, crtFile} { // before one of them is written
+		if err := mayWrite(path, o.renew); err != nil {
+			return err
+		}
+	}
+	hasEnc := false
+	if o.encrypt {
+		var err error
+		if hasEnc, err = encrypts(encFile); err != nil {
+			return err
+		}
+	}
 	caCert, caKey, err := m.authority(o.ca)
 	if err != nil {
 		return err
@@ -251,23 +265,42 @@ func (m maker) issue(o issue) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := m.writeKey(filepath.Join(dir, config.KeyFile), key, o.renew); err != nil {
+	if err := m.writeKey(keyFile, key, o.renew); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, config.CrtFile), "CERTIFICATE", der, 0o644, o.renew); err != nil {
+	if err := writeFile(crtFile, "CERTIFICATE", der, 0o644, o.renew); err != nil {
 		return err
 	}
 	m.say("Made the certificate of %s, good until %s: %s and %s in %s.", logs.Word(o.name), until.Format(time.DateOnly), config.CrtFile, config.KeyFile, dir)
-	if o.encrypt {
-		enc := filepath.Join(dir, config.EncFile)
-		if _, err := os.Stat(enc); errors.Is(err, fs.ErrNotExist) {
-			if err := os.WriteFile(enc, []byte("kex=prime256v1\ncipher=aes-256-gcm\nkdf=sha256\ndigest=sha256\n"), 0o644); err != nil {
-				return err
-			}
-			m.say("Flows are encrypted: %s.", enc)
+	if o.encrypt && !hasEnc {
+		if err := os.WriteFile(encFile, []byte("kex=prime256v1\ncipher=aes-256-gcm\nkdf=sha256\ndigest=sha256\n"), 0o644); err != nil {
+			return err
 		}
 	}
+	if o.encrypt {
+		m.say("Flows are encrypted: %s.", encFile)
+	}
 	return nil
+}
+
+// encrypts reports whether there is an enc.conf at path. One that does not ask for
+// encryption is an error.
+func encrypts(path string) (bool, error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	suite, err := oap.ParseSuite(string(text))
+	if err == nil && suite.Kex == 0 {
+		err = fmt.Errorf("%w: it says none, which --encrypt does not change: edit or remove it", core.ErrUsage)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+	return true, nil
 }
 
 // authority returns the CA in dir, that of the last cert ca if dir is "".
@@ -289,13 +322,17 @@ func (m maker) authority(dir string) (*x509.Certificate, any, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", filepath.Join(dir, caFile), err)
 	}
-	if text, err = os.ReadFile(filepath.Join(dir, caKeyFile)); err != nil {
+	keyFile := filepath.Join(dir, caKeyFile)
+	if i, err := os.Stat(keyFile); err == nil && i.Mode().Perm()&0o077 != 0 {
+		return nil, nil, fmt.Errorf("%w: %s is the private key of a CA, and other users can read it (mode %04o): make a new CA, or chmod 600 it if nobody has", core.ErrUsage, keyFile, i.Mode().Perm())
+	}
+	if text, err = os.ReadFile(keyFile); err != nil {
 		return nil, nil, err
 	}
 	key, err := pki.Key(text)
 	clear(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", filepath.Join(dir, caKeyFile), err)
+		return nil, nil, fmt.Errorf("%s: %w", keyFile, err)
 	}
 	return certs[0], key, nil
 }
@@ -320,11 +357,18 @@ func (m maker) writeKey(path string, key *ecdsa.PrivateKey, replace bool) error 
 	return writeFile(path, "PRIVATE KEY", der, 0o600, replace)
 }
 
+func mayWrite(path string, replace bool) error {
+	if _, err := os.Lstat(path); err == nil && !replace {
+		return fmt.Errorf("%w: %s; --renew replaces a certificate and its key, and a CA is never replaced", core.ErrExists, path)
+	}
+	return nil
+}
+
 // writeFile writes a PEM file, all of it or nothing. One that is there stays, which
 // is an error, unless it is to be replaced.
 func writeFile(path, kind string, der []byte, mode fs.FileMode, replace bool) error {
-	if _, err := os.Lstat(path); err == nil && !replace {
-		return fmt.Errorf("%w: %s; --renew replaces a certificate and its key, and a CA is never replaced", core.ErrExists, path)
+	if err := mayWrite(path, replace); err != nil {
+		return err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 	defer clear(text)

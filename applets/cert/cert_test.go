@@ -106,6 +106,52 @@ func TestCert(t *testing.T) {
 	}
 }
 
+// What is in the way is found before anything is written.
+func TestInTheWay(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("O7S_CONFIG_DIR", dir)
+	ca, srv := filepath.Join(dir, "ca"), filepath.Join(dir, "security/server/srv")
+	if _, err := cert(t, "ca", ca); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(srv, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ file, text, says string }{
+		{"crt.pem", "x", "--renew replaces"},
+		{"enc.conf", "none\n", "it says none"},
+		{"enc.conf", "kex=rot13\n", "rot13"},
+	} {
+		path := filepath.Join(srv, tt.file)
+		if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cert(t, "issue", "srv", "--encrypt"); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s %q: %v", tt.file, tt.text, err)
+		}
+		if _, err := os.Stat(filepath.Join(srv, "key.pem")); err == nil {
+			t.Fatalf("%s %q: a key is written all the same", tt.file, tt.text)
+		}
+		os.Remove(path)
+	}
+	if err := os.WriteFile(filepath.Join(srv, "enc.conf"), []byte("kex=X25519\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := cert(t, "issue", "srv", "--encrypt"); err != nil || !strings.Contains(out, "Flows are encrypted") {
+		t.Error(out, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(srv, "enc.conf")); string(text) != "kex=X25519\n" {
+		t.Errorf("enc.conf is now %q, %v", text, err)
+	}
+	// A CA's key that others could read signs nothing.
+	if err := os.Chmod(filepath.Join(ca, "ca-key.pem"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cert(t, "issue", "srv", "--renew"); err == nil || !strings.Contains(err.Error(), "other users can read it") {
+		t.Error(err)
+	}
+}
+
 func TestWrongUsage(t *testing.T) {
 	t.Setenv("O7S_CONFIG_DIR", t.TempDir())
 	for _, tt := range []struct{ args, says string }{
