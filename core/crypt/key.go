@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"runtime"
 )
 
 // Key is the secret of a flow, as the handshake gives it. Nothing prints it: the
@@ -36,6 +37,8 @@ func (Key) MarshalText() ([]byte, error) { return []byte("key"), nil }
 // bytes at least. One block of output is enough then. It leaves no second copy of
 // the key in memory, which the HKDF of the standard library does.
 func (k *Key) Derive(h func() hash.Hash, secret, salt []byte, info string) error {
+	wipeStack() // it grows now, and not while the key is on it
+	defer wipeStack()
 	prk, err := hkdf.Extract(h, secret, salt)
 	if err != nil {
 		return err
@@ -48,6 +51,18 @@ func (k *Key) Derive(h func() hash.Hash, secret, salt []byte, info string) error
 	clear(block[:])
 	clear(prk)
 	return nil
+}
+
+// wipeStack overwrites the part of the stack that the functions which its caller has
+// called used: hashes leave their results there.
+//
+//go:noinline
+func wipeStack() {
+	var b [8 << 10]byte
+	for i := range b {
+		b[i] = 1
+	}
+	runtime.KeepAlive(&b)
 }
 
 // next returns the key that follows k by the wire's rule, of a flow whose first
