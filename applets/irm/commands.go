@@ -55,7 +55,7 @@ func newRoot(types []ipcp.Type) *command {
 			},
 			watch,
 			top,
-			graph,
+			graphCommand(types),
 			{
 				name:    "config",
 				summary: "write the config file",

@@ -17,8 +17,10 @@ type fakeIRMd struct {
 	err   error
 	view  picture
 	facts []view.Fact
-	tells []view.Event
-	wait  bool // for the end of the context, which is then the error
+	// factsOf are those of IPCPs that do not have facts, by their names.
+	factsOf map[string][]view.Fact
+	tells   []view.Event
+	wait    bool // for the end of the context, which is then the error
 }
 
 var _ irmd = (*fakeIRMd)(nil)
@@ -76,6 +78,9 @@ func (f *fakeIRMd) DestroyIPCP(ctx context.Context, name string) error {
 }
 
 func (f *fakeIRMd) IPCPFacts(ctx context.Context, name string) ([]view.Fact, error) {
+	if facts := f.factsOf[name]; facts != nil {
+		return facts, f.ask(ctx, "facts of %q", name)
+	}
 	return f.facts, f.ask(ctx, "facts of %q", name)
 }
 

@@ -3,112 +3,248 @@ package irm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"o7s/applets"
+	"o7s/core/ipcp"
 	"o7s/core/logs"
 	"o7s/core/view"
 )
 
-var graph = &command{
-	name:    "graph",
-	summary: "draw layers, IPCPs, names, processes and flows",
-	flags: []toggle{
-		{"--svg", "draw an SVG picture, which a browser shows"},
-		{"--dot", "write Graphviz DOT, which is what it does without a flag"},
-	},
-	notes:   "A red frame says that something is missing: irm status tells what.",
-	example: "irm graph --svg > system.svg\nirm graph --dot | dot -Tpdf > system.pdf",
-	limit:   quick,
-	tried:   func(input) string { return "draw the system" },
-	run: func(ctx context.Context, d irmd, in input, out *screen) error {
-		if in.flags["--svg"] && out.terminal {
-			return applets.Usagef("an SVG picture is for a file, not for a terminal: irm graph --svg > system.svg")
-		}
-		p, err := look(ctx, d)
-		if err != nil {
-			return err
-		}
-		g := newDrawing(p)
-		if in.flags["--svg"] {
-			g.svg(out)
-		} else {
-			g.dot(out)
-		}
-		return nil
-	},
+// graphCommand returns the command for an executable that has the layer types.
+func graphCommand(types []ipcp.Type) *command {
+	return &command{
+		name:    "graph",
+		summary: "draw layers, IPCPs, names, processes and flows",
+		flags: []toggle{
+			{"--svg", "draw an SVG picture, which a browser shows"},
+			{"--dot", "write Graphviz DOT, which is what it does without a flag"},
+		},
+		notes:   "A layer stands above the layers whose flows its members use. A red frame says that something is missing: irm status or irm ipcp show tells what.",
+		example: "irm graph --svg > system.svg\nirm graph --dot | dot -Tpdf > system.pdf",
+		limit:   quick,
+		tried:   func(input) string { return "draw the system" },
+		run: func(ctx context.Context, d irmd, in input, out *screen) error {
+			if in.flags["--svg"] && out.terminal {
+				return applets.Usagef("an SVG picture is for a file, not for a terminal: irm graph --svg > system.svg")
+			}
+			p, err := look(ctx, d)
+			if err != nil {
+				return err
+			}
+			g := newDrawing(p, membersOf(ctx, d, p, types))
+			if in.flags["--svg"] {
+				g.svg(out)
+			} else {
+				g.dot(out)
+			}
+			return nil
+		},
+	}
 }
 
-// drawing is a graph in columns: flows, processes and programs, names, layers.
-// Each edge goes from a column to the one at its right.
+// drawing is a graph from top to bottom: what uses the layers, and the layers, each
+// above those whose flows its members use.
 type drawing struct {
-	title   string
-	columns [4]struct {
-		title string
-		boxes []*box
+	title  string
+	users  []*box  // processes and programs, names and flows of no layer
+	levels []level // the topmost first
+	edges  []edge
+}
+
+// level is the layers that stand on as many others, and the processes and programs
+// that use no layer above the next level.
+type level struct {
+	frames []*frame
+	users  []*box
+}
+
+// frame is a layer.
+type frame struct {
+	name    string // empty: what is in it is in no layer
+	serves  []*box // names that it knows and flows that it provides
+	members []*box // its IPCPs here, and their neighbours elsewhere
+	joined  bool   // there are edges between members
+
+	x, y, w, h float64 // in the picture
+}
+
+// title returns what stands above what is in f.
+func (f *frame) title() string {
+	if f.name == "" {
+		return "in no layer"
 	}
-	edges []edge
+	return "layer " + logs.Escape(f.name)
 }
 
 // box is a node.
 type box struct {
 	id    string
-	kind  string   // flow, process, program, name or layer
+	kind  string   // flow, process, program, name, layer (an IPCP) or elsewhere
 	lines []string // its text; the first one is what it is
 	bad   bool     // something is missing
 
 	x, y, w, h float64 // in the picture
 }
 
-// edge is a line from one box to another, with an arrow at an end where
-// packets or flows have a direction.
+// edge is a line from one box to another, which is below or, where the edge is
+// joined, beside it.
 type edge struct {
 	from, to *box
-	kind     string // client, server, bound, auto, known or member
+	kind     string // client, server, bound, auto, known, carried or joined
+	text     string
 }
 
-// edgeText is what stands beside an edge, by its kind.
-var edgeText = map[string]string{"client": "client", "server": "server", "bound": "serves", "auto": "serves", "known": "registered", "member": "is"}
+// edgeText is what stands beside an edge, by its kind. Beside those that are joined
+// stand the components.
+var edgeText = map[string]string{"client": "client", "server": "server", "bound": "serves", "auto": "serves", "known": "registered", "carried": "by"}
 
-func newDrawing(p *picture) *drawing {
-	g := &drawing{title: fmt.Sprintf("irmd, pid %d, in %s", p.System.PID, logs.Escape(p.System.RuntimeDir))}
-	for i, t := range []string{"Flows", "Processes and programs", "Names", "Layers"} {
-		g.columns[i].title = t
+// membersWait bounds how long graph waits for what IPCPs say of themselves.
+const membersWait = 2 * time.Second
+
+// member is what an IPCP says of its place in a layer.
+type member struct {
+	silent     bool // it did not answer
+	address    string
+	waits      string // for what, before it is of use
+	neighbours []neighbour
+}
+
+// neighbour is a member that another has a flow to, for component.
+type neighbour struct{ address, component string }
+
+// membersOf asks the IPCPs that have connections, and returns what they say by their
+// names.
+func membersOf(ctx context.Context, d irmd, p *picture, types []ipcp.Type) map[string]member {
+	ctx, cancel := context.WithTimeout(ctx, membersWait)
+	defer cancel()
+	all := make(map[string]member)
+	for _, i := range p.IPCPs {
+		if t, ok := ipcp.Find(types, i.Type); !ok || t.Does&ipcp.Connects == 0 || i.Layer == "" {
+			continue
+		}
+		facts, err := d.IPCPFacts(ctx, i.Name)
+		m := member{silent: err != nil}
+		for _, f := range facts {
+			first, rest, _ := strings.Cut(f.Value, ", ")
+			switch f.Name {
+			case view.AddressFact:
+				m.address, _, _ = strings.Cut(first, " ")
+			case view.NeighbourFact:
+				component, _, _ := strings.Cut(rest, ", ")
+				m.neighbours = append(m.neighbours, neighbour{first, component})
+			case view.WaitsFact:
+				m.waits = f.Value
+			}
+		}
+		all[i.Name] = m
 	}
+	return all
+}
+
+// newDrawing returns the drawing of p, whose IPCPs say members of themselves.
+func newDrawing(p *picture, members map[string]member) *drawing {
+	g := &drawing{title: fmt.Sprintf("irmd, pid %d, in %s", p.System.PID, logs.Escape(p.System.RuntimeDir))}
+	frames, order := make(map[string]*frame), []*frame(nil)
+	layerOf := make(map[string]*frame) // by IPCP
 	byID := make(map[string]*box)
-	add := func(column int, b *box) *box {
+	add := func(to *[]*box, b *box) {
 		for i, l := range b.lines {
 			b.lines[i] = logs.Escape(l)
 		}
-		g.columns[column].boxes = append(g.columns[column].boxes, b)
+		*to = append(*to, b)
 		byID[b.id] = b
-		return b
 	}
 	link := func(from, to, kind string) {
 		if byID[from] != nil && byID[to] != nil {
-			g.edges = append(g.edges, edge{byID[from], byID[to], kind})
+			g.edges = append(g.edges, edge{byID[from], byID[to], kind, edgeText[kind]})
 		}
 	}
+	// The process of an IPCP that uses flows is no box of its own.
+	ipcps := make(map[int]view.IPCP)
 	for _, i := range p.IPCPs {
-		layer := i.Layer
-		if layer == "" {
-			layer = "in no layer"
+		f := frames[i.Layer]
+		if f == nil {
+			f = &frame{name: i.Layer}
+			frames[i.Layer], order = f, append(order, f)
 		}
-		add(3, &box{id: "ipcp " + i.Name, kind: "layer", lines: []string{layer, "IPCP " + i.Name, fmt.Sprintf("%s, pid %d", i.Type, i.PID)}, bad: i.Layer == ""})
+		layerOf[i.Name] = f
+		ipcps[i.PID] = i
+		b := &box{id: "ipcp " + i.Name, kind: "layer", lines: []string{"IPCP " + i.Name, fmt.Sprintf("%s, pid %d", i.Type, i.PID)}, bad: i.Layer == ""}
+		if m := members[i.Name]; m.silent {
+			b.lines, b.bad = append(b.lines, "does not answer"), true
+		} else if m.address != "" {
+			b.lines = append(b.lines, "address "+m.address)
+			if m.waits != "" {
+				b.lines, b.bad = append(b.lines, "waits for "+m.waits), true
+			}
+		}
+		add(&f.members, b)
+		byID[fmt.Sprint("process ", i.PID)] = b
+	}
+	g.join(p, members, layerOf, byID, add)
+	g.order(order, levelsOf(p, ipcps, frames))
+
+	rank := make(map[*frame]int)
+	for i, level := range g.levels {
+		for _, f := range level.frames {
+			rank[f] = i
+		}
+	}
+	// above returns where the users of names, and of the flows of pid, are: above all
+	// that they use.
+	flowsOf := grouped(p.Flows, func(f view.Flow) int { return f.PID })
+	namesOf := grouped(p.Bindings, func(b view.Binding) int { return b.PID })
+	above := func(names []string, pid int) *[]*box {
+		top := len(g.levels)
+		for _, n := range names {
+			for _, r := range p.by().registered[n] {
+				top = min(top, rank[layerOf[r.IPCP]])
+			}
+		}
+		for _, f := range flowsOf[pid] {
+			if l := layerOf[f.IPCP]; l != nil {
+				top = min(top, rank[l])
+			}
+		}
+		if top == 0 || top == len(g.levels) {
+			return &g.users
+		}
+		return &g.levels[top-1].users
+	}
+	for _, q := range p.Processes {
+		if _, ok := ipcps[q.PID]; !ok {
+			var names []string
+			for _, b := range namesOf[q.PID] {
+				names = append(names, b.Name)
+			}
+			add(above(names, q.PID), &box{id: fmt.Sprint("process ", q.PID), kind: "process", lines: []string{fmt.Sprintf("%s %d", q.Program, q.PID), fmt.Sprintf("uid %d, %s", q.UID, accepting(q))}})
+		}
+	}
+	for _, q := range p.Programs {
+		if q.IPCP == "" {
+			add(above([]string{q.Name}, -1), &box{id: "program " + q.Key(), kind: "program", lines: []string{q.Path, strings.TrimSpace("program " + auto(q))}})
+		}
 	}
 	for _, n := range p.Names {
 		lines := []string{n.Name, n.Policy}
 		if !n.Exists {
 			lines[1] = "not created"
 		}
-		add(2, &box{id: "name " + n.Name, kind: "name", lines: lines, bad: n.Layers == 0 || n.Processes+n.Programs == 0})
-	}
-	for _, q := range p.Processes {
-		add(1, &box{id: fmt.Sprint("process ", q.PID), kind: "process", lines: []string{fmt.Sprintf("%s %d", q.Program, q.PID), fmt.Sprintf("uid %d, %s", q.UID, accepting(q))}})
+		// In the topmost layer that knows it: the edges to others go down.
+		where := &g.users
+		var top *frame
+		for _, r := range p.by().registered[n.Name] {
+			if f := layerOf[r.IPCP]; f != nil && (top == nil || rank[f] < rank[top]) {
+				top, where = f, &f.serves
+			}
+		}
+		add(where, &box{id: "name " + n.Name, kind: "name", lines: lines, bad: n.Layers == 0 || n.Processes+n.Programs == 0})
 	}
 	for _, q := range p.Programs {
 		if q.IPCP == "" {
-			add(1, &box{id: "program " + q.Key(), kind: "program", lines: []string{q.Path, strings.TrimSpace("program " + auto(q))}})
 			link("program "+q.Key(), "name "+q.Name, "auto")
 		}
 	}
@@ -121,11 +257,20 @@ func newDrawing(p *picture) *drawing {
 		if f.Peer >= 0 {
 			text += fmt.Sprintf(", %d", f.Peer)
 		}
-		add(0, &box{id: id, kind: "flow", lines: []string{text, "to " + f.Name, f.QoS + ", " + f.State}})
-		link(id, fmt.Sprint("process ", f.PID), f.Role)
-		if e, ok := p.by().flows[f.Peer]; ok {
-			link(id, fmt.Sprint("process ", e.PID), e.Role)
+		where := &g.users
+		if l := layerOf[f.IPCP]; l != nil {
+			where = &l.serves
 		}
+		b := &box{id: id, kind: "flow", lines: []string{text, "to " + f.Name, f.QoS + ", " + f.State}}
+		if f.From != "" {
+			b.lines = append(b.lines, "other end at "+f.From)
+		}
+		add(where, b)
+		link(fmt.Sprint("process ", f.PID), id, f.Role)
+		if e, ok := p.by().flows[f.Peer]; ok {
+			link(fmt.Sprint("process ", e.PID), id, e.Role)
+		}
+		link(id, "ipcp "+f.IPCP, "carried")
 	}
 	for _, b := range p.Bindings {
 		// A program that is bound is a client as well, and then serves nobody.
@@ -137,11 +282,102 @@ func newDrawing(p *picture) *drawing {
 	for _, r := range p.Registrations {
 		link("name "+r.Name, "ipcp "+r.IPCP, "known")
 	}
-	// The process of an IPCP that uses flows: its layer is over theirs.
-	for _, i := range p.IPCPs {
-		link(fmt.Sprint("process ", i.PID), "ipcp "+i.Name, "member")
-	}
 	return g
+}
+
+// join adds the edges between members of one layer, and the members on other systems
+// that those here have flows to.
+func (g *drawing) join(p *picture, members map[string]member, layerOf map[string]*frame, byID map[string]*box, add func(*[]*box, *box)) {
+	type place struct {
+		layer   *frame
+		address string
+	}
+	here := make(map[place]*box)
+	for _, i := range p.IPCPs {
+		if m := members[i.Name]; m.address != "" {
+			here[place{layerOf[i.Name], m.address}] = byID["ipcp "+i.Name]
+		}
+	}
+	at := make(map[[2]*box]int) // places in g.edges
+	for _, i := range p.IPCPs {
+		f, from := layerOf[i.Name], byID["ipcp "+i.Name]
+		for _, n := range members[i.Name].neighbours {
+			to := here[place{f, n.address}]
+			if to == nil {
+				to = &box{id: "member " + n.address + " of " + i.Layer, kind: "elsewhere", lines: []string{"member " + n.address, "on another system"}}
+				add(&f.members, to)
+				here[place{f, n.address}] = to
+			}
+			f.joined = true
+			e, ok := at[[2]*box{from, to}]
+			if !ok {
+				e, ok = at[[2]*box{to, from}]
+			}
+			if !ok {
+				at[[2]*box{from, to}] = len(g.edges)
+				g.edges = append(g.edges, edge{from, to, "joined", logs.Escape(n.component)})
+				continue
+			}
+			if parts := strings.Split(g.edges[e].text, ", "); !slices.Contains(parts, n.component) {
+				parts = append(parts, logs.Escape(n.component))
+				slices.Sort(parts)
+				g.edges[e].text = strings.Join(parts, ", ")
+			}
+		}
+	}
+}
+
+// levelsOf returns how many layers each one stands on. ipcps is by pid.
+func levelsOf(p *picture, ipcps map[int]view.IPCP, frames map[string]*frame) map[*frame]int {
+	under := make(map[*frame]map[*frame]bool)
+	stands := func(pid int, on string) {
+		i, ok := ipcps[pid]
+		if up, low := frames[i.Layer], frames[on]; ok && i.Layer != "" && low != nil && up != low {
+			if under[up] == nil {
+				under[up] = make(map[*frame]bool)
+			}
+			under[up][low] = true
+		}
+	}
+	for _, f := range p.Flows {
+		stands(f.PID, f.Layer)
+	}
+	for _, b := range p.Bindings {
+		for _, r := range p.by().registered[b.Name] {
+			stands(b.PID, r.Layer)
+		}
+	}
+	levels := make(map[*frame]int)
+	var level func(f *frame) int
+	level = func(f *frame) int {
+		if n, ok := levels[f]; ok {
+			return n
+		}
+		levels[f] = 0 // where layers use each other in a circle, the circle ends here
+		n := 0
+		for low := range under[f] {
+			n = max(n, level(low)+1)
+		}
+		levels[f] = n
+		return n
+	}
+	for _, i := range p.IPCPs {
+		level(frames[i.Layer])
+	}
+	return levels
+}
+
+// order puts the frames, which are in the order of their IPCPs, in their levels.
+func (g *drawing) order(frames []*frame, levels map[*frame]int) {
+	top := 0
+	for _, n := range levels {
+		top = max(top, n+1)
+	}
+	g.levels = make([]level, top)
+	for _, f := range frames {
+		i := top - 1 - levels[f]
+		g.levels[i].frames = append(g.levels[i].frames, f)
+	}
 }
 
 func accepting(q view.Process) string {
@@ -158,26 +394,36 @@ func auto(q view.Program) string {
 	return ""
 }
 
-// dot writes g for Graphviz.
+// dot writes g for Graphviz. A layer is a cluster.
 func (g *drawing) dot(s *screen) {
-	fmt.Fprintf(s, "digraph o7s {\n  label=%s;\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n", dotText(g.title))
-	for _, c := range g.columns {
-		if len(c.boxes) == 0 {
-			continue
+	fmt.Fprintf(s, "digraph o7s {\n  label=%s;\n  newrank=true;\n  node [shape=box, fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", fontsize=10];\n", dotText(g.title))
+	boxes := func(indent string, all []*box) {
+		for _, b := range all {
+			style := map[string]string{"flow": "rounded", "process": "solid", "program": "dashed", "name": "rounded,bold", "layer": "bold", "elsewhere": "dashed"}[b.kind]
+			color := ""
+			if b.bad {
+				color = `, color="red"`
+			}
+			fmt.Fprintf(s, "%s%s [label=%s, style=%q%s];\n", indent, dotID(b.id), dotText(strings.Join(b.lines, "\n")), style, color)
 		}
-		fmt.Fprint(s, "  { rank=same;\n")
-		for _, b := range c.boxes {
-			style := map[string]string{"flow": "rounded", "process": "solid", "program": "dashed", "name": "rounded,bold", "layer": "bold"}[b.kind]
-			fmt.Fprintf(s, "    %s [label=%s, style=%q];\n", dotID(b.id), dotText(strings.Join(b.lines, "\n")), style)
+	}
+	boxes("  ", g.users)
+	for _, level := range g.levels {
+		boxes("  ", level.users)
+		for _, f := range level.frames {
+			fmt.Fprintf(s, "  subgraph %s {\n    label=%s;\n    style=\"rounded,filled\";\n    color=\"gray95\";\n", dotID("cluster "+f.name), dotText(f.title()))
+			boxes("    ", f.serves)
+			fmt.Fprint(s, "    { rank=same;\n")
+			boxes("      ", f.members)
+			fmt.Fprint(s, "    }\n  }\n")
 		}
-		fmt.Fprint(s, "  }\n")
 	}
 	for _, e := range g.edges {
-		attr := map[string]string{"client": "dir=none", "bound": "dir=back", "auto": "dir=back, style=dashed", "known": "dir=none", "member": "dir=none, style=dotted"}[e.kind]
-		if attr != "" {
-			attr += ", "
-		}
-		fmt.Fprintf(s, "  %s -> %s [%slabel=\"%s\"];\n", dotID(e.from.id), dotID(e.to.id), attr, edgeText[e.kind])
+		attr := map[string]string{
+			"client": "dir=none", "server": "dir=back", "bound": "dir=back", "auto": "dir=back, style=dashed",
+			"known": "dir=none", "carried": "dir=none, style=dotted", "joined": "dir=none, style=bold, constraint=false",
+		}[e.kind]
+		fmt.Fprintf(s, "  %s -> %s [%s, label=%s];\n", dotID(e.from.id), dotID(e.to.id), attr, dotText(e.text))
 	}
 	fmt.Fprint(s, "}\n")
 }

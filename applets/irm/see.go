@@ -72,8 +72,8 @@ func (p *picture) by() *index {
 	return x
 }
 
-func grouped[T any](rows []T, key func(T) string) map[string][]T {
-	groups := make(map[string][]T)
+func grouped[T any, K comparable](rows []T, key func(T) K) map[K][]T {
+	groups := make(map[K][]T)
 	for _, r := range rows {
 		groups[key(r)] = append(groups[key(r)], r)
 	}
@@ -157,9 +157,14 @@ func (s *screen) wrap(color, first, rest, more string, words []string) {
 
 // fields prints "key  value" lines of a show.
 func (s *screen) fields(pairs ...string) {
+	wide := 13
+	for i := 0; i+1 < len(pairs); i += 2 {
+		wide = max(wide, width(pairs[i]))
+	}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			fmt.Fprintf(s, "%s %s\n", s.paint(bold, fmt.Sprintf("%-13s", pairs[i])), logs.Escape(pairs[i+1]))
+			name := pairs[i] + strings.Repeat(" ", wide-width(pairs[i]))
+			fmt.Fprintf(s, "%s %s\n", s.paint(bold, name), logs.Escape(pairs[i+1]))
 		}
 	}
 }

@@ -95,21 +95,22 @@ var ipcpShow = &command{
 				FlowRows      []view.Flow         `json:"flows"`
 			}{i, of(facts, func(view.Fact) bool { return true }), known, flows})
 		}
-		out.fields("IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "via", i.Via, "hash", i.Hash)
+		pairs := []string{"IPCP", i.Name, "pid", strconv.Itoa(i.PID), "type", i.Type, "state", i.State, "layer", i.Layer, "via", i.Via, "hash", i.Hash}
 		for _, o := range slices.Concat(i.Options, i.Security) {
-			out.fields(o.Name, o.Value)
-		}
-		if i.Layer == "" {
-			out.hint("", typed("irm ipcp bootstrap name %s layer LAYER", i.Name), "it is in no layer; make it a member")
+			pairs = append(pairs, o.Name, o.Value)
 		}
 		for _, f := range facts {
-			out.fields(logs.Escape(f.Name), f.Value)
+			pairs = append(pairs, logs.Escape(f.Name), f.Value)
 		}
 		for _, r := range known {
-			out.fields("name", r.Name+" as "+r.Hash[:min(8, len(r.Hash))])
+			pairs = append(pairs, "name", r.Name+" as "+r.Hash[:min(8, len(r.Hash))])
 		}
 		for _, f := range flows {
-			out.fields("flow", fmt.Sprintf("%d to %s, %s of process %d %s, %s", f.ID, f.Name, f.Role, f.PID, f.Program, f.State))
+			pairs = append(pairs, "flow", fmt.Sprintf("%d to %s, %s of process %d %s, %s", f.ID, f.Name, f.Role, f.PID, f.Program, f.State))
+		}
+		out.fields(pairs...)
+		if i.Layer == "" {
+			out.hint("", typed("irm ipcp bootstrap name %s layer LAYER", i.Name), "it is in no layer; make it a member")
 		}
 		return nil
 	},

@@ -119,6 +119,17 @@ type Fact struct {
 	Value string `json:"value"`
 }
 
+// The names of facts that irm graph reads as well.
+const (
+	// AddressFact begins with the member's address, up to a space.
+	AddressFact = "address"
+	// NeighbourFact is the address of another member that there is a flow to, what
+	// the flow is for, dt or mgmt, and more, with ", " between them.
+	NeighbourFact = "neighbour"
+	// WaitsFact is what is missing before the member is of use.
+	WaitsFact = "waits for"
+)
+
 // Name is a name that exists, or that something is bound to. Policy is empty
 // where it does not exist.
 type Name struct {

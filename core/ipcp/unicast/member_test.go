@@ -34,6 +34,7 @@ func must(t *testing.T, err error) {
 // node is a member without processes.
 type node struct {
 	*ipcp.Process
+	ops  *layer
 	net  *nettest.Net
 	stop func()
 	over bool
@@ -51,11 +52,17 @@ func startOn(t *testing.T, n *porttest.Network, i int, names ...string) *node {
 	t.Helper()
 	net, err := nettest.New(n.Opener(porttest.MAC(memberAddr(i).Addr())), memberAddr(i), where, append(names, memberName(i))...)
 	must(t, err)
-	p := ipcp.NewProcess(Type, ipcp.Env{Name: memberName(i), Host: idle{net: net}, Net: net, Clock: clock.Real, Log: logs.Discard()})
+	var ops *layer
+	typ := Type
+	typ.New = func(e ipcp.Env) ipcp.Ops {
+		ops = New(e).(*layer)
+		return ops
+	}
+	p := ipcp.NewProcess(typ, ipcp.Env{Name: memberName(i), Host: idle{net: net}, Net: net, Clock: clock.Real, Log: logs.Discard()})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
-	m := &node{Process: p, net: net}
+	m := &node{Process: p, ops: ops, net: net}
 	m.stop = func() {
 		if m.over {
 			return
