@@ -124,15 +124,16 @@ func (r *reader) forward(h dt.Header, body []byte) {
 	a := hop.Flow.(*adjacency)
 	if !a.transit {
 		a.transit = true
-		a.unread = 0
-		if l.opt.ecn {
-			a.unread = a.flow.Unread()
-		}
+		a.excess, a.put = a.look(l, a.put), 0
 		r.dirty = append(r.dirty, a)
 	}
-	h.ECN = mbecn.Mark(h.ECN, a.unread, a.best)
-	if l.put(a, h, body) == sent {
+	h.ECN = mbecn.Mark(h.ECN, a.excess, a.best)
+	switch l.put(a, h, body) {
+	case sent:
+		a.put += dt.HeaderLen + len(body)
 		l.count.forwarded.Add(1)
+	case noRoom:
+		a.lost()
 	}
 }
 
@@ -185,11 +186,20 @@ func (l *layer) send(to uint64, eid uint64, body []byte) error {
 // has sent enough for now.
 func (l *layer) Carry(to uint64, remote, eid uint64, packets [][]byte) (taken int) {
 	table := *l.table.Load()
-	allow := l.cong.sender(l, eid)
+	var fl *flowCongestion // nil: nothing bounds the flow
+	var now int64
+	if l.opt.ecn {
+		now = l.env.Clock.Now().UnixNano()
+		fl = l.cong.flow(eid)
+		fl.mu.Lock()
+		defer fl.mu.Unlock()
+	}
 	for _, p := range packets {
-		if wait := allow(); wait > 0 {
-			l.env.Clock.AfterFunc(wait, func() { l.Resume(eid) })
-			break
+		if fl != nil {
+			if wait := fl.out.Allow(now); wait > 0 {
+				l.env.Clock.AfterFunc(wait, func() { l.Resume(eid) })
+				break
+			}
 		}
 		hop := table.Next(uint32(to))
 		if hop == nil {
@@ -202,19 +212,19 @@ func (l *layer) Carry(to uint64, remote, eid uint64, packets [][]byte) (taken in
 		if !a.own {
 			a.own = true
 			l.carry.dirty = append(l.carry.dirty, a)
-			a.ownUnread = 0
-			if l.opt.ecn {
-				a.ownUnread = a.flow.Unread()
-			}
+			a.ownExcess, a.ownPut = a.look(l, a.ownPut), 0
 		}
-		h.ECN = mbecn.Mark(0, a.ownUnread, a.best)
+		h.ECN = mbecn.Mark(0, a.ownExcess, a.best)
 		what := l.put(a, h, p)
 		if what == noRoom {
 			l.count.full.Add(^uint64(0)) // it comes again
 			a.await(l, eid, dt.HeaderLen+len(p))
 			break
 		}
-		l.cong.sent(eid, len(p))
+		a.ownPut += dt.HeaderLen + len(p)
+		if fl != nil {
+			fl.out.Sent(len(p))
+		}
 		taken++
 	}
 	for i, a := range l.carry.dirty {
@@ -239,15 +249,37 @@ type adjacency struct {
 	best      int // bytes of a packet that the flow carries well
 
 	transit bool // the reader's: it holds packets which are not shown
-	unread  int  // the reader's: what waited on it before these
+	excess  int  // the reader's: what waited on it too long before these
+	put     int  // the reader's: bytes of these
 
 	own       bool // the pump's: the same
-	ownUnread int
+	ownExcess int
+	ownPut    int
 
 	waits   atomic.Bool
 	mu      sync.Mutex
+	queue   mbecn.Queue
 	waiting map[uint64]bool // endpoint ids of flows that wait for room
 	behind  bool            // updates were lost for want of room
+}
+
+// look looks at what waits on a, on which put bytes were written since the same
+// goroutine did that. It returns how many bytes wait too long.
+func (a *adjacency) look(l *layer, put int) int {
+	if !l.opt.ecn {
+		return 0
+	}
+	unread, now := a.flow.Unread(), l.env.Clock.Now().UnixNano()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.Excess(now, unread, put)
+}
+
+// lost says that a packet found no room.
+func (a *adjacency) lost() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queue.Lost()
 }
 
 // await has the flow of eid resume when a packet of n bytes fits.
@@ -317,7 +349,9 @@ type congestion struct {
 	ended bool
 }
 
+// flowCongestion is that of one flow. Its lock comes after congestion.mu.
 type flowCongestion struct {
+	mu  sync.Mutex
 	in  mbecn.Receiver
 	out mbecn.Sender
 }
@@ -346,17 +380,21 @@ func (c *congestion) sweep(l *layer) {
 	}
 	for eid, fl := range c.flows {
 		if _, _, ok := l.Other(eid); !ok {
+			fl.mu.Lock()
 			if !fl.in.Quiet() {
 				c.marked.Add(-1)
 			}
+			fl.mu.Unlock()
 			delete(c.flows, eid)
 		}
 	}
 	c.timer.Reset(congestionSweep)
 }
 
-// of returns what is known of the flow of eid, which is up; c.mu is held.
-func (c *congestion) of(eid uint64) *flowCongestion {
+// flow returns what is known of the flow of eid, which is up.
+func (c *congestion) flow(eid uint64) *flowCongestion {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	fl := c.flows[eid]
 	if fl == nil {
 		fl = &flowCongestion{}
@@ -365,36 +403,17 @@ func (c *congestion) of(eid uint64) *flowCongestion {
 	return fl
 }
 
-// sender returns a function that says how long the flow of eid has to wait before
-// it may send one packet more.
-func (c *congestion) sender(l *layer, eid uint64) func() time.Duration {
-	if !l.opt.ecn {
-		return func() time.Duration { return 0 }
-	}
-	now := l.env.Clock.Now().UnixNano()
-	return func() time.Duration {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.of(eid).out.Allow(now)
-	}
-}
-
-// sent counts a packet of n bytes of the flow of eid.
-func (c *congestion) sent(eid uint64, n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if fl := c.flows[eid]; fl != nil {
-		fl.out.Sent(n)
-	}
-}
-
 // update takes what the receiver of the flow of eid says.
 func (c *congestion) update(eid uint64, ece uint16) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if fl := c.flows[eid]; fl != nil { // else it has sent nothing
-		fl.out.Update(ece)
+	fl := c.flows[eid]
+	c.mu.Unlock()
+	if fl == nil {
+		return // it has sent nothing
 	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.out.Update(ece)
 }
 
 // received takes the mark of a packet for the flow of eid, and tells its sender
@@ -407,8 +426,8 @@ func (c *congestion) received(l *layer, eid uint64, ecn uint8) {
 	if !ok {
 		return
 	}
-	c.mu.Lock()
-	fl := c.of(eid)
+	fl := c.flow(eid)
+	fl.mu.Lock()
 	quiet := fl.in.Quiet()
 	ece, tell := fl.in.Packet(ecn)
 	switch {
@@ -417,7 +436,7 @@ func (c *congestion) received(l *layer, eid uint64, ecn uint8) {
 	case !quiet && fl.in.Quiet():
 		c.marked.Add(-1)
 	}
-	c.mu.Unlock()
+	fl.mu.Unlock()
 	if tell {
 		m := &fa.Message{Code: fa.Update, Receiver: remote, ECE: ece}
 		_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // the next one says it again

@@ -4,21 +4,66 @@
 // of the caller's.
 package mbecn
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
-// burst is how many bytes may wait on a flow without being congestion: members write
-// and read that much at a time.
-const burst = 1 << 16
+// burst is how many bytes may wait on a flow all the time without being congestion.
+const burst = 1 << 13
+
+// period is how long, in ns, bytes have to wait on a flow to be congestion. A member
+// that does not run for some ms takes at once what came meanwhile, and that may be
+// all that the flow has room for: a look at one moment tells nothing.
+const period = 1 << 24
+
+// Queue is how much waits on a flow from a member to the next one. The zero Queue
+// has seen nothing.
+type Queue struct {
+	number int64 // of the period
+	low    int   // the least that was seen to wait in it
+	before int   // and in the one before
+	first  int   // what waited at its begin
+	put    int   // bytes since then
+	left   int   // bytes that left in the one before
+	lost   int64 // number of the last period in which packets found no room
+}
+
+// Excess returns how many bytes wait too long on the flow. unread bytes wait at now,
+// in ns, and put bytes were added since the call before. What waits all the time is
+// the least that was seen in this period and in the one before. Of that the next
+// member may take half a period's, unless packets are lost.
+func (q *Queue) Excess(now int64, unread, put int) int {
+	switch n := now / period; n {
+	case q.number:
+		q.low = min(q.low, unread)
+	case q.number + 1:
+		q.left = max(q.first+q.put+put-unread, 0)
+		q.number, q.before, q.low, q.first, q.put, put = n, q.low, unread, unread, 0, 0
+	default: // nothing was seen for a period
+		*q = Queue{number: n, low: unread, first: unread, lost: q.lost}
+		put = 0
+	}
+	q.put += put
+	soon := q.left / 2
+	if q.number-q.lost <= 1 {
+		soon = 0
+	}
+	return max(min(q.before, q.low)-max(soon, burst), 0)
+}
+
+// Lost says that a packet found no room on the flow, since the last call of Excess.
+func (q *Queue) Lost() { q.lost = q.number }
 
 // maxBest bounds what a packet counts: a flow within one system takes large ones.
 const maxBest = 1 << 12
 
-// Mark returns the congestion that a flow on which unread bytes wait adds to a
-// packet, given what the packet says already. The C prototype counts packets that
-// wait, and this project bytes: best is how many a packet has on the flow.
-func Mark(ecn uint8, unread, best int) uint8 {
+// Mark returns the congestion that a flow adds to a packet, given what the packet
+// says already. excess is that of the flow's Queue. The C prototype counts packets
+// that wait, and this project bytes: best is how many a packet has on the flow.
+func Mark(ecn uint8, excess, best int) uint8 {
 	best = min(max(best, 512), maxBest)
-	return ecn | uint8(min(max(unread-burst, 0)/best>>4, 255))
+	return ecn | uint8(min(excess/best>>4, 255))
 }
 
 // Receiver is what the receiver of a flow knows of the congestion on its way.
@@ -48,36 +93,30 @@ func (r *Receiver) Packet(ecn uint8) (ece uint16, tell bool) {
 	return uint16(r.level), tell
 }
 
-// The bounds on a sender's window.
+// The window of a sender.
 const (
-	firstShift  = 24      // a slot of 2^24 ns, 16.8 ms
-	minShift    = 20      // 1 ms
-	maxShift    = 25      // 34 ms
-	firstLimit  = 1 << 16 // bytes in a slot
-	firstInc    = 1 << 13 // bytes by which the window grows in a slot of firstShift
-	minInc      = 1 << 6
-	minLimit    = 1 << 12
-	maxLimit    = 1 << 40
-	fewPackets  = 8  // in a slot: it becomes longer
-	manyPackets = 64 // in a slot: it becomes shorter
-	memory      = 32 // packets after which an Update is forgotten
-	maxWait     = time.Second
-	minWait     = 500 * time.Microsecond
-	minBurst    = 1 << 13
+	slot       = 1 << 24 // ns: how often it changes
+	firstLimit = 1 << 16 // bytes in a slot
+	minLimit   = 1 << 10
+	maxLimit   = 1 << 40
+	memory     = 4 // slots after which an Update is forgotten
+	maxWait    = time.Second
+	minWait    = 500 * time.Microsecond
+	minBurst   = 1 << 13
 )
 
-// Sender is how much a flow may send.
+// Sender is how much a flow may send: so many bytes in a slot, spread over it.
 type Sender struct {
-	slot    int64 // number of the slot
-	shift   uint  // its length is 2^shift ns
-	limit   uint64
-	sent    uint64 // bytes in the slot
-	packets int
-	ece     uint16
-	since   int    // packets since the last Update
-	told    bool   // an Update has come: the window has a bound
-	last    uint64 // bytes in the slot before
-	waited  bool   // it had to wait in the slot
+	number int64 // of the slot; 0: it has sent nothing
+	at     int64 // ns, when credit was counted last
+	credit int64 // bytes that may leave now
+	limit  int64 // bytes in a slot
+	sent   int64 // bytes in the slot
+	last   int64 // and in the one before
+	ece    uint16
+	slots  int64 // since the last Update
+	told   bool  // an Update has come: the window has a bound
+	waited bool  // it had to wait in the slot
 }
 
 // Update takes what the receiver says.
@@ -85,86 +124,74 @@ func (s *Sender) Update(ece uint16) {
 	if !s.told {
 		// What was sent so far is where it begins.
 		s.told = true
-		s.limit = max(s.last, s.sent, minLimit)
+		s.limit = max(s.last, s.sent, firstLimit)
 	}
-	s.ece, s.since = ece, 0
+	s.ece, s.slots = ece, 0
 }
 
 // Allow reports how long the flow has to wait before it may send a packet more;
 // 0: it may now. now is in ns.
 func (s *Sender) Allow(now int64) time.Duration {
-	if s.shift == 0 {
-		s.shift, s.limit = firstShift, firstLimit
-		s.slot = now >> s.shift
-	}
-	if slot := now >> s.shift; slot != s.slot {
+	switch n := now / slot; {
+	case s.number == 0:
+		s.number, s.at = n, now
+	case n != s.number:
+		s.slots += n - s.number
+		s.number = n
 		s.turn()
-		s.slot = now >> s.shift
 	}
 	// Without an Update there is no sign that anything waits on the way.
 	if !s.told {
+		s.at = now
 		return 0
 	}
 	// A window that left at the start of its slot would wait somewhere and be
-	// marked for that, so it is spread over the slot.
-	length := int64(1) << s.shift
-	passed := now - s.slot<<s.shift
-	burst := min(max(s.limit/8, minBurst), s.limit)
-	due := burst + uint64(float64(s.limit-burst)*float64(passed)/float64(length))
-	if s.sent < due {
+	// marked for that, so it is spread over the slot. A flow that was late has a
+	// part of it at once.
+	passed := min(max(now-s.at, 0), maxWait.Nanoseconds())
+	s.at = now
+	s.credit += int64(float64(s.limit) * float64(passed) / slot)
+	s.credit = min(s.credit, max(s.limit/4, minBurst))
+	if s.credit > 0 {
 		return 0
 	}
 	s.waited = true
-	wait := time.Duration(length - passed)
-	if s.sent < s.limit {
-		later := time.Duration(float64(s.sent-due+minBurst) / float64(s.limit) * float64(length))
-		wait = min(wait, max(later, minWait))
-	}
-	return min(wait, maxWait)
+	wait := time.Duration(float64(minBurst/2-s.credit) / float64(s.limit) * slot)
+	return min(max(wait, minWait), maxWait)
 }
 
 // Sent counts a packet of n bytes.
 func (s *Sender) Sent(n int) {
-	s.sent += uint64(n)
-	s.packets++
-	if s.since++; s.since > memory {
-		s.ece = 0
+	s.sent += int64(n)
+	if s.told {
+		// However large the packet was, the next one may leave in maxWait.
+		s.credit = max(s.credit-int64(n), 1-s.limit*int64(maxWait/slot))
 	}
-}
-
-// inc returns by how much the window grows in a slot. Whatever the length of their
-// slots, all flows send faster by the same amount in the same time: so they come to
-// have equal parts.
-func (s *Sender) inc() uint64 {
-	if s.shift >= firstShift {
-		return uint64(firstInc) << (2 * (s.shift - firstShift))
-	}
-	return max(uint64(firstInc)>>(2*(firstShift-s.shift)), minInc)
 }
 
 // turn begins a new slot.
 func (s *Sender) turn() {
+	if s.slots > memory {
+		s.ece = 0
+	}
 	switch {
 	case !s.told:
 	case s.ece != 0:
-		s.limit -= min(s.limit*uint64(s.ece)>>13, s.limit/4)
-		s.limit += s.inc()
+		s.limit += inc(s.limit) - min(s.limit*int64(s.ece)>>13, s.limit/8)
 	case s.waited:
-		// Only one that sends less than it would like to may send more: what is
-		// free is taken soon, whatever the window is.
-		s.limit += s.inc() + s.limit/32
-	}
-	switch {
-	case s.packets > 0 && s.packets < fewPackets && s.shift < maxShift:
-		s.shift++
-		s.limit *= 2
-	case s.packets > manyPackets && s.shift > minShift:
-		s.shift--
-		s.limit /= 2
+		// Only one that sends less than it would like to may send more. A window
+		// of any size doubles in a second, and queues that tell of it late do
+		// not make it swing.
+		s.limit += inc(s.limit) + s.limit/64
 	}
 	s.limit = min(max(s.limit, minLimit), maxLimit)
-	s.last, s.sent, s.packets, s.waited = s.sent, 0, 0, false
+	s.last, s.sent, s.waited = s.sent, 0, false
 }
+
+// inc returns by how many bytes a window of limit bytes grows in a slot, beside a part
+// of itself. For a small one that is a larger part, so flows that share a way come
+// to have equal parts of it.
+func inc(limit int64) int64 { return int64(2 * math.Sqrt(float64(limit))) }
 
 // Window returns how many bytes a second the flow may send, 0 where there is no
 // bound.
@@ -172,5 +199,5 @@ func (s *Sender) Window() uint64 {
 	if !s.told {
 		return 0
 	}
-	return s.limit * uint64(time.Second) >> s.shift
+	return uint64(s.limit) * uint64(time.Second) / slot
 }
