@@ -71,6 +71,9 @@ var unbindProcess = &command{
 // parsePID returns the positive number that s is, in plain digits.
 func parsePID(s string) (int, error) {
 	pid, err := strconv.ParseInt(s, 10, 32)
+	if err == nil && pid < 0 {
+		return 0, fmt.Errorf("%w: a process with a negative number is one that the PID namespace of irmd does not have: it can't be named by it, and can listen for a name itself", core.ErrUsage)
+	}
 	if err != nil || pid < 1 || strings.HasPrefix(s, "+") {
 		return 0, fmt.Errorf("%w: a process id is a positive number", core.ErrUsage)
 	}

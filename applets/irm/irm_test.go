@@ -134,7 +134,7 @@ func TestUsage(t *testing.T) {
 		{"bind process", `bind process: the PID is missing: try "irm bind process --help"`},
 		{"bind process 1", `bind process: "name NAME" is missing: try "irm bind process --help"`},
 		{"bind process 0 name x", `bind process: PID "0": invalid value: a process id is a positive number: try "irm bind process --help"`},
-		{"bind process -1 name x", `bind process: PID "-1": invalid value: a process id is a positive number: try "irm bind process --help"`},
+		{"bind process -1 name x", `bind process: PID "-1": invalid value: a process with a negative number is one that the PID namespace of irmd does not have: it can't be named by it, and can listen for a name itself: try "irm bind process --help"`},
 		{"bind process +1 name x", `bind process: PID "+1": invalid value: a process id is a positive number: try "irm bind process --help"`},
 		{"bind process 4294967297 name x", `bind process: PID "4294967297": invalid value: a process id is a positive number: try "irm bind process --help"`},
 		{"unbind process me", `unbind process: PID "me": invalid value: a process id is a positive number: try "irm unbind process --help"`},

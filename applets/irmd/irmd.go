@@ -120,6 +120,9 @@ type daemon struct {
 }
 
 func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
+	if rpc.KnownUID(os.Geteuid()) == rpc.NoID {
+		return fmt.Errorf("%w: you have no uid in this user namespace, so this irmd could trust nobody and nobody it; \"unshare --map-root-user\" gives one", core.ErrPermission)
+	}
 	log, level, err := applets.OpenLog(c, env)
 	if err != nil {
 		return err

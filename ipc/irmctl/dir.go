@@ -160,6 +160,8 @@ func explainDial(dir string, err error) error {
 		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %s is not for you to enter: its IRMd serves its own user alone", core.ErrPermission, dir)
+	case errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%w: the runtime directory %s: not a directory; O7S_RUNTIME_DIR chooses another", core.ErrUsage, dir)
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return noIRMd(fmt.Sprintf("no connection to the IRMd on %s: there is no file descriptor left (%v); \"ulimit -n\" shows the limit", socket, err))
 	}

@@ -170,7 +170,8 @@ func TestWhyNoIRMdIsReached(t *testing.T) {
 	}{
 		filepath.Join(base, "no"): {core.ErrIRMd, `start one with "irmd"`},
 		dead:                      {core.ErrIRMd, `start one with "irmd"`},
-		file:                      {core.ErrIRMd, "not a directory"},
+		file:                      {core.ErrUsage, "not a directory; O7S_RUNTIME_DIR chooses another"},
+		filepath.Join(file, "in"): {core.ErrUsage, "not a directory"},
 		link:                      {core.ErrPermission, "is a symbolic link: set O7S_RUNTIME_DIR to what it leads to"},
 		notOne:                    {core.ErrUsage, "is no socket"},
 	} {

@@ -70,7 +70,7 @@ func peerOf(raw syscall.RawConn) (p Peer, err error) {
 			err = os.NewSyscallError("getsockopt SO_PEERCRED", err)
 			return
 		}
-		p.PID, p.UID, p.GID = int(cred.Pid), knownID(int(cred.Uid), "uid"), knownID(int(cred.Gid), "gid")
+		p.PID, p.UID, p.GID = int(cred.Pid), KnownUID(int(cred.Uid)), knownID(int(cred.Gid), "gid")
 		if p.Groups, err = peerGroups(int(fd)); err != nil {
 			err = os.NewSyscallError("getsockopt SO_PEERGROUPS", err)
 			return
@@ -94,6 +94,10 @@ func peerPIDFD(fd, pid int) int {
 	}
 	return pidfd
 }
+
+// KnownUID returns uid, or NoID where the kernel may have shown it for a user
+// that this user namespace does not have.
+func KnownUID(uid int) int { return knownID(uid, "uid") }
 
 // knownID returns id, of the kind uid or gid, or NoID where the kernel may have
 // put its overflow id in place of an id that this user namespace does not have.
