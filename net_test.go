@@ -26,6 +26,8 @@ import (
 //	cable pull|plug            take host B's end of the cable out, or put it in
 //	cable remove|new           remove both devices, or make them anew
 //	mtu N                      change the MTU of both devices
+//	wires A-B B-C ...          join more hosts, A to D: A by device ethAB to B by ethBA,
+//	                           and so on
 //
 // All of this is in a user namespace, so that it needs no root. Where the
 // kernel forbids that the test is skipped, unless O7S_NEED_NETNS is set.
@@ -35,7 +37,7 @@ func TestNetwork(t *testing.T) {
 		return
 	}
 	params := scripts("testdata/net")
-	params.Cmds["cable"], params.Cmds["mtu"] = cable, mtu
+	params.Cmds["cable"], params.Cmds["mtu"], params.Cmds["wires"] = cable, mtu, wires
 	then := params.Setup
 	params.Setup = func(env *testscript.Env) error {
 		net, err := newNetwork()
@@ -82,7 +84,7 @@ func enterNamespace(t *testing.T) {
 	}
 }
 
-// host is a network namespace with one end of the cable.
+// host is a network namespace, with one end of the cable if it is A or B.
 type host struct {
 	name string
 	ns   netns.NsHandle
@@ -94,7 +96,7 @@ func (h *host) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(),
 
 func (h *host) device() string { return "eth" + h.name }
 
-// network is two hosts and the cable between them, for one script.
+// network is the hosts of one script: A, B, the cable between them, and more.
 type network struct{ hosts []*host }
 
 // close removes the network, which goes with its namespaces.
@@ -108,42 +110,70 @@ func (n *network) close() {
 func newNetwork() (*network, error) {
 	n := &network{}
 	for _, name := range []string{"A", "B"} {
-		ns, err := newNamespace()
-		if err != nil {
+		if _, err := n.host(name); err != nil {
 			return nil, err
 		}
-		h, err := netlink.NewHandleAt(ns)
-		if err != nil {
-			return nil, err
-		}
-		n.hosts = append(n.hosts, &host{name: name, ns: ns, net: h})
 	}
 	return n, n.join()
 }
 
-// join joins the hosts by a new cable.
+// host returns the host of that name, a new one where there is none.
+func (n *network) host(name string) (*host, error) {
+	for _, h := range n.hosts {
+		if h.name == name {
+			return h, nil
+		}
+	}
+	ns, err := newNamespace()
+	if err != nil {
+		return nil, err
+	}
+	net, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		ns.Close()
+		return nil, err
+	}
+	h := &host{name: name, ns: ns, net: net}
+	n.hosts = append(n.hosts, h)
+	return h, h.up("lo")
+}
+
+// join joins the hosts A and B by a new cable.
 func (n *network) join() error {
 	a, b := n.hosts[0], n.hosts[1]
-	if err := a.net.LinkAdd(&netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: a.device(), MTU: 1500}, PeerName: b.device(), PeerNamespace: netlink.NsFd(int(b.ns)),
-	}); err != nil {
-		return err
-	}
-	for i, h := range n.hosts {
-		for _, dev := range []string{"lo", h.device()} {
-			link, err := h.net.LinkByName(dev)
-			if err == nil {
-				err = h.net.LinkSetUp(link)
-			}
-			if err == nil && dev != "lo" {
+	err := joinHosts(a, b, a.device(), b.device())
+	for i, h := range []*host{a, b} {
+		if err == nil {
+			var link netlink.Link
+			if link, err = h.net.LinkByName(h.device()); err == nil {
 				err = h.address(link, i+1)
-			}
-			if err != nil {
-				return err
 			}
 		}
 	}
-	return nil
+	return err
+}
+
+// joinHosts joins a and b by a new cable between new devices.
+func joinHosts(a, b *host, devA, devB string) error {
+	err := a.net.LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: devA, MTU: 1500}, PeerName: devB, PeerNamespace: netlink.NsFd(int(b.ns)),
+	})
+	if err == nil {
+		err = a.up(devA)
+	}
+	if err == nil {
+		err = b.up(devB)
+	}
+	return err
+}
+
+// up starts a device.
+func (h *host) up(dev string) error {
+	link, err := h.net.LinkByName(dev)
+	if err == nil {
+		err = h.net.LinkSetUp(link)
+	}
+	return err
 }
 
 // address gives the device of host number n its addresses.
@@ -214,6 +244,28 @@ func mtu(ts *testscript.TestScript, neg bool, args []string) {
 		link, err := h.net.LinkByName(h.device())
 		ts.Check(err)
 		ts.Check(h.net.LinkSetMTU(link, size))
+	}
+}
+
+// wires joins hosts, in pairs.
+func wires(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: wires A-B...")
+	}
+	n := ts.Value(networkKey{}).(*network)
+	for _, pair := range args {
+		var ends [2]*host
+		a, b, ok := strings.Cut(pair, "-")
+		if !ok {
+			ts.Fatalf("%q is no pair of hosts", pair)
+		}
+		for i, name := range []string{a, b} {
+			h, err := n.host(name)
+			ts.Check(err)
+			ts.Setenv("NETNS_"+name, h.path())
+			ends[i] = h
+		}
+		ts.Check(joinHosts(ends[0], ends[1], "eth"+a+b, "eth"+b+a))
 	}
 }
 

@@ -236,7 +236,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	p.cmd = exec.Command(path, args[2:]...)
 	p.cmd.Args[0] = args[1]
 	p.cmd.Dir = ts.Getenv("WORK")
-	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE", "PYTHONDONTWRITEBYTECODE", "NETNS_A", "NETNS_B", "O7S_CONFIG_DIR", "KEYS"} {
+	for _, k := range []string{"PATH", "HOME", "TMPDIR", "O7S_RUNTIME_DIR", "SUDO_UID", "NO_COLOR", "GORACE", "PYTHONDONTWRITEBYTECODE", "NETNS_A", "NETNS_B", "NETNS_C", "NETNS_D", "O7S_CONFIG_DIR", "KEYS"} {
 		p.cmd.Env = append(p.cmd.Env, k+"="+ts.Getenv(k))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
