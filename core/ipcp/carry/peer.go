@@ -11,9 +11,11 @@ import (
 // with flows between them show each other now and then that they live, and a hint
 // counts only when nothing was heard for longer than that.
 const (
-	helloTime = 500 * time.Millisecond
-	aliveTime = 800 * time.Millisecond
-	// peerSweep is the time between two looks at such systems.
+	helloTime = 400 * time.Millisecond
+	aliveTime = 700 * time.Millisecond
+	// peerSweep is the time between two looks at such systems. With aliveTime
+	// it bounds when the end of one is noticed, and is a part of helloTime:
+	// else a Hello would wait for the next look.
 	peerSweep = 200 * time.Millisecond
 )
 

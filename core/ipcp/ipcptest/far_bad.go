@@ -91,8 +91,8 @@ func (p *farPair) killed() {
 	p.net.Set(func(w *porttest.Wire) { w.Cut = false })
 	start := time.Now()
 	code := <-client.ended
-	if took := time.Since(start); code != core.ErrFlowDown || took > time.Second+400*time.Millisecond {
-		p.t.Errorf("the flow ended with %v after %v, want %v after a second", code, took, core.ErrFlowDown)
+	if took := time.Since(start); code != core.ErrFlowDown || took > time.Second {
+		p.t.Errorf("the flow ended with %v after %v, want %v within a second", code, took, core.ErrFlowDown)
 	}
 	must(p.t, "deallocate", client.dealloc().wait())
 }
