@@ -9,35 +9,57 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // Frames returns the Ethernet frames of a capture, which is a file of
 // testdata/wire; root is the way there from the test's folder.
 func Frames(t testing.TB, root, file string) [][]byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(root, "testdata", "wire", file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const head, record = 24, 16
-	if len(b) < head || binary.LittleEndian.Uint32(b) != 0xa1b2c3d4 {
-		t.Fatalf("%s is no capture", file)
-	}
 	var frames [][]byte
-	for b = b[head:]; len(b) >= record; {
-		n := int(binary.LittleEndian.Uint32(b[8:]))
-		b = b[record:]
-		if n > len(b) {
-			t.Fatalf("%s is cut off", file)
-		}
-		frames = append(frames, b[:n])
-		b = b[n:]
+	for _, r := range records(t, root, file) {
+		frames = append(frames, r.frame)
 	}
 	return frames
 }
 
+// record is a frame and the time since the capture's first one.
+type record struct {
+	at    time.Duration
+	frame []byte
+}
+
+func records(t testing.TB, root, file string) []record {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, "testdata", "wire", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head, recordHead = 24, 16
+	if len(b) < head || binary.LittleEndian.Uint32(b) != 0xa1b2c3d4 {
+		t.Fatalf("%s is no capture", file)
+	}
+	var all []record
+	var first time.Duration
+	for b = b[head:]; len(b) >= recordHead; {
+		at := time.Duration(binary.LittleEndian.Uint32(b))*time.Second + time.Duration(binary.LittleEndian.Uint32(b[4:]))*time.Microsecond
+		n := int(binary.LittleEndian.Uint32(b[8:]))
+		b = b[recordHead:]
+		if n > len(b) {
+			t.Fatalf("%s is cut off", file)
+		}
+		if len(all) == 0 {
+			first = at
+		}
+		all = append(all, record{at - first, b[:n]})
+		b = b[n:]
+	}
+	return all
+}
+
 // Datagram is the payload of a UDP datagram.
 type Datagram struct {
+	At       time.Duration // since the capture's first frame
 	From, To netip.AddrPort
 	Payload  []byte
 }
@@ -47,7 +69,8 @@ type Datagram struct {
 func Datagrams(t testing.TB, root, file string) []Datagram {
 	t.Helper()
 	var all []Datagram
-	for _, f := range Frames(t, root, file) {
+	for _, r := range records(t, root, file) {
+		f := r.frame
 		if len(f) < 14 {
 			continue
 		}
@@ -72,6 +95,7 @@ func Datagrams(t testing.TB, root, file string) []Datagram {
 			continue
 		}
 		all = append(all, Datagram{
+			r.at,
 			netip.AddrPortFrom(from, binary.BigEndian.Uint16(udp)),
 			netip.AddrPortFrom(to, binary.BigEndian.Uint16(udp[2:])),
 			udp[8:binary.BigEndian.Uint16(udp[4:])],

@@ -8,12 +8,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/port/porttest"
 )
 
 // Packet is what one system sent to another: in a capture, or in a Replay.
 type Packet struct {
+	// At is when it was sent, since the first one. One that is played at 0
+	// comes soon after the one before.
+	At       time.Duration
 	From, To netip.AddrPort
 	Bytes    []byte
 }
@@ -26,6 +30,14 @@ type Replay struct {
 	// Packets are what the other side sent to the IPCP, which is system 1 of
 	// World.
 	Packets []Packet
+	// Adapt, if not nil, may change a packet before it is played: it may hold
+	// an id that the IPCP has given in what it has sent.
+	Adapt func(p *Packet, sent []Packet)
+	// For is how long the replay goes on, since the first packet.
+	For time.Duration
+	// Ended, if not nil, is called with what the host has heard of the end of
+	// the last flow, and when.
+	Ended func(code core.Errno, at time.Duration)
 }
 
 // Run returns what the IPCP sends.
@@ -41,15 +53,28 @@ func (r Replay) Run(t *testing.T, typ ipcp.Type) (sent []Packet) {
 		for _, name := range r.Names {
 			must(t, "register", b.p.Register(context.Background(), cfg.Hash.Sum(name)))
 		}
+		start := time.Now()
 		p.net.Tap(func(from, to netip.AddrPort, d []byte) {
 			if from == b.addr {
-				sent = append(sent, Packet{from, to, bytes.Clone(d)})
+				sent = append(sent, Packet{time.Since(start), from, to, bytes.Clone(d)})
 			}
 		})
 		for _, packet := range r.Packets {
+			time.Sleep(time.Until(start.Add(packet.At)))
+			if r.Adapt != nil {
+				r.Adapt(&packet, sent)
+			}
 			p.net.Inject(packet.From, packet.To, packet.Bytes)
 			time.Sleep(10 * time.Millisecond)
 		}
+		if r.Ended != nil {
+			select {
+			case code := <-b.made[len(b.made)-1].ended:
+				r.Ended(code, time.Since(start))
+			case <-time.After(time.Until(start.Add(r.For))):
+			}
+		}
+		time.Sleep(time.Until(start.Add(r.For)))
 		p.net.Tap(nil)
 	})
 	return sent

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"o7s/core"
 	"o7s/core/hash"
@@ -98,4 +99,57 @@ func masked(b []byte) []byte {
 		clear(b[fixed+16 : fixed+24]) // the time
 	}
 	return b
+}
+
+// The captured client of the C prototype leaves after a minute and says nothing.
+// Towards it an idle flow sends what the captured server sent: keepalives, byte for
+// byte and 30 s apart, until nothing has come for 120 s; and nothing of what only
+// o7s systems understand. That the wire says that nobody receives there does not
+// end the flow: anybody can forge that.
+func TestKeepalive(t *testing.T) {
+	const file = "udp4-keepalive.pcap"
+	w := world(t, V4, "10.7.0.", file)
+	_, own := w.Config(1)
+	var last, ended time.Duration // when the client was last heard, when that ended the flow
+	var reason core.Errno
+	r := ipcptest.Replay{
+		World: w, Names: []string{"oping.srv"}, For: 400 * time.Second,
+		Adapt: func(p *ipcptest.Packet, sent []ipcptest.Packet) {
+			if binary.BigEndian.Uint32(p.Bytes) != 0 { // to the server's id, which is another one here
+				p.Bytes = append(bytes.Clone(sent[0].Bytes[8:12]), p.Bytes[eidLen:]...)
+			}
+		},
+		Ended: func(code core.Errno, at time.Duration) { reason, ended = code, at },
+	}
+	var want []ipcptest.Packet
+	for _, d := range wiretest.Datagrams(t, root, file) {
+		p := ipcptest.Packet{At: d.At, From: d.From, To: d.To, Bytes: d.Payload}
+		if d.To == own {
+			r.Packets = append(r.Packets, p)
+			last = d.At
+		} else if len(d.Payload) == eidLen {
+			want = append(want, p)
+		}
+	}
+	got := r.Run(t, V4)
+	if len(got) == 0 {
+		t.Fatal("nothing was sent")
+	}
+	got = got[1:] // the reply
+	if len(want) != 6 || len(got) < len(want)-1 {
+		t.Fatalf("%d datagrams, want the 6 of the capture, or the first 5 of them", len(got))
+	}
+	before := time.Duration(0)
+	for i, g := range got {
+		if i >= len(want) || !bytes.Equal(g.Bytes, want[i].Bytes) || g.To != want[i].To {
+			t.Errorf("datagram %d is %x to %v", i, g.Bytes, g.To)
+		}
+		if d := g.At - before; d < 30*time.Second || d > 31*time.Second+50*time.Millisecond {
+			t.Errorf("keepalive %d came %v after the one before, want 30 s", i, d)
+		}
+		before = g.At
+	}
+	if d := ended - last; reason != core.ErrFlowPeer || d < 120*time.Second || d > 122*time.Second {
+		t.Errorf("the flow has ended with %v %v after the last datagram, want %v after 120 s", reason, d, core.ErrFlowPeer)
+	}
 }
