@@ -194,7 +194,7 @@ func (m *Manager) deliverLocked(f *registry.Flow, end registry.End) {
 	}
 	l, p := f.Listener, f.User
 	if l.Credit > 0 && l.Process.Listener(l.ID) == l {
-		m.acceptsLocked(p, l.Serves())
+		m.acceptsLocked(l)
 	}
 	m.thenLocked(func() {
 		p.User.FlowArrived(l, f, end, func(credit int, err error) {
@@ -212,14 +212,25 @@ func (m *Manager) takenLocked(f *registry.Flow, credit int, err error) {
 		return
 	}
 	l := f.Listener
-	full := l.Process.Arriving == registry.MaxArriving
-	l.Process.Arriving--
+	m.arrivedOneLocked(l.Process)
 	if credit > 0 {
 		// A listener that was closed meanwhile needs none.
 		_ = m.acceptLocked(l.Process, l.ID, credit)
 	}
-	if full { // flows may have waited for this
-		m.rematchLocked(l)
+}
+
+// arrivedOneLocked notes that a flow is not on its way to p any more. Flows to any of
+// its names may have waited for that.
+func (m *Manager) arrivedOneLocked(p *registry.Process) {
+	full := p.Arriving == registry.MaxArriving
+	if p.Arriving--; !full {
+		return
+	}
+	for _, n := range p.Wanted() {
+		if p.Arriving == registry.MaxArriving {
+			return
+		}
+		m.matchLocked(n)
 	}
 }
 
@@ -233,16 +244,19 @@ func (m *Manager) takeBackLocked(f *registry.Flow, code core.Errno) {
 // creditLocked gives a listener back what a flow that never reached it had taken.
 func (m *Manager) creditLocked(f *registry.Flow) {
 	l := f.Listener
-	l.Process.Arriving--
 	if l.Process.Listener(l.ID) == l && !m.fault("credit is lost with a flow that never arrives") {
 		l.Credit++
 	}
+	m.arrivedOneLocked(l.Process)
 	m.rematchLocked(l)
 }
 
 // rematchLocked gives l the flows that have waited for what it may take now.
 func (m *Manager) rematchLocked(l *registry.Listener) {
-	for _, n := range l.Serves() {
+	for _, n := range l.Wanted() {
+		if l.Credit == 0 {
+			return
+		}
 		m.matchLocked(n)
 	}
 }

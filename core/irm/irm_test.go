@@ -209,6 +209,38 @@ func TestFlowsOnTheirWayToAProcessAreBounded(t *testing.T) {
 	n.empty()
 }
 
+// Flows on their way to one listener make those for another one of the process wait,
+// and no longer than that.
+func TestFlowsOnTheirWayByAnotherListener(t *testing.T) {
+	for what, end := range map[string]func(*node, *proc){
+		"taken":      func(_ *node, server *proc) { server.unsaid[0]() },
+		"taken back": func(n *node, server *proc) { server.refused[0]() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			n, server, client := served(t, registry.MaxArriving)
+			n.register("t")
+			server.silent = true
+			if err := n.m.Listen(t.Context(), Caller{UID: 1000}, server.Process, 2, "t", nil, 1); err != nil {
+				t.Fatal(err)
+			}
+			for range registry.MaxArriving {
+				client.mustAlloc("s")
+			}
+			o := client.alloc("t")
+			if o.done {
+				t.Fatalf("answered with %d flows on their way", len(server.arrived))
+			}
+			end(n, server)
+			if !o.done || o.err != nil {
+				t.Errorf("when there is room: answered %v, %v", o.done, o.err)
+			}
+			n.m.Gone(client.Process)
+			n.m.Gone(server.Process)
+			n.empty()
+		})
+	}
+}
+
 func TestWaitEnds(t *testing.T) {
 	tests := []struct {
 		name string

@@ -208,6 +208,7 @@ type proc struct {
 	dead    bool // its socket takes nothing any more
 	silent  bool // it does not say that it has taken a flow
 	unsaid  []func()
+	refused []func() // instead of unsaid: it has not got the flow
 }
 
 func (n *node) process(uid int, program string) *proc {
@@ -224,6 +225,7 @@ func (p *proc) FlowArrived(_ *registry.Listener, f *registry.Flow, _ registry.En
 	p.arrived = append(p.arrived, f.ID)
 	if p.silent {
 		p.unsaid = append(p.unsaid, func() { done(p.again, nil) })
+		p.refused = append(p.refused, func() { done(0, errors.New("no descriptors")) })
 		return
 	}
 	done(p.again, nil)

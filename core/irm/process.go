@@ -108,10 +108,24 @@ func (m *Manager) listenLocked(c Caller, p *registry.Process, id uint32, name st
 // MaxCredit is the most flows that a listener may let arrive ahead.
 const MaxCredit = 1024
 
-// acceptsLocked logs that p, which did not accept a moment ago, accepts for names.
-func (m *Manager) acceptsLocked(p *registry.Process, names []string) {
+// maxNamed is of how many names, at most, a process that accepts for all its names
+// has each in the log.
+const maxNamed = 64
+
+// acceptsLocked logs that the process of l, which did not accept there a moment ago,
+// accepts.
+func (m *Manager) acceptsLocked(l *registry.Listener) {
+	p := l.Process
 	m.debugLocked("New instance (%d) of %s added.", p.PID, p.Program)
 	m.debugLocked("This process accepts flows for:")
+	names := []string{l.Name}
+	if n := p.NameCount(); l.Name == "" && n > maxNamed {
+		m.debugLocked("        the %d names that it is bound to", n)
+		return
+	}
+	if l.Name == "" {
+		names = p.Names()
+	}
 	for _, n := range names {
 		m.debugLocked("        %s", n)
 	}
@@ -132,7 +146,7 @@ func (m *Manager) acceptLocked(p *registry.Process, id uint32, credit int) error
 		return fmt.Errorf("%w: credit %d; a listener has 1 to %d", core.ErrUsage, credit, MaxCredit)
 	}
 	if l.Credit == 0 {
-		m.acceptsLocked(p, l.Serves())
+		m.acceptsLocked(l)
 	}
 	l.Credit += credit
 	m.reg.Enter(p)

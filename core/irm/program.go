@@ -124,15 +124,14 @@ func (m *Manager) unbindProgramLocked(c Caller, path, ipcp, name string) error {
 	what := (&registry.Program{Path: path, IPCP: ipcp}).What()
 	var found []*registry.Program
 	others := -1 // the uid of somebody else who has bound it
-	for n, b := range m.reg.Bindings() {
-		for _, p := range b.Programs() {
-			switch {
-			case p.Path != path || p.IPCP != ipcp || name != "" && n != name:
-			case p.UID == c.UID || m.mayAdmin(c) == nil || m.fault("anybody unbinds anybody's programs"):
-				found = append(found, p)
-			default:
-				others = p.UID
-			}
+	admin := m.Administers(c)
+	for _, p := range m.reg.ProgramsOf(path, ipcp) {
+		switch {
+		case name != "" && p.Name != name:
+		case p.UID == c.UID || admin || m.fault("anybody unbinds anybody's programs"):
+			found = append(found, p)
+		default:
+			others = p.UID
 		}
 	}
 	switch {
@@ -202,9 +201,9 @@ func (m *Manager) mayServeLocked(name string) error {
 // startingLocked counts the instances for name that run and don't listen yet.
 // One whose program is bound no more does not come for name.
 func (m *Manager) startingLocked(name string) int {
-	n, programs := 0, m.reg.Binding(name).Programs()
+	n := 0
 	for _, i := range m.instances {
-		if slices.Contains(programs, i.program) && (i.proc == nil || !i.proc.Listened) {
+		if i.program.Name == name && i.program.Bound() && (i.proc == nil || !i.proc.Listened) {
 			n++
 		}
 	}

@@ -259,8 +259,7 @@ func TestNumberOfAnInstanceThatEnded(t *testing.T) {
 	}
 	n.m.Gone(p.Process)
 	n.pid = old.pid - 1 // the next instance gets the same number
-	old.program.Path = "/gone"
-	if err := n.m.UnbindProgram(Caller{UID: 1000}, "/gone", "", "s"); err != nil {
+	if err := n.m.UnbindProgram(Caller{UID: 1000}, old.program.Path, "", "s"); err != nil {
 		t.Fatal(err)
 	}
 	ask(n)

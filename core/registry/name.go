@@ -88,7 +88,7 @@ type Binding struct {
 	Name string
 	UID  int
 
-	procs    []*Process // in the order in which they are offered a flow
+	procs    []*Process // in the order in which RoundRobin offers them a flow
 	programs []*Program // in the order in which they are started
 	waiting  []*Flow    // that no process has accepted yet, oldest first
 }
@@ -96,8 +96,7 @@ type Binding struct {
 // Binding returns the binding of name, or nil.
 func (r *Registry) Binding(name string) *Binding { return r.bindings[name] }
 
-// Processes returns the bound processes in the order in which they are
-// offered a flow.
+// Processes returns the bound processes.
 func (b *Binding) Processes() []*Process {
 	if b == nil {
 		return nil
@@ -140,6 +139,9 @@ func (r *Registry) tie(name string, p *Process) (*reasons, error) {
 	why := &reasons{}
 	p.bound[name] = why
 	b.procs = append(b.procs, p)
+	if len(b.waiting) > 0 {
+		p.wanted[name] = true
+	}
 	r.processChanged("process.bound", name, p)
 	return why, nil
 }
@@ -175,6 +177,7 @@ func (r *Registry) Unbind(name string, p *Process, listener bool) (unbound bool)
 // drop ends the binding of p to name, whatever its reasons.
 func (r *Registry) drop(name string, p *Process) {
 	delete(p.bound, name)
+	delete(p.wanted, name)
 	r.Give(p.Owner(), Bindings, 1)
 	r.processChanged("process.unbound", name, p)
 	b := r.bindings[name]
@@ -182,14 +185,10 @@ func (r *Registry) drop(name string, p *Process) {
 	r.prune(b)
 }
 
-// Enter puts p, which accepts again, where the policies of its names want it.
+// Enter notes that p accepts again: that it came last, for the policy Spillover.
 func (r *Registry) Enter(p *Process) {
-	for name := range p.bound {
-		if n := r.names[name]; n != nil && n.Policy == Spillover {
-			b := r.bindings[name]
-			move(b.procs, p, 0)
-		}
-	}
+	r.entries++
+	p.entered = r.entries
 }
 
 // Offer returns a listener that takes the next flow to name and takes the
@@ -199,29 +198,30 @@ func (r *Registry) Offer(name string) *Listener {
 	if b == nil {
 		return nil
 	}
-	for _, p := range b.procs {
+	n := r.names[name]
+	spill := n != nil && n.Policy == Spillover
+	var best *Listener
+	at := 0
+	for i, p := range b.procs {
 		l := p.listenerFor(name)
 		if l == nil || l.Credit == 0 || p.Arriving >= MaxArriving {
 			continue
 		}
-		l.Credit--
-		if n := r.names[name]; n == nil || n.Policy == RoundRobin {
-			move(b.procs, p, len(b.procs)-1)
+		if best == nil || p.entered > best.Process.entered {
+			best, at = l, i
 		}
-		return l
+		if !spill {
+			break
+		}
 	}
-	return nil
-}
-
-// move puts p at place i of s.
-func move(s []*Process, p *Process, i int) {
-	at := slices.Index(s, p)
-	if at < i {
-		copy(s[at:i], s[at+1:i+1])
-	} else {
-		copy(s[i+1:at+1], s[i:at])
+	if best == nil {
+		return nil
 	}
-	s[i] = p
+	best.Credit--
+	if !spill {
+		b.procs = append(slices.Delete(b.procs, at, at+1), best.Process)
+	}
+	return best
 }
 
 // Wait queues f until a process accepts for name. A process or a program must
@@ -229,6 +229,20 @@ func move(s []*Process, p *Process, i int) {
 func (r *Registry) Wait(f *Flow, name string) {
 	b := r.bindings[name]
 	b.waiting = append(b.waiting, f)
+	if len(b.waiting) == 1 {
+		for _, p := range b.procs {
+			p.wanted[name] = true
+		}
+	}
+}
+
+// served notes that flows may have left the queue of b.
+func (b *Binding) served() {
+	if len(b.waiting) == 0 {
+		for _, p := range b.procs {
+			delete(p.wanted, b.Name)
+		}
+	}
 }
 
 // Match takes the oldest flow that waits for name together with a listener
@@ -244,6 +258,7 @@ func (r *Registry) Match(name string) (*Flow, *Listener) {
 	}
 	f := b.waiting[0]
 	b.waiting = b.waiting[1:]
+	b.served()
 	return f, l
 }
 
@@ -267,5 +282,6 @@ func (r *Registry) unwait(f *Flow) {
 		return
 	}
 	b.waiting = slices.DeleteFunc(b.waiting, func(g *Flow) bool { return g == f })
+	b.served()
 	r.prune(b)
 }

@@ -34,9 +34,15 @@ type Process struct {
 	Auto bool
 
 	bound     map[string]*reasons
+	wanted    map[string]bool // of bound: flows wait for these names
 	listeners map[uint32]*Listener
+	byName    map[string][]*Listener // the same, by their names
 	flows     map[core.FlowID]*Flow
+	entered   uint64 // when it accepted last: see Enter
 }
+
+// MaxSame is how many listeners for one name a process may have.
+const MaxSame = 64
 
 // MaxArriving is how many flows may be on their way to a process. One that never
 // says that it has them, but asks for more, gets no more.
@@ -67,7 +73,9 @@ type Listener struct {
 // AddProcess puts a process into the table. The pid must not be in it.
 func (r *Registry) AddProcess(p *Process) {
 	p.bound = make(map[string]*reasons)
+	p.wanted = make(map[string]bool)
 	p.listeners = make(map[uint32]*Listener)
+	p.byName = make(map[string][]*Listener)
 	p.flows = make(map[core.FlowID]*Flow)
 	r.procs[p.PID] = p
 	r.processChanged("process.added", "", p)
@@ -98,6 +106,7 @@ func (r *Registry) Leave(p *Process) []string {
 	}
 	r.Give(p.Owner(), Listeners, len(p.listeners))
 	clear(p.listeners)
+	clear(p.byName)
 	return names
 }
 
@@ -128,11 +137,15 @@ func (r *Registry) AddListener(p *Process, id uint32, name string) (*Listener, e
 	if p.listeners[id] != nil {
 		return nil, fmt.Errorf("%w: listener %d", core.ErrExists, id)
 	}
+	if len(p.byName[name]) >= MaxSame {
+		return nil, fmt.Errorf("%w: process %d has %d listeners for one name, and may have no more", core.ErrLimit, p.PID, MaxSame)
+	}
 	if err := r.Take(p.Owner(), Listeners, 1); err != nil {
 		return nil, err
 	}
 	l := &Listener{ID: id, Name: name, Process: p}
 	p.listeners[id] = l
+	p.byName[name] = append(p.byName[name], l)
 	p.Listened = true
 	return l, nil
 }
@@ -142,26 +155,27 @@ func (p *Process) Listener(id uint32) *Listener { return p.listeners[id] }
 
 // RemoveListener forgets l.
 func (r *Registry) RemoveListener(l *Listener) {
-	delete(l.Process.listeners, l.ID)
-	r.Give(l.Process.Owner(), Listeners, 1)
+	p := l.Process
+	delete(p.listeners, l.ID)
+	same := slices.DeleteFunc(p.byName[l.Name], func(o *Listener) bool { return o == l })
+	if p.byName[l.Name] = same; len(same) == 0 {
+		delete(p.byName, l.Name)
+	}
+	r.Give(p.Owner(), Listeners, 1)
 }
 
 // listenerFor returns where a flow to name arrives: one of p's listeners for
 // just that name, with credit if there is one, else one for all names.
 func (p *Process) listenerFor(name string) *Listener {
-	var own, all *Listener
-	for _, l := range p.listeners {
-		switch {
-		case l.Name == name:
-			own = better(own, l)
-		case l.Name == "":
-			all = better(all, l)
-		}
+	same := p.byName[name]
+	if len(same) == 0 {
+		same = p.byName[""]
 	}
-	if own != nil {
-		return own
+	var best *Listener
+	for _, l := range same {
+		best = better(best, l)
 	}
-	return all
+	return best
 }
 
 // better returns the one with credit, or the older one.
@@ -173,10 +187,16 @@ func better(a, b *Listener) *Listener {
 	return a
 }
 
-// Serves returns the names that l accepts for, sorted.
-func (l *Listener) Serves() []string {
-	if l.Name != "" {
+// Wanted returns the names that p is bound to and flows wait for, sorted.
+func (p *Process) Wanted() []string { return slices.Sorted(maps.Keys(p.wanted)) }
+
+// Wanted returns those of them that l accepts for.
+func (l *Listener) Wanted() []string {
+	if l.Name == "" {
+		return l.Process.Wanted()
+	}
+	if l.Process.wanted[l.Name] {
 		return []string{l.Name}
 	}
-	return l.Process.Names()
+	return nil
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,6 +32,20 @@ type Program struct {
 	// NotBefore no other is started.
 	Failures  int
 	NotBefore time.Time
+
+	bound bool
+}
+
+// programKey is what programs are looked for by: the path, or the name of the IPCP.
+type programKey struct{ path, ipcp string }
+
+// Bound reports whether p is bound to its name.
+func (p *Program) Bound() bool { return p.bound }
+
+// ProgramsOf returns the programs at path, or of the IPCP of that name, that are
+// bound to any name, in no order.
+func (r *Registry) ProgramsOf(path, ipcp string) []*Program {
+	return slices.Collect(maps.Keys(r.programs[programKey{path, ipcp}]))
 }
 
 // What is the word for p: the program's path, or the IPCP.
@@ -100,6 +115,12 @@ func (r *Registry) BindProgram(p *Program) (bound bool, err error) {
 		b.UID = p.UID
 	}
 	b.programs = append(b.programs, p)
+	p.bound = true
+	key := programKey{p.Path, p.IPCP}
+	if r.programs[key] == nil {
+		r.programs[key] = make(map[*Program]bool)
+	}
+	r.programs[key][p] = true
 	r.programChanged("program.bound", p)
 	for _, q := range r.procs {
 		if !q.Gone && r.covers(p, q) {
@@ -112,9 +133,15 @@ func (r *Registry) BindProgram(p *Program) (bound bool, err error) {
 // BindInstances binds q, which is new, to the names of the programs that it is
 // an instance of. The error is of the first one that it can't be bound to.
 func (r *Registry) BindInstances(q *Process) (err error) {
-	for name, b := range r.bindings {
-		if slices.ContainsFunc(b.programs, func(p *Program) bool { return r.covers(p, q) }) {
-			err = cmp.Or(err, r.bindInstance(name, q))
+	all := r.ProgramsOf(q.Path, "")
+	for name, i := range r.ipcps {
+		if i.PID == q.PID {
+			all = append(all, r.ProgramsOf("", name)...)
+		}
+	}
+	for _, p := range all {
+		if r.covers(p, q) {
+			err = cmp.Or(err, r.bindInstance(p.Name, q))
 		}
 	}
 	return err
@@ -123,8 +150,7 @@ func (r *Registry) BindInstances(q *Process) (err error) {
 // BindInstance binds q, which the IRM has started for p, whatever path it
 // says it has.
 func (r *Registry) BindInstance(p *Program, q *Process) error {
-	b := r.bindings[p.Name]
-	if b == nil || !slices.Contains(b.programs, p) || q.UID != p.UID || r.fault("an instance is not bound under another path") {
+	if !p.bound || q.UID != p.UID || r.fault("an instance is not bound under another path") {
 		return nil
 	}
 	why, err := r.tie(p.Name, q)
@@ -147,6 +173,11 @@ func (r *Registry) bindInstance(name string, q *Process) error {
 func (r *Registry) UnbindProgram(p *Program) {
 	b := r.bindings[p.Name]
 	b.programs = slices.DeleteFunc(b.programs, func(q *Program) bool { return q == p })
+	p.bound = false
+	key := programKey{p.Path, p.IPCP}
+	if delete(r.programs[key], p); len(r.programs[key]) == 0 {
+		delete(r.programs, key)
+	}
 	r.Give(p.Owner(), ProgramBytes, p.size())
 	r.Give(p.Owner(), Bindings, 1)
 	r.programChanged("program.unbound", p)

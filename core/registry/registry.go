@@ -22,6 +22,8 @@ type Registry struct {
 	ipcps    map[string]*IPCP
 	names    map[string]*Name
 	bindings map[string]*Binding
+	programs map[programKey]map[*Program]bool
+	entries  uint64 // calls of Enter
 	flows    map[core.FlowID]*Flow
 	ids      core.IDSet
 	shares   shares
@@ -45,6 +47,7 @@ func New() *Registry {
 		ipcps:    make(map[string]*IPCP),
 		names:    make(map[string]*Name),
 		bindings: make(map[string]*Binding),
+		programs: make(map[programKey]map[*Program]bool),
 		flows:    make(map[core.FlowID]*Flow),
 		shares:   shares{users: make(map[int]*[kinds]int)},
 		Bounds:   DefaultBounds,
