@@ -42,6 +42,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-idle-server": idleServerRole,
 	"test-idle-client": idleClientRole,
 	"test-work":        workRole,
+	"test-outsider":    outsiderRole,
 }
 
 // said is what the test says to a process, line by line.

@@ -40,28 +40,28 @@ func (d *daemon) handleAdmin(m *rpc.Mux) {
 	handleBlocking(d, m, irmctl.DestroyIPCP, func(_ context.Context, l *rpc.Link, r *irmctl.IPCPReq) (*rpc.Empty, error) {
 		return nil, d.m.DestroyIPCP(caller(l), r.Name)
 	})
-	handleBlocking(d, m, irmctl.BindProcess, func(_ context.Context, l *rpc.Link, r *irmctl.BindReq) (*rpc.Empty, error) {
+	handleBlocking(d, m, irmctl.BindProcess, func(ctx context.Context, l *rpc.Link, r *irmctl.BindReq) (*rpc.Empty, error) {
 		if err := d.users.named(r.PID); err != nil {
 			return nil, err
 		}
-		return nil, d.m.BindProcess(caller(l), r.PID, r.Name)
+		return nil, d.inTurn(ctx, l, func() error { return d.m.BindProcess(caller(l), r.PID, r.Name) })
 	})
-	handleBlocking(d, m, irmctl.UnbindProcess, func(_ context.Context, l *rpc.Link, r *irmctl.BindReq) (*rpc.Empty, error) {
-		return nil, d.m.UnbindProcess(caller(l), r.PID, r.Name)
+	handleBlocking(d, m, irmctl.UnbindProcess, func(ctx context.Context, l *rpc.Link, r *irmctl.BindReq) (*rpc.Empty, error) {
+		return nil, d.inTurn(ctx, l, func() error { return d.m.UnbindProcess(caller(l), r.PID, r.Name) })
 	})
-	handleBlocking(d, m, irmctl.BindProgram, func(_ context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
+	handleBlocking(d, m, irmctl.BindProgram, func(ctx context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
 		p, err := d.programOf(l, r)
 		if err != nil {
 			return nil, err
 		}
-		return nil, d.m.BindProgram(caller(l), p)
+		return nil, d.inTurn(ctx, l, func() error { return d.m.BindProgram(caller(l), p) })
 	})
-	handleBlocking(d, m, irmctl.UnbindProgram, func(_ context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
+	handleBlocking(d, m, irmctl.UnbindProgram, func(ctx context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
 		p, err := d.programOf(l, r)
 		if err != nil { // the path as it was typed is the best that is left
 			p = &registry.Program{Path: r.Path, IPCP: r.IPCP, Name: r.Name}
 		}
-		return nil, d.m.UnbindProgram(caller(l), p.Path, p.IPCP, p.Name)
+		return nil, d.inTurn(ctx, l, func() error { return d.m.UnbindProgram(caller(l), p.Path, p.IPCP, p.Name) })
 	})
 	handleBlocking(d, m, irmctl.CreateName, func(_ context.Context, l *rpc.Link, r *irmctl.NameReq) (*rpc.Empty, error) {
 		return nil, d.m.CreateName(caller(l), r.Name, r.Policy)

@@ -110,7 +110,8 @@ func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 		{"another file", me, irmctl.AnnounceReq{Path: "/bin/sh", Applet: "sh"}, filepath.Base(self)},
 		{"no file", me, irmctl.AnnounceReq{Path: "/no/such"}, filepath.Base(self)},
 		{"no process", rpc.Peer{PID: 1 << 30}, irmctl.AnnounceReq{Path: self}, "unknown"},
-		{"a long word", me, irmctl.AnnounceReq{Path: self, Applet: strings.Repeat("x", 1000)}, strings.Repeat("x", maxLabel)},
+		{"a long word", me, irmctl.AnnounceReq{Path: self, Applet: strings.Repeat("x", maxApplet)}, strings.Repeat("x", maxLabel)},
+		{"one that no file has", me, irmctl.AnnounceReq{Path: self, Applet: strings.Repeat("x", maxApplet+1)}, filepath.Base(self)},
 	}
 	for _, tt := range tests {
 		if _, got := program(hs, tt.peer, &tt.req); got != tt.want {

@@ -14,8 +14,11 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// maxLabel bounds a program's word in the logs.
-const maxLabel = 64
+const (
+	maxLabel  = 64           // bytes of a program's word in the logs
+	maxPath   = unix.PathMax // bytes of its path
+	maxApplet = 255          // bytes of the word that chooses an applet
+)
 
 // program returns which program the process at the other end of a link runs: its
 // path, and the word for it in the logs. What the process says counts only if it
@@ -29,11 +32,11 @@ func program(hs *helpers, p rpc.Peer, r *irmctl.AnnounceReq) (path, label string
 	target, replaced := strings.CutSuffix(target, " (deleted)")
 	dev, ino, noRuns := identity(unix.AT_FDCWD, exe)
 	says, noSays := hs.place(accountOf(p), r.Path)
-	honest := noRuns == nil && noSays == nil && says.ino != 0 &&
+	honest := noRuns == nil && noSays == nil && says.ino != 0 && len(says.canonical) <= maxPath &&
 		(dev == says.dev && ino == says.ino || replaced && says.resolved == target) && p.Alive()
 	path = says.canonical
 	switch {
-	case honest && r.Applet != "" && !strings.Contains(r.Applet, "/"):
+	case honest && r.Applet != "" && len(r.Applet) <= maxApplet && !strings.Contains(r.Applet, "/"):
 		// "o7s oping" is the program that a symlink oping beside it is.
 		path = filepath.Join(filepath.Dir(path), r.Applet)
 	case !honest:

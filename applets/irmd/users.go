@@ -21,6 +21,8 @@ type process struct {
 	link *rpc.Link
 	pid  int // that the system shows for it; negative: see users.announce
 	proc *registry.Process
+
+	asked chan struct{} // a token while a question about its flows is not answered
 }
 
 // FlowArrived implements registry.User.
@@ -85,15 +87,35 @@ const (
 )
 
 // facts returns what the process says of its end id of a flow; nothing where it
-// does not answer.
+// does not answer. The next question is sent when it has answered the last one: else
+// those of others would fill the socket of a process that is stopped.
 func (u *process) facts(ctx context.Context, id core.FlowID) *irmctl.Facts {
 	ctx, cancel := context.WithTimeout(ctx, factTime)
 	defer cancel()
-	r, err := rpc.Do(ctx, u.link, irmctl.FlowFacts, &irmctl.FlowRef{ID: id}, nil)
-	if err != nil {
+	select {
+	case u.asked <- struct{}{}:
+	case <-ctx.Done():
 		return &irmctl.Facts{}
 	}
-	list := r.Body.List[:min(len(r.Body.List), maxFacts)]
+	answer := make(chan *irmctl.Facts, 1)
+	rpc.Go(u.link, irmctl.FlowFacts, &irmctl.FlowRef{ID: id}, func(r *rpc.Reply[irmctl.Facts], err error) {
+		<-u.asked
+		if err == nil {
+			answer <- bounded(r.Body)
+		} else {
+			answer <- &irmctl.Facts{}
+		}
+	})
+	select {
+	case f := <-answer:
+		return f
+	case <-ctx.Done():
+		return &irmctl.Facts{}
+	}
+}
+
+func bounded(f irmctl.Facts) *irmctl.Facts {
+	list := f.List[:min(len(f.List), maxFacts)]
 	for i, f := range list {
 		list[i] = view.Fact{Name: f.Name[:min(len(f.Name), maxFact)], Value: f.Value[:min(len(f.Value), maxFact)]}
 	}
@@ -193,7 +215,7 @@ func (d *daemon) userMux() *rpc.Mux {
 			call.Fail(fmt.Errorf("%w: announced already", core.ErrState))
 			return
 		}
-		u := &process{link: l}
+		u := &process{link: l, asked: make(chan struct{}, 1)}
 		path, label := program(d.helpers, l.Peer(), r)
 		err := d.users.announce(u, func(pid int) {
 			c := caller(l)
@@ -254,9 +276,21 @@ func (d *daemon) userMux() *rpc.Mux {
 		if err != nil {
 			return nil, err
 		}
-		return nil, d.m.Listen(ctx, caller(l), u.proc, r.ID, r.Name, r.Layers, r.Credit)
+		return nil, d.inTurn(ctx, l, func() error {
+			return d.m.Listen(ctx, caller(l), u.proc, r.ID, r.Name, r.Layers, r.Credit)
+		})
 	})
 	return m
+}
+
+// inTurn calls f. Of a user who is no administrator, whose call waits for nothing, one
+// runs at a time: it may take a while to look through what that user has in the tables,
+// and nobody else's call goes on meanwhile.
+func (d *daemon) inTurn(ctx context.Context, l *rpc.Link, f func() error) error {
+	if d.admin(l.Peer()) {
+		return f()
+	}
+	return l.InTurn(ctx, f)
 }
 
 func announced(l *rpc.Link) (*process, error) {

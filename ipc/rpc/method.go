@@ -143,6 +143,16 @@ func handleBlocking[Req, Resp any](m *Mux, method Method[Req, Resp], h func(ctx 
 		})
 }
 
+// InTurn calls f in the turn of l's user, as HandleInTurn does: for what a handler of
+// HandleBlocking does without waiting for anything.
+func (l *Link) InTurn(ctx context.Context, f func() error) error {
+	if l.share == nil {
+		return f()
+	}
+	_, err := takeTurn(ctx, l, func() (*Empty, error) { return nil, f() })
+	return err
+}
+
 // takeTurn calls f in the user's turn, unless ctx is done or the link ends before.
 func takeTurn[Resp any](ctx context.Context, l *Link, f func() (*Resp, error)) (*Resp, error) {
 	select {
