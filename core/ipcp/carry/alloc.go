@@ -563,11 +563,28 @@ func (f *Flows[P]) finishLocked(fl *flow[P]) {
 	f.then(func() {
 		if tell {
 			f.out.Bye(fl.peer, fl.remote)
+			if f.byeTwice() {
+				f.clock.AfterFunc(byeAgain, func() { f.bye(fl) })
+			}
 		}
 		fl.mem.Close()
 		f.log.Debugf("Flow with endpoint id %d to %s deallocated.", fl.eid, f.cfg.Text(fl.peer))
 		f.host.FlowDealloc(fl.id, fl.leave)
 	})
+}
+
+// byeTwice reports whether the last Bye of a flow is sent again, for the first may
+// be lost. The other end must not use its id for another flow before that comes:
+// where there are few ids it may.
+func (f *Flows[P]) byeTwice() bool { return f.cfg.IDs.Last-f.cfg.IDs.First >= maxRest }
+
+// bye says once more that fl has ended.
+func (f *Flows[P]) bye(fl *flow[P]) {
+	f.mu.Lock()
+	defer f.unlock()
+	if !f.stopped {
+		f.then(func() { f.out.Bye(fl.peer, fl.remote) })
+	}
 }
 
 // sender returns where what came for fl came from.
@@ -579,20 +596,20 @@ func (f *Flows[P]) sender(fl *flow[P], from P) P {
 }
 
 // Left is the reader's word that from says that the flow of eid has ended: the
-// process reads what came before, then io.EOF, and writes no more.
+// process reads what came before, then io.EOF, and writes no more. That it comes
+// again, for a flow that is over, is no fault.
 func (f *Flows[P]) Left(from P, eid uint64) {
 	fl := f.slots.find(eid)
 	f.mu.Lock()
 	defer f.unlock()
 	switch {
-	case fl == nil || fl.peer != f.sender(fl, from):
+	case fl == nil:
+	case fl.peer != f.sender(fl, from):
 		f.count.Stray.Add(1)
 	case fl.opening():
 		fl.hungUp = true
 	case fl.state == up || fl.state == draining:
 		f.leftLocked(fl)
-	default:
-		f.count.Stray.Add(1)
 	}
 }
 

@@ -95,6 +95,8 @@ const (
 	// drainTime is how long what a process wrote before it closed the flow may
 	// take to leave.
 	drainTime = time.Second
+	// byeAgain is how long after a Bye it is sent once more.
+	byeAgain = 100 * time.Millisecond
 )
 
 // Flows is the flows of one IPCP. It implements the flow calls of ipcp.Ops, and

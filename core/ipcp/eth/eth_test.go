@@ -44,6 +44,7 @@ func TestFarDix(t *testing.T) {
 func TestFarLLC(t *testing.T) {
 	w := world(t, LLC, llc, port.LLC, "eth-llc-oping.pcap")
 	w.Flows = 20
+	w.Skip = map[string]string{"an end whose first word is lost crosses the wire": "LLC has so few ids that one may be in use again when the second word comes"}
 	ipcptest.RunFar(t, LLC, w)
 }
 

@@ -166,6 +166,7 @@ var farTests = []struct {
 	{"the largest packet arrives, a larger one does not", false, (*farPair).largest},
 	{"what was sent is received, or counted", false, (*farPair).echo},
 	{"the end of a flow crosses the wire", false, (*farPair).end},
+	{"an end whose first word is lost crosses the wire", true, (*farPair).lostEnd},
 	{"what was written before the end arrives", true, (*farPair).drain},
 	{"a slow reader stalls nobody", false, (*farPair).slowReader},
 	{"a name of this system is reached without the wire", true, (*farPair).loopback},

@@ -146,6 +146,45 @@ func (p *farPair) end() {
 	}
 }
 
+// lostEnd loses the first word that a flow has ended.
+func (p *farPair) lostEnd() {
+	p.serve(1, farName)
+	for _, first := range []int{0, 1} {
+		client, server := p.connect(farName)
+		time.Sleep(time.Second) // until all that was sent for the allocation has come
+		a, b := client, server
+		if first == 1 {
+			a, b = server, client
+		}
+		lost := 0
+		p.net.Lose(func(from, _ netip.AddrPort, d []byte) bool {
+			if from != p.nodes[first].addr || p.hello(d) || p.world.Keepalive(d) || lost > 0 {
+				return false
+			}
+			lost++
+			return true
+		})
+		start := time.Now()
+		must(p.t, "deallocate", a.dealloc().wait())
+		must(p.t, "the end", ends(b, io.EOF))
+		if took := time.Since(start); lost != 1 || took > time.Second {
+			p.t.Errorf("after %d lost words the end came in %v, want 1 and a second at most", lost, took)
+		}
+		p.net.Lose(nil)
+		stray := p.nodes[1-first].facts(p.t)["dropped, for no flow here"]
+		p.over(b)
+		// What comes twice is no fault either.
+		client, server = p.connect(farName)
+		must(p.t, "deallocate", client.dealloc().wait())
+		must(p.t, "the end", ends(server, io.EOF))
+		p.over(server)
+		time.Sleep(time.Second)
+		if n := p.nodes[1-first].facts(p.t)["dropped, for no flow here"]; n != stray {
+			p.t.Errorf("the end of a flow counts as %d drops", n-stray)
+		}
+	}
+}
+
 func (p *farPair) drain() {
 	p.serve(1, farName)
 	for range 20 {
