@@ -24,6 +24,7 @@ import (
 	"o7s/core"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
+	"o7s/core/oap"
 	"o7s/ipc"
 	"o7s/ipc/irmctl"
 )
@@ -271,5 +272,68 @@ func TestFarInOrder(t *testing.T) {
 			t.Errorf("%s: %d of %d packets came over a network that loses one in twenty", core.QoSName(q), n, packets)
 		}
 		must(t, b.Close())
+	}
+}
+
+// exchange sends a packet from a to b.
+func exchange(t *testing.T, a, b *ipc.Conn) {
+	t.Helper()
+	must(t, a.WritePacket([]byte("hello")))
+	must(t, b.SetReadDeadline(time.Now().Add(patience)))
+	p := make([]byte, 100)
+	if n, err := b.ReadPacket(p); err != nil || string(p[:n]) != "hello" {
+		t.Fatalf("read %q, %v", p[:n], err)
+	}
+}
+
+// What strangers send to a system's address harms no flow of it, and takes a bounded
+// part of it: bytes that are no messages, of all sizes, and requests for a name
+// whose process accepts none.
+func TestFarStrangers(t *testing.T) {
+	t.Parallel()
+	f := newFar(t, 0, 0, 0, "server", "busy")
+	l := f.b.listen(t, "server")
+	client, server := f.pair(t, l, "server", core.QoSRaw)
+	f.b.listen(t, "busy")
+	to := f.relay.peers[1]
+	request := make([]byte, 47) // as far as its hash
+	request[44] = 1
+	var sizes []int
+	for n := range 47 {
+		sizes = append(sizes, n)
+	}
+	for _, n := range append(sizes, 2049, 9000, 65507) {
+		d := make([]byte, n)
+		copy(d, request)
+		_, err := f.relay.socks[1].WriteToUDPAddrPort(d, to)
+		must(t, err)
+	}
+	dst := []byte(hash.MD5.Sum("busy"))
+	ip := to.Addr().As4()
+	const strangers, requests = 200, 10
+	for i := range strangers {
+		ip[3] = byte(10 + i)
+		s, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(ip), to.Port())))
+		must(t, err)
+		for j := range requests {
+			_, data, err := oap.Ask(nil, "", time.Now())
+			must(t, err)
+			binary.BigEndian.PutUint32(request[4:], uint32(1+j))
+			_, err = s.WriteToUDPAddrPort(append(append(bytes.Clone(request), dst...), data...), to)
+			must(t, err)
+		}
+		must(t, s.Close())
+		exchange(t, client, server)
+	}
+	flows, err := f.b.admin.Flows(wait(t))
+	must(t, err)
+	if n := len(flows); n < 100 || n > 1100 {
+		t.Errorf("%d flows, want some of the %d requests, and at most 1024 that wait", n, strangers*requests)
+	}
+	exchange(t, client, server)
+	a, b := f.pair(t, l, "server", core.QoSRaw)
+	exchange(t, a, b)
+	for _, c := range []*ipc.Conn{client, server, a, b} {
+		must(t, c.Close())
 	}
 }

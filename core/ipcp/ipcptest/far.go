@@ -27,6 +27,9 @@ type World struct {
 	Find func(n *porttest.Network, h core.Hash, i int)
 	// Known returns datagrams as they are on the wire, for a babbler to send.
 	Known [][]byte
+	// Bad are datagrams that are no messages, or for no flow: each counts as
+	// dropped, and none is answered.
+	Bad [][]byte
 	// Keepalive returns whether a datagram is a keepalive.
 	Keepalive func(datagram []byte) bool
 	// Max is the largest packet.
@@ -179,6 +182,8 @@ var farTests = []struct {
 	{"a server's system that starts again is not taken for the old one", false, func(p *farPair) { p.restart(1) }},
 	{"a client's system that starts again is not taken for the old one", false, func(p *farPair) { p.restart(0) }},
 	{"a cut wire and a healed one", false, (*farPair).cut},
+	{"what is no message is dropped and counted", true, (*farPair).noMessage},
+	{"what was for a flow that is over hits no other", true, (*farPair).dead},
 	{"rubbish does no harm", false, (*farPair).babble},
 	{"a flood of requests is bounded", false, (*farPair).flood},
 }

@@ -135,6 +135,68 @@ func (p *farPair) restart(i int) {
 	p.over(second, secondServer)
 }
 
+// noMessage sends what is no message, from a stranger and from the other system's
+// address.
+func (p *farPair) noMessage() {
+	if len(p.world.Bad) == 0 {
+		p.t.Skip("the test of the type has none")
+	}
+	p.serve(1, farName)
+	client, server := p.connect(farName)
+	time.Sleep(time.Second) // until all that was sent for the allocation has come
+	for i, n := range p.nodes {
+		for _, from := range []netip.AddrPort{p.stranger(), p.nodes[1-i].addr} {
+			for j, d := range p.world.Bad {
+				const stray = "dropped, for no flow here"
+				before := n.facts(p.t)[stray]
+				p.net.Tap(func(_, _ netip.AddrPort, answer []byte) {
+					if !p.hello(answer) && !bytes.Equal(answer, d) {
+						p.t.Errorf("datagram %d, %x, is answered %x", j, d, answer)
+					}
+				})
+				p.net.Inject(from, n.addr, d)
+				synctest.Wait()
+				p.net.Tap(nil)
+				if got := n.facts(p.t)[stray] - before; got != 1 {
+					p.t.Errorf("datagram %d, %x from %v, counts as %d drops, want 1", j, d, from, got)
+				}
+			}
+		}
+	}
+	p.talk(client, server)
+	p.over(client, server)
+}
+
+// dead sends once more, with another flow there, all that was sent for one that is
+// over.
+func (p *farPair) dead() {
+	p.serve(1, farName)
+	type sent struct {
+		from, to netip.AddrPort
+		d        []byte
+	}
+	var all []sent
+	p.net.Tap(func(from, to netip.AddrPort, d []byte) {
+		if !p.hello(d) {
+			all = append(all, sent{from, to, bytes.Clone(d)})
+		}
+	})
+	client, server := p.connect(farName)
+	p.talk(client, server)
+	p.over(client, server)
+	time.Sleep(time.Second)
+	p.net.Tap(nil)
+	client, server = p.connect(farName)
+	for range 3 {
+		for _, s := range all {
+			p.net.Inject(s.from, s.to, s.d)
+			synctest.Wait()
+		}
+		p.talk(client, server)
+	}
+	p.over(client, server)
+}
+
 // babble sends random datagrams, and known ones with some bytes changed, from a
 // stranger, which no flow notices, and then from the other system's address, which
 // may well harm the flows with it, but nothing else.

@@ -299,9 +299,11 @@ func (l *layer) received(from netip.AddrPort, b []byte) {
 	}
 	switch m.Code {
 	case flowRequest:
-		if m.SEID != 0 {
-			l.Requested(from, uint64(m.SEID), core.Hash(m.Rest[:hashLen]), m.QoS, m.Rest[hashLen:])
+		if m.SEID == 0 { // no id to answer to
+			l.Count().Stray.Add(1)
+			return
 		}
+		l.Requested(from, uint64(m.SEID), core.Hash(m.Rest[:hashLen]), m.QoS, m.Rest[hashLen:])
 	case flowReply:
 		code := carry.Code(m.Response)
 		if code == 0 && m.DEID == 0 {

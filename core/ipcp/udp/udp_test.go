@@ -31,6 +31,7 @@ func world(t *testing.T, typ ipcp.Type, addr string, file string) ipcptest.World
 		Keepalive: func(d []byte) bool { return len(d) == eidLen },
 		Hello:     func(d []byte) bool { return len(d) == fixed && code(d[44]) == hello },
 		Max:       8976,
+		Bad:       bad(),
 	}
 	if typ.Name == "udp6" {
 		w.Max = 8948
@@ -39,6 +40,30 @@ func world(t *testing.T, typ ipcp.Type, addr string, file string) ipcptest.World
 		w.Known = append(w.Known, d.Payload)
 	}
 	return w
+}
+
+// bad returns datagrams that are no messages, or for no flow.
+func bad() [][]byte {
+	request := (&message{Code: flowRequest, SEID: 1, Rest: make([]byte, hashLen)}).append(nil)
+	reply := (&message{Code: flowReply, SEID: 0xffffffff, DEID: 1, Response: 1<<31 - 1}).append(nil)
+	with := func(b []byte, at int, v ...byte) []byte {
+		b = bytes.Clone(b)
+		copy(b[at:], v)
+		return b
+	}
+	long := func(b []byte, n int) []byte { return append(bytes.Clone(b), make([]byte, n-len(b))...) }
+	all := [][]byte{
+		with(request, 44, 0), with(request, 44, 5), with(request, 44, 255),
+		with(request, 4, 0, 0, 0, 0), // no id to answer to
+		request[:len(request)-1],     // a part of a hash
+		long(request, 2049), long(request, 9000), long(reply, 2049),
+		reply, with(reply, 12, 0, 0, 0, 0), with(reply, 4, 0, 0, 0, 0), // of nobody's request
+		{0xff, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 0xff, 1}, {0, 0, 0, 1, 1}, {0, 0, 0, 0x40, 1}, {0x7f, 0xff, 0xff, 0xff, 1},
+	}
+	for n := range fixed {
+		all = append(all, request[:n])
+	}
+	return all
 }
 
 func TestFarV4(t *testing.T) {
