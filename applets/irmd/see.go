@@ -2,7 +2,6 @@ package irmd
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +15,8 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// pageBytes is the largest page of a list, in bytes. It fits a message.
+// pageBytes is the largest page of a list, in bytes of a message. What else the
+// message has takes a few.
 const pageBytes = rpc.MaxMessage / 2
 
 // handleSee registers the methods that show the system.
@@ -111,10 +111,8 @@ func (p *pager[R]) page(l *rpc.Link, after string) irmctl.Rows[R] {
 // fit returns how many of rows make a page.
 func fit[R view.Row](rows []R) int {
 	size := 0
-	for n, row := range rows {
-		// Printed with the names of its fields, a row is longer than in a
-		// message.
-		if size += len(fmt.Sprintf("%+v", row)); size > pageBytes && n > 0 {
+	for n := range rows {
+		if size += rpc.Size(&rows[n]); size > pageBytes && n > 0 {
 			return n
 		}
 	}

@@ -81,36 +81,37 @@ func (m *Manager) IPCPFacts(ctx context.Context, name string) ([]view.Fact, erro
 func (m *Manager) Names() []view.Name {
 	m.mu.Lock()
 	names := slices.Collect(maps.Values(m.reg.Names())) // which never change
-	bound := make([]view.Name, 0, len(m.reg.Bindings()))
-	for n, b := range m.reg.Bindings() {
-		row := view.Name{Name: n, HolderUID: -1, Processes: len(b.Processes()), Programs: len(b.Programs()), Waiting: b.Waiting()}
-		if b.Held() {
-			row.HolderUID = b.UID
+	rows := make([]view.Name, 0, len(names)+len(m.reg.Bindings()))
+	at := make(map[string]int, cap(rows))
+	row := func(name string) *view.Name {
+		i, ok := at[name]
+		if !ok {
+			i = len(rows)
+			at[name] = i
+			rows = append(rows, view.Name{Name: name, HolderUID: -1})
 		}
-		bound = append(bound, row)
+		return &rows[i]
+	}
+	for n, b := range m.reg.Bindings() {
+		r := row(n)
+		r.Processes, r.Programs, r.Waiting = len(b.Processes()), len(b.Programs()), b.Waiting()
+		if b.Held() {
+			r.HolderUID = b.UID
+		}
 	}
 	known := m.registrationsLocked()
 	m.mu.Unlock()
 
-	rows := make(map[string]view.Name, len(names)+len(bound))
-	for _, b := range bound {
-		rows[b.Name] = b
-	}
 	for _, n := range names {
-		row, ok := rows[n.Name]
-		if !ok {
-			row = view.Name{Name: n.Name, HolderUID: -1}
-		}
-		row.Exists, row.Policy, row.Security = true, n.Policy.String(), n.Protection.Settings()
-		rows[n.Name] = row
+		r := row(n.Name)
+		r.Exists, r.Policy, r.Security = true, n.Policy.String(), n.Protection.Settings()
 	}
-	for _, r := range known {
-		if row, ok := rows[r.name]; ok {
-			row.Layers++
-			rows[r.name] = row
+	for _, k := range known {
+		if i, ok := at[k.name]; ok {
+			rows[i].Layers++
 		}
 	}
-	return sorted(slices.Collect(maps.Values(rows)), func(n view.Name) view.Name { return n })
+	return sorted(rows, func(n view.Name) view.Name { return n })
 }
 
 // registration is a name that is registered with an IPCP.

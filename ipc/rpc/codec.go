@@ -25,6 +25,18 @@ func (f *frame) body(v any) error {
 	return err
 }
 
+// Size returns how many bytes *v takes in a message, of which it may be a part:
+// more than MaxMessage where no message holds it. V is a pointer.
+func Size(v any) int {
+	f := framePool.Get().(*frame)
+	f.b = f.b[:0]
+	if f.body(v) != nil {
+		return MaxMessage + 1 // the encoder may be left in the middle: f does not go back
+	}
+	defer f.free()
+	return len(f.b)
+}
+
 // unpacker is a decoder bound to a reader of its own.
 type unpacker struct {
 	r   bytes.Reader

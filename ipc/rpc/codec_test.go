@@ -117,6 +117,23 @@ func TestEveryKindOfFieldSurvives(t *testing.T) {
 	}
 }
 
+func TestSizeIsWhatAMessageTakes(t *testing.T) {
+	for _, v := range []any{fullSink(), &inner{"x", 3}, new(sink), &inner{strings.Repeat("x", 300), 300}} {
+		with, err := encode(kindReply, 1, "", v, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(with.b) - len(newFrame(kindReply).b) - 2; Size(v) != n { // 2: the id and the count of files
+			t.Errorf("%T: %d bytes, want %d", v, Size(v), n)
+		}
+	}
+	for _, v := range []any{&inner{Name: strings.Repeat("x", MaxMessage)}, &sink{Bytes: make([]byte, MaxMessage)}} {
+		if Size(v) <= MaxMessage {
+			t.Errorf("%T: %d bytes, and no message holds it", v, Size(v))
+		}
+	}
+}
+
 func TestTypesThatNoMessageMayHave(t *testing.T) {
 	type valueReceiver struct{ V badUnmarshaler }
 	tests := map[string]reflect.Type{

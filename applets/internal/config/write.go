@@ -18,26 +18,34 @@ import (
 // because the entries of args belong to the first entries of prog. An error names
 // a text that is no UTF-8, which TOML can't hold. Nothing is written then.
 func Write(w io.Writer, items []Item) error {
-	var b bytes.Buffer
+	o := new(output)
+	o.enc = toml.NewEncoder(&o.text)
 	for n, it := range items {
 		if n > 0 {
-			b.WriteByte('\n')
+			o.text.WriteByte('\n')
 		}
 		var err error
 		if it.Name != nil {
-			err = writeName(&b, it.Name)
+			err = o.name(it.Name)
 		} else {
-			err = writeIPCP(&b, it.IPCP)
+			err = o.ipcp(it.IPCP)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	_, err := w.Write(b.Bytes())
+	_, err := w.Write(o.text.Bytes())
 	return err
 }
 
-func writeName(b *bytes.Buffer, n *Name) error {
+// output is a file that is being written. One encoder writes all tables: each has
+// a buffer of its own, which takes longer to make than a table to write.
+type output struct {
+	text bytes.Buffer
+	enc  *toml.Encoder // to text, which has all of a body once it is encoded
+}
+
+func (o *output) name(n *Name) error {
 	body := struct {
 		LB   string     `toml:"lb"`
 		Prog []string   `toml:"prog,omitempty"`
@@ -63,10 +71,10 @@ func writeName(b *bytes.Buffer, n *Name) error {
 	if err != nil {
 		return err
 	}
-	return table(b, "name", n.Name, append([]any{body}, bodies...)...)
+	return o.table("name", n.Name, append([]any{body}, bodies...)...)
 }
 
-func writeIPCP(b *bytes.Buffer, i *IPCP) error {
+func (o *output) ipcp(i *IPCP) error {
 	var conn []string
 	for _, x := range i.Connect {
 		conn = append(conn, x.Component+":"+x.Dst)
@@ -82,16 +90,16 @@ func writeIPCP(b *bytes.Buffer, i *IPCP) error {
 		Autobind  bool     `toml:"autobind,omitempty"`
 		Conn      []string `toml:"conn,omitempty"`
 	}{i.Draft.Layer, i.Enrol, i.Draft.Hash, i.Register, i.Autobind, conn}}
-	for _, o := range i.Type.Options {
-		if s := ipcp.Settings(i.Draft.Settings).Text(o.Name); s != "" {
-			bodies = append(bodies, map[string]any{key(o): tomlValue(o, s)})
+	for _, opt := range i.Type.Options {
+		if s := ipcp.Settings(i.Draft.Settings).Text(opt.Name); s != "" {
+			bodies = append(bodies, map[string]any{key(opt): tomlValue(opt, s)})
 		}
 	}
 	more, err := protectionBodies(fmt.Sprintf("IPCP %q", i.Name), i.Protection)
 	if err != nil {
 		return err
 	}
-	return table(b, i.Type.Name, i.Name, append(bodies, more...)...)
+	return o.table(i.Type.Name, i.Name, append(bodies, more...)...)
 }
 
 // protectionBodies returns the keys of p, which belongs to what.
@@ -120,11 +128,10 @@ func tomlValue(o ipcp.Option, s string) any {
 }
 
 // table writes the table [kind.name] with the keys of bodies.
-func table(b *bytes.Buffer, kind, name string, bodies ...any) error {
-	fmt.Fprintf(b, "[%v]\n", toml.Key{kind, name})
-	e := toml.NewEncoder(b)
+func (o *output) table(kind, name string, bodies ...any) error {
+	fmt.Fprintf(&o.text, "[%v]\n", toml.Key{kind, name})
 	for _, body := range bodies {
-		if err := e.Encode(body); err != nil {
+		if err := o.enc.Encode(body); err != nil {
 			return err
 		}
 	}
