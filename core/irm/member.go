@@ -51,8 +51,8 @@ func (m *Manager) mayFoundLocked(layer string, t ipcp.Type) error {
 	if m.founding[layer] {
 		return fmt.Errorf("%w: layer %q, which another call is bootstrapping", core.ErrExists, layer)
 	}
-	for _, i := range m.reg.IPCPs() {
-		if i.Layer != layer || i.Type.Name == t.Name && t.Far && !t.Does.Can(ipcp.Enrolls) {
+	for _, i := range m.reg.Members(layer) {
+		if i.Type.Name == t.Name && t.Far && !t.Does.Can(ipcp.Enrolls) {
 			continue
 		}
 		help := "give another name for the layer"

@@ -233,6 +233,8 @@ func (w *sim) checkIPCPs() {
 			w.fail("IPCP %q: child %v, busy %v, pid %d", i.Name, m.children[i], i.Busy, i.PID)
 		case i.Operational() != (k.proc.State().String() == "operational"):
 			w.fail("IPCP %q is %v, the table says %v", i.Name, k.proc.State(), i.Operational())
+		case slices.Contains(m.reg.Members(i.Layer), i) != i.Operational():
+			w.fail("IPCP %q and the members of layer %q: %v", i.Name, i.Layer, m.reg.Members(i.Layer))
 		}
 		for _, name := range simNames {
 			named := i.Knows(name)

@@ -95,11 +95,18 @@ func (p *Process) Accepting(name string) bool {
 // Listeners returns how many listeners p has.
 func (p *Process) Listeners() int { return len(p.listeners) }
 
-// Bootstrapped says that i is a member of layer from now on.
-func (r *Registry) Bootstrapped(i *IPCP) { r.ipcpChanged("ipcp.bootstrapped", "", i) }
+// Bootstrapped says that i is a member of i.Layer from now on.
+func (r *Registry) Bootstrapped(i *IPCP) { r.joined("ipcp.bootstrapped", i) }
 
 // Enrolled is Bootstrapped for one that joined a layer that existed.
-func (r *Registry) Enrolled(i *IPCP) { r.ipcpChanged("ipcp.enrolled", "", i) }
+func (r *Registry) Enrolled(i *IPCP) { r.joined("ipcp.enrolled", i) }
+
+func (r *Registry) joined(event string, i *IPCP) {
+	if r.ipcps[i.Name] == i { // else it has ended meanwhile
+		r.members[i.Layer] = append(r.members[i.Layer], i)
+	}
+	r.ipcpChanged(event, "", i)
+}
 
 // Started says that i has a process from now on.
 func (r *Registry) Started(i *IPCP) { r.ipcpChanged("ipcp.created", "", i) }

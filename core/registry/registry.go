@@ -20,6 +20,7 @@ import (
 type Registry struct {
 	procs    map[int]*Process
 	ipcps    map[string]*IPCP
+	members  map[string][]*IPCP // by their layer, in the order in which they joined
 	names    map[string]*Name
 	bindings map[string]*Binding
 	programs map[programKey]map[*Program]bool
@@ -45,6 +46,7 @@ func New() *Registry {
 	return &Registry{
 		procs:    make(map[int]*Process),
 		ipcps:    make(map[string]*IPCP),
+		members:  make(map[string][]*IPCP),
 		names:    make(map[string]*Name),
 		bindings: make(map[string]*Binding),
 		programs: make(map[programKey]map[*Program]bool),
@@ -133,6 +135,10 @@ func (r *Registry) AddIPCP(name string, typ ipcp.Type) (*IPCP, error) {
 func (r *Registry) RemoveIPCP(i *IPCP) {
 	if r.ipcps[i.Name] == i {
 		delete(r.ipcps, i.Name)
+		rest := slices.DeleteFunc(r.members[i.Layer], func(o *IPCP) bool { return o == i })
+		if r.members[i.Layer] = rest; len(rest) == 0 {
+			delete(r.members, i.Layer)
+		}
 		if i.PID != 0 {
 			r.ipcpChanged("ipcp.removed", "", i)
 		}
@@ -144,6 +150,10 @@ func (r *Registry) IPCP(name string) *IPCP { return r.ipcps[name] }
 
 // IPCPs returns all IPCPs, by their names.
 func (r *Registry) IPCPs() map[string]*IPCP { return r.ipcps }
+
+// Members returns the IPCPs of this system that are members of layer, in the order
+// in which they joined it.
+func (r *Registry) Members(layer string) []*IPCP { return r.members[layer] }
 
 // Layers returns the members of layers that provide flows, in the order in
 // which they are asked for a name: by rank, then by name.

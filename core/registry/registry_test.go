@@ -165,6 +165,34 @@ func TestRemoveFlowFreesItsID(t *testing.T) {
 	}
 }
 
+func TestMembers(t *testing.T) {
+	r := New()
+	add := func(name string) *IPCP {
+		i, err := r.AddIPCP(name, ipcp.Type{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.Layer = "l"
+		return i
+	}
+	a, b, gone := add("a"), add("b"), add("gone")
+	r.RemoveIPCP(gone) // while it was bootstrapped
+	r.Bootstrapped(b)
+	r.Bootstrapped(gone)
+	r.Enrolled(a)
+	if got := r.Members("l"); !slices.Equal(got, []*IPCP{b, a}) {
+		t.Errorf("members: %v", got)
+	}
+	r.RemoveIPCP(b)
+	if got := r.Members("l"); !slices.Equal(got, []*IPCP{a}) {
+		t.Errorf("members after one has gone: %v", got)
+	}
+	r.RemoveIPCP(a)
+	if len(r.Members("l")) > 0 || len(r.members) > 0 {
+		t.Errorf("members of a layer that has none: %v", r.members)
+	}
+}
+
 func TestLayersByRank(t *testing.T) {
 	r := New()
 	for _, x := range []struct {
