@@ -194,6 +194,7 @@ type flow[P comparable] struct {
 	live   atomic.Bool
 	sent   atomic.Int64 // ns of the clock, when something was last sent
 	heard  atomic.Int64 // and received
+	called atomic.Bool  // a keepalive came since the last sweep
 
 	isDirty bool // the reader's
 
@@ -214,6 +215,7 @@ type flow[P comparable] struct {
 	hungUp  bool          // and then its end
 	silent  bool          // the process writes no more
 	parked  bool          // waits for Resume
+	calls   int64         // ns of the clock, when a keepalive was last sent
 	tell    bool          // Bye is due
 	leave   func(error)   // the done of FlowDealloc
 	drain   clock.Timer   // bounds draining

@@ -126,6 +126,7 @@ func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 	}
 	fl.heard.Store(f.tick)
 	if len(packet) == 0 {
+		fl.called.Store(true)
 		return
 	}
 	f.put(fl, packet)
@@ -245,13 +246,19 @@ func (f *Flows[P]) sweep() {
 }
 
 // checkLocked sends the keepalive of fl that is due, or ends fl whose other end is
-// silent. now is in ns.
+// silent. now is in ns. A wire may lose several keepalives in a row. So one that
+// misses what the other end has to send asks for it, with keepalives of its own that
+// come more often, and the other end answers these.
 func (f *Flows[P]) checkLocked(fl *flow[P], timeout time.Duration, now int64) {
+	quiet, silent := now-fl.sent.Load(), now-fl.heard.Load()
+	often := int64(timeout / 16)
+	called := fl.called.Swap(false)
 	switch {
-	case now-fl.heard.Load() > int64(timeout) && fl.state == up:
+	case silent > int64(timeout) && fl.state == up:
 		f.lostLocked(fl, core.ErrFlowPeer, fmt.Sprintf("nothing came for %v", timeout))
-	case now-fl.sent.Load() >= int64(timeout/4):
+	case quiet >= int64(timeout/4), called && quiet >= often, silent > int64(timeout*3/8) && now-fl.calls >= often:
 		fl.sent.Store(now)
+		fl.calls = now
 		f.then(func() { f.out.Alive(fl.peer, fl.remote, fl.eid) })
 	}
 }

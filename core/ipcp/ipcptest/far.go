@@ -177,6 +177,7 @@ var farTests = []struct {
 
 	{"a silent peer is noticed", false, (*farPair).silence},
 	{"an idle flow lives", false, (*farPair).idle},
+	{"idle flows live on a bad wire", true, (*farPair).idleOnBad},
 	{"a system that is killed is noticed", true, (*farPair).killed},
 	{"a forged word that a system is gone is no end", true, (*farPair).forged},
 	{"a server's system that starts again is not taken for the old one", false, func(p *farPair) { p.restart(1) }},

@@ -44,7 +44,7 @@ func (p *farPair) silence() {
 func (p *farPair) idle() {
 	p.serve(1, farName)
 	client, server := p.connect(farName)
-	// Four keepalives in a row may be lost, but not in this test.
+	// One that is lost has the other end ask for more of them.
 	p.net.Set(func(w *porttest.Wire) { w.Loss = 0 })
 	time.Sleep(time.Second)
 	var times [2][]time.Time
@@ -75,6 +75,28 @@ func (p *farPair) idle() {
 	}
 	p.talk(client, server)
 	p.over(client, server)
+}
+
+// idleOnBad has idle flows live for an hour on a wire that loses a fifth of what is
+// sent: four keepalives in a row, now and then.
+func (p *farPair) idleOnBad() {
+	p.serve(1, farName)
+	var all []*end
+	for range 20 {
+		client, server := p.connect(farName)
+		all = append(all, client, server)
+	}
+	p.net.Set(func(w *porttest.Wire) { w.Loss = 0.2 })
+	time.Sleep(time.Hour)
+	p.net.Set(func(w *porttest.Wire) { w.Loss = 0 })
+	for _, e := range all {
+		select {
+		case code := <-e.ended:
+			p.t.Errorf("flow %d has ended: %v", e.id, code)
+		default:
+		}
+	}
+	p.over(all...)
 }
 
 // killed ends system 1 without a word.

@@ -168,7 +168,9 @@ func TestFarByAnother(t *testing.T) {
 	w.Net = func(n *porttest.Network, i int) (ipcp.Net, func()) {
 		if middle == nil || middle.over {
 			middle = startOn(t, n, between)
-			_, err := middle.Bootstrap(context.Background(), config(t))
+			// A wire that loses a fifth of what crosses it twice loses four
+			// updates in a row now and then: that is no way for 15 s.
+			_, err := middle.Bootstrap(context.Background(), config(t, ipcp.Setting{Name: "ls_t_timeo", Value: "240"}))
 			must(t, err)
 		}
 		mine, end := net(n, i)
@@ -201,6 +203,7 @@ func TestFarByAnother(t *testing.T) {
 		w.Skip[name] = "the test looks at datagrams, which here go to the one between"
 	}
 	w.Skip["an idle flow lives"] = "what the one between sends on is not its own"
+	w.Skip["idle flows live on a bad wire"] = "updates of the layer's shape get lost too, and with them the way"
 	w.Skip["a cut wire and a healed one"] = "the adjacencies are forgotten while the wire is cut, and told with the next update"
 	for _, who := range []string{"server", "client"} {
 		w.Skip["a "+who+"'s system that starts again is not taken for the old one"] = "the one before is in the layer until its adjacency is forgotten"
