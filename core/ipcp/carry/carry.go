@@ -236,7 +236,7 @@ func New[P comparable](env ipcp.Env, cfg Config[P], out Out[P]) *Flows[P] {
 	f.idle.L = &f.mu
 	f.slots.init(cfg.IDs)
 	// Requests that nobody answers leave ids for the flows of others.
-	f.maxWaiting = int(min(maxPending, (cfg.IDs.Last-cfg.IDs.First+1)/2))
+	f.maxWaiting = int(min(maxPending, cfg.IDs.n()/2))
 	return f
 }
 

@@ -13,18 +13,16 @@ import (
 // and one that was used does not come again soon.
 func TestIDs(t *testing.T) {
 	for name, ids := range map[string]IDs{
-		"31 bits": IDs31, "16 bits": IDs16, "LLC": IDsSAP, "64 bits": {First: 64, Last: 1<<20 - 1, Bits: 64},
+		"31 bits": IDs31, "16 bits": IDs16, "LLC": IDsSAP, "64 bits": IDs64,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s slots[string]
 			s.init(ids)
 			rnd := rand.New(rand.NewPCG(1, 2))
-			slotsOf := ids.Last - ids.First + 1
-			low := uint64(1)<<bits.Len64(ids.Last) - 1
 			var flows []*flow[string]
 			last := make(map[uint64]int) // when an id was last used
 			for i := range 20000 {
-				if len(flows) > int(min(slotsOf/4, 300)) || len(flows) > 0 && rnd.IntN(2) == 0 {
+				if len(flows) > int(min(ids.n()/4, 300)) || len(flows) > 0 && rnd.IntN(2) == 0 {
 					j := rnd.IntN(len(flows))
 					fl := flows[j]
 					flows = append(flows[:j], flows[j+1:]...)
@@ -40,13 +38,13 @@ func TestIDs(t *testing.T) {
 				if err := s.add(fl); err != nil {
 					t.Fatal(err)
 				}
-				if slot := fl.eid & low; slot < ids.First || slot > ids.Last || bits.Len64(fl.eid) > ids.Bits {
+				if fl.eid < ids.First || fl.eid > ids.Last {
 					t.Fatalf("id %#x is not one of %+v", fl.eid, ids)
 				}
 				if s.find(fl.eid) != fl {
 					t.Fatalf("id %#x is not found", fl.eid)
 				}
-				if was, ok := last[fl.eid]; ok && i-was < int(min(slotsOf/4, maxRest)) {
+				if was, ok := last[fl.eid]; ok && i-was < int(min(ids.n()/4, maxRest)) {
 					t.Fatalf("id %#x comes again after %d steps", fl.eid, i-was)
 				}
 				flows = append(flows, fl)
@@ -85,22 +83,36 @@ func TestIDsEnd(t *testing.T) {
 	}
 }
 
-// TestIDsOfARestart: an IPCP that has started again does not begin with the ids of
-// the one before.
-func TestIDsOfARestart(t *testing.T) {
-	for _, ids := range []IDs{IDs31, IDs16, IDsSAP} {
-		firsts := make(map[uint64]bool)
-		for range 20 {
+// TestIDsGuessed: who knows the ids of some flows, which have ended or not, knows
+// nothing of the next one: each of its bits is 0 as often as 1.
+func TestIDsGuessed(t *testing.T) {
+	const n = 4000
+	for _, ids := range []IDs{IDs31, IDs16, IDs64} {
+		for _, ends := range []bool{false, true} {
 			var s slots[string]
 			s.init(ids)
-			fl := &flow[string]{}
-			if err := s.add(fl); err != nil {
-				t.Fatal(err)
+			var set, changed [64]int
+			var last uint64
+			for range n {
+				fl := &flow[string]{}
+				if err := s.add(fl); err != nil {
+					t.Fatal(err)
+				}
+				for b := range bits.Len64(ids.Last) {
+					set[b] += int(fl.eid >> b & 1)
+					changed[b] += int((fl.eid ^ last) >> b & 1)
+				}
+				if last = fl.eid; ends {
+					s.remove(fl)
+				}
 			}
-			firsts[fl.eid] = true
-		}
-		if len(firsts) < 5 {
-			t.Errorf("%+v: 20 starts begin with %d ids", ids, len(firsts))
+			for b := range bits.Len64(ids.Last) {
+				for what, got := range map[string]int{"is set": set[b], "changes": changed[b]} {
+					if got < n*2/5 || got > n*3/5 { // 12 standard deviations
+						t.Errorf("%+v, flows that end %v: bit %d %s in %d of %d ids", ids, ends, b, what, got, n)
+					}
+				}
+			}
 		}
 	}
 }
