@@ -49,6 +49,26 @@ func (k *keeping) end() error {
 	return err
 }
 
+// Whoever may open a file may lock it: so no other user can open that of irmd.
+func TestLockIsForItsUserAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, lockFile)
+	for _, before := range []string{"none", "of an older irmd"} {
+		h, err := takeHome(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(path)
+		if err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s before: the lock has the mode %v, %v", before, st.Mode(), err)
+		}
+		h.release()
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func reachable(dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
