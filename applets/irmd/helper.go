@@ -153,6 +153,7 @@ type helper struct {
 	hs     *helpers
 	who    account
 	cmd    *exec.Cmd
+	pidfd  int           // for reap; -1: the kernel has none
 	answer *os.File      // where it answers
 	done   chan struct{} // closed when it is reaped
 
@@ -175,15 +176,17 @@ func (hs *helpers) start(who account, env []string, out *os.File, what ...string
 	if out != nil {
 		cmd.Stdout, cmd.Stderr = out, out
 	}
-	// A group of its own: Ctrl-C is for the irmd.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	// A session of its own: Ctrl-C is for the irmd, and the terminal where irmd was
+	// started is not for a program of another user, who could type there.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	if os.Geteuid() == 0 {
 		if cmd.SysProcAttr.Credential, err = credential(who); err != nil {
 			r.Close()
 			return nil, err
 		}
 	}
-	h := &helper{hs: hs, who: who, cmd: cmd, answer: r, done: make(chan struct{})}
+	h := &helper{hs: hs, who: who, cmd: cmd, pidfd: -1, answer: r, done: make(chan struct{})}
+	cmd.SysProcAttr.PidFD = &h.pidfd
 	if err := hs.add(h); err != nil {
 		r.Close()
 		return nil, err
@@ -201,6 +204,9 @@ func (hs *helpers) start(who account, env []string, out *os.File, what ...string
 			err = fmt.Errorf("%w: uid %d may not run this irmd's executable, so irmd can't use files of that user's; chmod o+rx it", err, who.uid)
 		}
 		return nil, err
+	}
+	if h.pidfd >= 0 {
+		_ = unix.SetNonblock(h.pidfd, true) // else NewFile keeps it out of the poller
 	}
 	return h, nil
 }
@@ -271,12 +277,7 @@ func (h *helper) await() (string, error) {
 
 // reap waits for the end of h. The rest of its group is of no use without it.
 func (h *helper) reap() error {
-	for {
-		err := unix.Waitid(unix.P_PID, h.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	h.awaitEnd()
 	// Its number is its own until it is reaped.
 	h.mu.Lock()
 	_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGTERM)
@@ -286,6 +287,33 @@ func (h *helper) reap() error {
 	h.answered()
 	close(h.done)
 	return err
+}
+
+// awaitEnd returns when h has ended. It takes no thread, which a wait in the kernel
+// does, where the kernel has pidfds: a user may have many programs.
+func (h *helper) awaitEnd() {
+	if h.pidfd >= 0 {
+		f := os.NewFile(uintptr(h.pidfd), "pidfd")
+		defer f.Close()
+		if raw, err := f.SyscallConn(); err == nil {
+			err = raw.Read(func(fd uintptr) bool { return ended(unix.P_PIDFD, int(fd), unix.WNOHANG) })
+			if err == nil {
+				return
+			}
+		}
+	}
+	ended(unix.P_PID, h.cmd.Process.Pid, 0)
+}
+
+// ended reports whether the child has ended. It is not reaped.
+func ended(kind, id, options int) bool {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(kind, id, &info, unix.WEXITED|unix.WNOWAIT|options, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err != nil || info.Signo != 0
+		}
+	}
 }
 
 // signal sends sig to h and its group.

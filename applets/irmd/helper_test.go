@@ -112,6 +112,106 @@ func TestFileThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// Programs that run take no thread of irmd each.
+func TestProgramsTakeNoThreads(t *testing.T) {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip(err)
+	}
+	if fd, err := unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		t.Skip(err)
+	} else {
+		unix.Close(fd)
+	}
+	s := &starter{dir: t.TempDir(), log: logs.Discard(), helpers: newHelpers()}
+	threads := func() int {
+		list, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := threads()
+	const many = 40
+	var all []interface{ Stop() }
+	for range many {
+		runs := make(chan struct{})
+		i, err := s.Start(&registry.Program{Path: sleep, Args: []string{"60"}, UID: self.uid, Groups: self.groups}, func() { close(runs) }, func(error) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, i)
+		select {
+		case <-runs:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it does not run")
+		}
+	}
+	if n := threads() - before; n > many/2 {
+		t.Errorf("%d programs take %d threads", many, n)
+	}
+	for _, i := range all {
+		i.Stop()
+	}
+}
+
+// A path leads a user no further than that user may go, whatever root may: neither what
+// exists nor where a link leads is told.
+func TestPathIsFollowedAsItsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root follows paths of others")
+	}
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	private := filepath.Join(dir, "private")
+	for _, d := range []string{private, filepath.Join(private, "really"), filepath.Join(dir, "open")} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(private, "really"), filepath.Join(private, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{filepath.Join(private, "really", "prog"), filepath.Join(dir, "open", "prog")} {
+		if err := os.WriteFile(f, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	hs := newHelpers()
+	defer hs.close()
+	nobody, root := account{65534, []int{65534}}, account{0, []int{0}}
+	for _, tt := range []struct {
+		who      account
+		path     string
+		found    bool
+		resolved bool
+	}{
+		{nobody, filepath.Join(private, "link", "prog"), false, false},
+		{nobody, filepath.Join(private, "none", "prog"), false, false},
+		{nobody, filepath.Join(dir, "open", "prog"), true, true},
+		{nobody, "/bin/sh", true, true},
+		{root, filepath.Join(private, "link", "prog"), true, true},
+	} {
+		p, err := hs.place(tt.who, tt.path)
+		if (p.canonical != "") != tt.found || (p.resolved != "") != tt.resolved {
+			t.Errorf("uid %d, %s: leads to %+v, %v", tt.who.uid, tt.path, p, err)
+		}
+	}
+	// This thread, and all others, are root's again.
+	for range 100 {
+		if _, err := os.ReadDir(private); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Whoever stops irmd does not wait for a file.
 func TestStopDoesNotWaitForFiles(t *testing.T) {
 	path := leased(t)

@@ -5,16 +5,17 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"o7s/core/logs"
 )
 
-// The bounds on what a program that irmd started may print into irmd's log. The
-// program shares none of irmd's descriptors.
+// The bounds on what the programs that irmd started for a user may print into irmd's
+// log. They share none of irmd's descriptors.
 const (
 	maxPrinted    = 1 << 10               // bytes of a line; the rest is left out
-	printedBurst  = 1000                  // lines at once
+	printedBurst  = 1000                  // lines at once, of all programs of the user
 	printedEach   = 10 * time.Millisecond // gives back one of them
 	printedCopied = 64 << 10              // bytes that are read in printedEach at most
 	// lastWords is how long irmd reads after the program's end: a child of the
@@ -22,22 +23,44 @@ const (
 	lastWords = 200 * time.Millisecond
 )
 
+// allowance is how many lines the programs of one user may print.
+type allowance struct {
+	mu   sync.Mutex // guards the fields below
+	left int        // at once
+	at   time.Time  // when left was that
+}
+
+func newAllowance() *allowance { return &allowance{left: printedBurst, at: time.Now()} }
+
+// take takes a line, if one is left.
+func (a *allowance) take() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := int(time.Since(a.at) / printedEach); n > 0 {
+		a.left = min(printedBurst, a.left+n)
+		a.at = a.at.Add(time.Duration(n) * printedEach)
+	}
+	if a.left == 0 {
+		return false
+	}
+	a.left--
+	return true
+}
+
 // printed logs what a program prints, each line with the program's name and
 // pid. It reads too much no faster than it is given, and counts it.
 type printed struct {
 	log   *logs.Logger
 	label string
 	pid   int
+	lines *allowance
 
-	left    int       // lines that may be logged at once
-	at      time.Time // when left was that
-	dropped int       // lines since the last one that was logged
+	dropped int // lines since the last one that was logged
 }
 
 // follow reads from r until its end and closes it.
 func (p *printed) follow(r *os.File) {
 	defer r.Close()
-	p.left, p.at = printedBurst, time.Now()
 	b := bufio.NewReaderSize(r, maxPrinted)
 	for copied := 0; ; {
 		line, err := b.ReadSlice('\n')
@@ -60,7 +83,7 @@ func (p *printed) follow(r *os.File) {
 		if err != nil {
 			break
 		}
-		if copied > printedCopied && p.left == 0 {
+		if copied > printedCopied && p.dropped > 0 {
 			time.Sleep(printedEach)
 			copied = 0
 		}
@@ -70,15 +93,10 @@ func (p *printed) follow(r *os.File) {
 
 // line logs a line, if it is not one too many.
 func (p *printed) line(line []byte, cut bool) {
-	if n := int(time.Since(p.at) / printedEach); n > 0 {
-		p.left = min(printedBurst, p.left+n)
-		p.at = p.at.Add(time.Duration(n) * printedEach)
-	}
-	if p.left == 0 {
+	if !p.lines.take() {
 		p.dropped++
 		return
 	}
-	p.left--
 	p.tellDropped()
 	more := ""
 	if cut {

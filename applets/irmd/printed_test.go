@@ -75,6 +75,46 @@ func TestStartedProgramPrints(t *testing.T) {
 	}
 }
 
+// A program is in a session of its own, so the terminal where irmd was started is not
+// the program's: it could type there.
+func TestStartedProgramHasNoTerminal(t *testing.T) {
+	got, pid := startScript(t, `cut -d' ' -f 5,6,7 /proc/$$/stat`)
+	if want := fmt.Sprintf("irmd(II): sh[%d]: %d %d 0", pid, pid, pid); len(got) != 1 || got[0] != want {
+		t.Errorf("group, session and terminal: %q, want %q", got, want)
+	}
+}
+
+// All programs of a user share what may be printed, one after the other too.
+func TestProgramsOfAUserShareTheLog(t *testing.T) {
+	var l textLog
+	log := logs.New(logs.Options{Writer: &l}).With("irmd")
+	s := &starter{log: log}
+	for pid := range 4 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for range printedBurst {
+				fmt.Fprintln(w, "x")
+			}
+			w.Close()
+		}()
+		(&printed{log: log, label: "sh", pid: pid, lines: s.linesOf(pid / 3)}).follow(r)
+	}
+	byUser := [2]int{}
+	for _, line := range l.lines() {
+		for pid := range 4 {
+			if strings.HasSuffix(line, fmt.Sprintf("sh[%d]: x", pid)) {
+				byUser[pid/3]++
+			}
+		}
+	}
+	if byUser[0] < printedBurst || byUser[0] > 2*printedBurst || byUser[1] != printedBurst {
+		t.Errorf("logged of two users: %v lines", byUser)
+	}
+}
+
 // A program has none of irmd's descriptors, not even its stdout.
 func TestStartedProgramHasNoDescriptorOfIRMds(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "log"))

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -60,11 +62,63 @@ func (hs *helpers) place(who account, path string) (place, error) {
 	if !filepath.IsAbs(path) {
 		return place{}, fmt.Errorf("%w: %q is no absolute path of a program", core.ErrUsage, path)
 	}
-	p, err := cachedPlace(path)
+	p, err := place{}, errNotCached
+	if e := as(who, func() { p, err = cachedPlace(path) }); e != nil {
+		err = errNotCached
+	}
 	if errors.Is(err, errNotCached) {
 		p, err = hs.find(who, path)
 	}
 	return p, err
+}
+
+// as calls f with the rights that who has to files. Where this process is root, they
+// are those of one thread, which f must not leave.
+func as(who account, f func()) error {
+	if os.Geteuid() != 0 || who.uid == 0 {
+		f()
+		return nil
+	}
+	own, err := os.Getgroups()
+	if err != nil || len(who.groups) == 0 {
+		return core.ErrPermission
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := setRights(who.uid, who.groups[0], who.groups[1:])
+		if err == nil {
+			f()
+		}
+		if setRights(0, os.Getegid(), own) == nil {
+			runtime.UnlockOSThread() // else the thread ends here
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// setRights sets the rights of this thread to files.
+func setRights(uid, gid int, groups []int) error {
+	list := make([]uint32, len(groups)+1) // one more: it has an address
+	for n, g := range groups {
+		list[n] = uint32(g)
+	}
+	// Of this thread: the function of package syscall sets those of all threads.
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&list[0])), 0)
+	if errno != 0 {
+		return errno
+	}
+	for _, set := range []struct {
+		id int
+		to func(int) (int, error)
+	}{{gid, unix.SetfsgidRetGid}, {uid, unix.SetfsuidRetUid}} {
+		_, _ = set.to(set.id) // which says only what was before
+		if now, err := set.to(-1); err != nil || now != set.id {
+			return core.ErrPermission
+		}
+	}
+	return nil
 }
 
 var errNotCached = errors.New("not in the caches of the kernel")
@@ -111,6 +165,8 @@ func openCached(path string) (fd int, err error) {
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM):
 		return 0, errNotCached // the last three: an old kernel, or a filter of system calls
+	case errors.Is(err, unix.EACCES):
+		return 0, errNotCached // a file system of the user's may be for none but that user's processes
 	}
 	return fd, err
 }

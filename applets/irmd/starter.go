@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,6 +24,22 @@ type starter struct {
 	dir     string // the runtime directory
 	log     *logs.Logger
 	helpers *helpers
+
+	mu    sync.Mutex // guards lines
+	lines map[int]*allowance
+}
+
+// linesOf returns what the programs of uid may print.
+func (s *starter) linesOf(uid int) *allowance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lines == nil {
+		s.lines = make(map[int]*allowance)
+	}
+	if s.lines[uid] == nil {
+		s.lines[uid] = newAllowance()
+	}
+	return s.lines[uid]
 }
 
 // Start implements irm.Starter.
@@ -41,7 +58,7 @@ func (s *starter) Start(p *registry.Program, runs func(), died func(error)) (irm
 	}
 	r := &running{helper: h}
 	label := filepath.Base(p.Path)
-	print := &printed{log: s.log, label: label[:min(len(label), maxLabel)], pid: r.PID()}
+	print := &printed{log: s.log, label: label[:min(len(label), maxLabel)], pid: r.PID(), lines: s.linesOf(p.UID)}
 	read := make(chan struct{})
 	go func() {
 		print.follow(out)
