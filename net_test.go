@@ -25,6 +25,7 @@ import (
 //
 //	cable pull|plug            take host B's end of the cable out, or put it in
 //	cable remove|new           remove both devices, or make them anew
+//	cable shake                change host A's device 1000 times
 //	mtu N                      change the MTU of both devices
 //	wires A-B B-C ...          join more hosts, A to D: A by device ethAB to B by ethBA,
 //	                           and so on
@@ -210,11 +211,20 @@ func newNamespace() (netns.NsHandle, error) {
 // cable pulls out or plugs in host B's end.
 func cable(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: cable pull|plug|remove|new")
+		ts.Fatalf("usage: cable pull|plug|remove|new|shake")
 	}
 	n := ts.Value(networkKey{}).(*network)
-	if args[0] == "new" {
+	switch args[0] {
+	case "new":
 		ts.Check(n.join())
+		return
+	case "shake":
+		a := n.hosts[0]
+		link, err := a.net.LinkByName(a.device())
+		ts.Check(err)
+		for i := range 1000 {
+			ts.Check(a.net.LinkSetMTU(link, 1400+i%2))
+		}
 		return
 	}
 	b := n.hosts[1]
@@ -229,7 +239,7 @@ func cable(ts *testscript.TestScript, neg bool, args []string) {
 	case "remove":
 		ts.Check(b.net.LinkDel(link)) // the other end goes too
 	default:
-		ts.Fatalf("usage: cable pull|plug|remove|new")
+		ts.Fatalf("usage: cable pull|plug|remove|new|shake")
 	}
 }
 

@@ -1,12 +1,14 @@
 package port
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -86,13 +88,13 @@ func openEther(dev string, proto port.Proto) (*ether, error) {
 		unix.Close(e.claim)
 		return nil, err
 	}
-	updates := make(chan netlink.LinkUpdate, 16)
-	if err := netlink.LinkSubscribe(updates, e.done); err != nil {
+	news, err := subscribe()
+	if err != nil {
 		e.file.Close()
 		unix.Close(e.claim)
 		return nil, fmt.Errorf("watch the devices: %w", err)
 	}
-	e.wg.Go(func() { e.watch(updates) })
+	e.wg.Go(func() { e.watch(news) })
 	return e, nil
 }
 
@@ -189,36 +191,100 @@ func (e *ether) learn(link netlink.Link) {
 	e.up.Store(a.Flags&net.FlagUp != 0 && a.RawFlags&unix.IFF_RUNNING != 0)
 }
 
+// subscription is the kernel's news of all devices. The kernel ends it where it has
+// more news than it keeps.
+type subscription struct {
+	updates chan netlink.LinkUpdate
+	done    chan struct{}
+}
+
+func subscribe() (*subscription, error) {
+	s := &subscription{make(chan netlink.LinkUpdate, 16), make(chan struct{})}
+	return s, netlink.LinkSubscribe(s.updates, s.done)
+}
+
+// close ends the subscription, and the goroutine that may wait to pass on news.
+func (s *subscription) close() {
+	close(s.done)
+	for range s.updates {
+	}
+}
+
+// watchAgain is the time until a subscription that failed is tried again.
+const watchAgain = time.Second
+
 // watch follows the device until the socket is closed: its link, its MTU, and
 // that it vanishes and comes back as another of the same name.
-func (e *ether) watch(updates <-chan netlink.LinkUpdate) {
+func (e *ether) watch(news *subscription) {
 	for {
-		var u netlink.LinkUpdate
-		var ok bool
-		select {
-		case u, ok = <-updates:
-		case <-e.done:
+		over := e.follow(news)
+		news.close()
+		if over {
 			return
 		}
-		if !ok {
-			return
-		}
-		if u.Attrs().Name != e.dev {
-			continue
-		}
-		if u.Header.Type == unix.RTM_DELLINK {
-			e.up.Store(false)
-		} else {
-			was := e.index.Load()
-			e.learn(u.Link)
-			if e.index.Load() != was {
-				_ = e.rc.Control(func(fd uintptr) { _ = e.bind(int(fd)) })
+		for {
+			var err error
+			if news, err = subscribe(); err == nil {
+				break
+			}
+			select {
+			case <-time.After(watchAgain):
+			case <-e.done:
+				return
 			}
 		}
-		select {
-		case e.changed <- struct{}{}:
-		default:
+		// What has happened meanwhile nobody has told.
+		link, err := netlink.LinkByName(e.dev)
+		switch {
+		case err == nil:
+			e.became(link)
+		case errors.As(err, new(netlink.LinkNotFoundError)):
+			e.vanished()
 		}
+	}
+}
+
+// follow takes news until the socket is closed, or until the subscription ends:
+// then it returns false.
+func (e *ether) follow(news *subscription) (over bool) {
+	for {
+		select {
+		case u, ok := <-news.updates:
+			switch {
+			case !ok:
+				return false
+			case u.Attrs().Name != e.dev || u.Family == unix.AF_BRIDGE: // the latter is of a port of a bridge
+			case u.Header.Type == unix.RTM_DELLINK:
+				e.vanished()
+			default:
+				e.became(u.Link)
+			}
+		case <-e.done:
+			return true
+		}
+	}
+}
+
+// became takes what the device is like now.
+func (e *ether) became(link netlink.Link) {
+	was := e.index.Load()
+	e.learn(link)
+	if e.index.Load() != was {
+		_ = e.rc.Control(func(fd uintptr) { _ = e.bind(int(fd)) })
+	}
+	e.tell()
+}
+
+func (e *ether) vanished() {
+	e.up.Store(false)
+	e.tell()
+}
+
+// tell says that something about the device has changed.
+func (e *ether) tell() {
+	select {
+	case e.changed <- struct{}{}:
+	default:
 	}
 }
 
