@@ -10,6 +10,7 @@ package ipcp
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -135,6 +136,19 @@ type Arrival struct {
 	Data []byte // AllocRequest.Data of the system that asks
 	Path Path
 	From string // where it comes from, for people: an address; "" on this system
+}
+
+// System returns which system a comes from: From, of an IP address without the port,
+// and of an IPv6 address the first 64 bits alone, since one host may have all the others.
+// Whoever forges addresses is many systems.
+func (a *Arrival) System() string {
+	ap, err := netip.ParseAddrPort(a.From)
+	if err != nil {
+		return a.From
+	}
+	addr := ap.Addr().Unmap()
+	p, _ := addr.Prefix(min(addr.BitLen(), 64)) // no error for so many bits
+	return p.String()
 }
 
 // AllocReply is the answer to a FlowAlloc. Code is 0 if the other end has

@@ -2,7 +2,6 @@ package irm
 
 import (
 	"fmt"
-	"net/netip"
 	"runtime"
 	"sync"
 )
@@ -10,12 +9,13 @@ import (
 const (
 	maxAside    = 4096 // jobs that wait for this system, and as many for others
 	maxAsideOne = 1024 // of one source
+	keptAside   = 1024 // of maxAside, for the first job of a source
 )
 
 // aside does work that takes long, handshakes, in goroutines of its own, so that
 // whoever reads a link goes on. This system's users and other systems take turns,
 // and the sources of each do: one that sends thousands of requests delays its own,
-// and strangers leave room for this system.
+// and a few that do leave room for others. Strangers leave room for this system.
 type aside struct {
 	mu      sync.Mutex // guards the fields below
 	sides   [2]side
@@ -40,16 +40,8 @@ type source struct {
 
 func user(uid int) source { return source{who: fmt.Sprint(uid)} }
 
-// system is the source for an address of an Arrival. The port is not part of it, and
-// of an IPv6 address only the first 64 bits are: one host may have all the others.
-func system(from string) source {
-	if ap, err := netip.ParseAddrPort(from); err == nil {
-		a := ap.Addr().Unmap()
-		p, _ := a.Prefix(min(a.BitLen(), 64)) // no error for so many bits
-		from = p.String()
-	}
-	return source{far: true, who: from}
-}
+// system is the source of what comes from another system.
+func system(of string) source { return source{far: true, who: of} }
 
 // workers returns how many jobs are done at a time. One processor is left to those
 // who read links.
@@ -64,8 +56,11 @@ func (a *aside) do(from source, job func()) bool {
 	if from.far {
 		s = &a.sides[1]
 	}
-	jobs := s.waiting[from]
-	if a.closed || s.n >= maxAside || len(jobs) >= maxAsideOne {
+	jobs, room := s.waiting[from], maxAside
+	if len(jobs) > 0 {
+		room -= keptAside
+	}
+	if a.closed || s.n >= room || len(jobs) >= maxAsideOne {
 		return false
 	}
 	if s.waiting == nil {

@@ -182,7 +182,7 @@ func (m *Manager) answerPeerLocked(i *registry.IPCP, r ipcp.Arrival, name string
 	m.laterLocked(func() {
 		if !m.configured(p) && !oap.Costly(r.Data) {
 			answer()
-		} else if !m.aside.do(system(r.From), answer) {
+		} else if !m.aside.do(system(r.System()), answer) {
 			m.decide(func() { refuseLocked(errManyHandshakes) })
 		}
 	})

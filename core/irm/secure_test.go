@@ -394,6 +394,24 @@ func TestAside(t *testing.T) {
 	}
 }
 
+// A few sources that send all they may leave room for others.
+func TestAsideLeavesRoom(t *testing.T) {
+	var a aside
+	defer a.close()
+	hold := make(chan struct{})
+	defer close(hold)
+	for i := range 8 {
+		flood := system(fmt.Sprint("flood", i))
+		for a.do(flood, func() { <-hold }) {
+		}
+	}
+	for i := range keptAside / 2 {
+		if !a.do(system(fmt.Sprint("one", i)), func() { <-hold }) {
+			t.Fatalf("system %d finds no room, and %d jobs wait", i, a.jobs())
+		}
+	}
+}
+
 // Other systems leave room for the users of this one, however many they are.
 func TestAsideOfThisSystem(t *testing.T) {
 	var a aside
@@ -421,26 +439,6 @@ func TestAsideOfThisSystem(t *testing.T) {
 		t.Errorf("%d jobs of other systems come first", got)
 	}
 	a.close()
-}
-
-// A host does not become many by its ports, or by the addresses of its network.
-func TestSystem(t *testing.T) {
-	for _, same := range [][2]string{
-		{"10.0.0.1:3435", "10.0.0.1:9"}, {"[::ffff:10.0.0.1]:1", "10.0.0.1:2"},
-		{"[2001:db8::1]:3435", "[2001:db8::ffff:1]:9"}, {"[fe80::1%eth0]:1", "[fe80::2%eth0]:2"},
-		{"02:00:00:00:00:01", "02:00:00:00:00:01"},
-	} {
-		if a, b := system(same[0]), system(same[1]); a != b {
-			t.Errorf("%v and %v", a, b)
-		}
-	}
-	for _, other := range [][2]string{
-		{"10.0.0.1:1", "10.0.0.2:1"}, {"[2001:db8:0:1::1]:1", "[2001:db8:0:2::1]:1"}, {"02:00:00:00:00:01", "02:00:00:00:00:02"},
-	} {
-		if a, b := system(other[0]), system(other[1]); a == b {
-			t.Errorf("%v is taken for %v", other[0], other[1])
-		}
-	}
 }
 
 // Strangers write so many lines a second, and the next one says how many are missing.

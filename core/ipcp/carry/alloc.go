@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"o7s/core"
 	"o7s/core/ipcp"
@@ -254,7 +253,7 @@ func (f *Flows[P]) forgetLocked(fl *flow[P], code core.Errno) {
 		return
 	}
 	if fl.waits() {
-		f.waiting--
+		f.waiting.remove(fl)
 	}
 	fl.state = over
 	fl.live.Store(false)
@@ -320,13 +319,14 @@ func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS,
 	if known != nil {
 		f.replacedLocked(known)
 	}
-	if oldest := f.oldestLocked(); oldest != nil {
+	if f.waiting.n >= f.maxWaiting {
 		f.count.Requests.Add(1)
-		f.withdrawLocked(oldest)
+		f.withdrawLocked(f.waiting.first())
 	}
+	arrival := ipcp.Arrival{Dst: dst, QoS: qos, Data: data, Path: f.cfg.Path(from), From: f.cfg.Text(from)}
 	fl := &flow[P]{
 		state: announcing, server: true, peer: from, remote: remote, dst: dst, qos: qos,
-		ours: f.cfg.Ours(data), since: f.clock.Now(), oapID: id,
+		ours: f.cfg.Ours(data), system: arrival.System(), since: f.clock.Now(), oapID: id,
 	}
 	if f.slots.add(fl) != nil {
 		f.count.Requests.Add(1)
@@ -334,13 +334,8 @@ func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS,
 		return
 	}
 	f.asked[r] = fl
-	f.pending = append(f.pending, fl)
-	f.waiting++
-	if len(f.pending) >= 2*maxPending {
-		f.pending = slices.DeleteFunc(f.pending, func(fl *flow[P]) bool { return !fl.waits() })
-	}
+	f.waiting.add(fl)
 	f.then(func() {
-		arrival := ipcp.Arrival{Dst: dst, QoS: qos, Data: data, Path: f.cfg.Path(from), From: f.cfg.Text(from)}
 		f.host.FlowReqArr(arrival, func(id core.FlowID, err error) { f.announced(fl, id, err) })
 	})
 }
@@ -375,24 +370,6 @@ func (f *Flows[P]) replacedLocked(fl *flow[P]) {
 		fl.tell = false
 		f.finishLocked(fl)
 	}
-}
-
-// oldestLocked returns the request that has to go where there are as many as may
-// be, nil where there are fewer.
-func (f *Flows[P]) oldestLocked() *flow[P] {
-	for len(f.pending) > 0 {
-		fl := f.pending[0]
-		if !fl.waits() {
-			f.pending = f.pending[1:]
-			continue
-		}
-		if f.waiting < f.maxWaiting {
-			return nil
-		}
-		f.pending = f.pending[1:]
-		return fl
-	}
-	return nil
 }
 
 // waits reports whether no process has answered the request of fl; Flows.mu is
@@ -461,7 +438,7 @@ func (f *Flows[P]) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
 			done(nil)
 		})
 	default:
-		f.waiting--
+		f.waiting.remove(fl)
 		fl.state, fl.reply = attaching, bytes.Clone(resp.Data)
 		f.then(func() {
 			f.host.Attach(fl.id, func(mem ipcp.Flow, err error) { f.serverAttached(fl, mem, err, done) })

@@ -77,8 +77,8 @@ type Config[P comparable] struct {
 
 // The bounds on what comes from outside.
 const (
-	// maxPending bounds the requests that no process has answered yet. The
-	// oldest is refused first.
+	// maxPending bounds the requests that no process has answered yet: see
+	// waiting.
 	maxPending = 1024
 	// answerTime is how long a process may take to answer a request. The C
 	// prototype waits 20 s for it.
@@ -125,8 +125,7 @@ type Flows[P comparable] struct {
 	own     map[core.Hash]bool
 	byID    map[core.FlowID]*flow[P]
 	asked   map[request[P]]*flow[P] // that came from outside
-	pending []*flow[P]              // of these, in the order in which they came; some are answered
-	waiting int                     // of pending, those that are not
+	waiting waiting[P]              // of these, those that no process has answered
 	past    []past[P]               // of asked, those that are over, the longest ago first
 	early   int                     // bytes of packets that came before their flows were up
 	sweeper clock.Timer
@@ -205,8 +204,9 @@ type flow[P comparable] struct {
 	id      core.FlowID
 	hasID   bool
 	dst     core.Hash
-	server  bool // the request came from outside
-	ours    bool // the other system is an o7s one
+	server  bool   // the request came from outside
+	ours    bool   // the other system is an o7s one
+	system  string // that the request came from: Arrival.System
 	since   time.Time
 	oapID   string        // of the request that came
 	reply   []byte        // that accepted it

@@ -3,6 +3,7 @@ package carry
 import (
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,8 +164,8 @@ func TestPastIsBounded(t *testing.T) {
 			n.Requested("client", i+1, "dst", core.QoSRaw, nil)
 			n.FlowAllocResp(ipcp.AllocResponse{Flow: 101 + core.FlowID(i), Code: core.ErrAuth}, func(error) {})
 		}
-		if len(n.past) > maxPast || len(n.asked) > maxPast || len(n.pending) > 2*maxPending {
-			t.Errorf("%d past requests, %d asked, %d pending", len(n.past), len(n.asked), len(n.pending))
+		if len(n.past) > maxPast || len(n.asked) > maxPast || n.waiting.n != 0 || len(n.waiting.of) != 0 {
+			t.Errorf("%d past requests, %d asked, %d waiting of %d", len(n.past), len(n.asked), n.waiting.n, len(n.waiting.of))
 		}
 	})
 }
@@ -177,11 +178,43 @@ func TestFloodLeavesIDs(t *testing.T) {
 		for i := range uint64(1000) {
 			n.Requested(fmt.Sprint("client", i), 4, "dst", core.QoSRaw, nil)
 		}
-		if n.waiting != 31 || n.slots.used != 31 {
-			t.Errorf("%d requests wait and %d ids are used, want 31", n.waiting, n.slots.used)
+		if n.waiting.n != 31 || n.slots.used != 31 {
+			t.Errorf("%d requests wait and %d ids are used, want 31", n.waiting.n, n.slots.used)
 		}
 		if refused := n.Count().Requests.Load(); refused != 1000-31 {
 			t.Errorf("%d were refused, want %d", refused, 1000-31)
+		}
+	})
+}
+
+// TestFloodOfOneSystem: a system that asks for flows again and again, from many ports,
+// pushes out its own requests and nobody else's. Many systems together push out the
+// oldest.
+func TestFloodOfOneSystem(t *testing.T) {
+	bubble(t, IDs31, func(t *testing.T, n *node) {
+		n.Register(t.Context(), "dst")
+		n.Requested("192.0.2.1:3435", 4, "dst", core.QoSRaw, nil)
+		time.Sleep(time.Millisecond)
+		for i := range uint64(3 * maxPending) {
+			n.Requested(fmt.Sprintf("192.0.2.66:%d", i+1), i, "dst", core.QoSRaw, nil)
+		}
+		if n.waiting.n != maxPending || len(n.waiting.of["192.0.2.1/32"]) != 1 {
+			t.Errorf("%d requests wait, of %d systems", n.waiting.n, len(n.waiting.of))
+		}
+		n.all()
+		n.FlowAllocResp(ipcp.AllocResponse{Flow: 101}, n.done("accepted"))
+		n.want(t, "answer 192.0.2.1:3435 4 0 ", "accepted")
+
+		n.Requested("192.0.2.1:3435", 5, "dst", core.QoSRaw, nil)
+		for i := range uint64(maxPending) {
+			time.Sleep(time.Microsecond)
+			n.Requested(fmt.Sprintf("10.%d.%d.66:3435", i/256, i%256), i, "dst", core.QoSRaw, nil)
+		}
+		if n.waiting.n != maxPending || len(n.waiting.of) != maxPending {
+			t.Errorf("%d requests wait, of %d systems", n.waiting.n, len(n.waiting.of))
+		}
+		if heard := n.all(); !slices.Contains(heard, "answer 192.0.2.1:3435 5 1000 ") {
+			t.Error("the oldest is not refused")
 		}
 	})
 }
