@@ -1,26 +1,25 @@
 package clock
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
 // Sim is a Clock that stands still until Step or Run moves it. It is for one
 // goroutine: what AfterFunc has arranged is called by Step and Run, in the order of
 // its time and, at the same time, in that of the calls.
 type Sim struct {
-	now    time.Time
+	start  time.Time
+	now    time.Duration // since start
 	count  uint64
-	events events
+	events []*event // a heap: the next one is first, those after i are at 4*i+1 to 4*i+4
+	spare  []*event // of Call, to be used again
 }
 
 var _ Clock = (*Sim)(nil)
 
 // NewSim returns a Sim that shows start.
-func NewSim(start time.Time) *Sim { return &Sim{now: start} }
+func NewSim(start time.Time) *Sim { return &Sim{start: start} }
 
 // Now implements Clock.
-func (s *Sim) Now() time.Time { return s.now }
+func (s *Sim) Now() time.Time { return s.start.Add(s.now) }
 
 // AfterFunc implements Clock.
 func (s *Sim) AfterFunc(d time.Duration, f func()) Timer {
@@ -29,21 +28,37 @@ func (s *Sim) AfterFunc(d time.Duration, f func()) Timer {
 	return e
 }
 
+// Call is AfterFunc for a call that nobody cancels.
+func (s *Sim) Call(d time.Duration, f func()) {
+	e := &event{sim: s, at: -1, once: true}
+	if n := len(s.spare); n > 0 {
+		e, s.spare = s.spare[n-1], s.spare[:n-1]
+	}
+	e.call = f
+	e.Reset(d)
+}
+
 // Step moves to the next call and makes it. It reports false where there is none.
 func (s *Sim) Step() bool {
 	if len(s.events) == 0 {
 		return false
 	}
-	e := heap.Pop(&s.events).(*event)
+	e := s.events[0]
+	s.remove(0)
 	s.now = e.when
-	e.call()
+	call := e.call
+	if e.once {
+		e.call = nil
+		s.spare = append(s.spare, e)
+	}
+	call()
 	return true
 }
 
 // Run makes all calls of the next d, and moves by d.
 func (s *Sim) Run(d time.Duration) {
-	end := s.now.Add(d)
-	for len(s.events) > 0 && !s.events[0].when.After(end) {
+	end := s.now + d
+	for len(s.events) > 0 && s.events[0].when <= end {
 		s.Step()
 	}
 	s.now = end
@@ -52,10 +67,11 @@ func (s *Sim) Run(d time.Duration) {
 // event is a call that is arranged.
 type event struct {
 	sim   *Sim
-	when  time.Time
+	when  time.Duration
 	order uint64
 	call  func()
-	at    int // in sim.events; -1: it is not there
+	at    int  // in sim.events; -1: it is not there
+	once  bool // nobody has it but sim
 }
 
 // Stop implements Timer.
@@ -63,42 +79,71 @@ func (e *event) Stop() bool {
 	if e.at < 0 {
 		return false
 	}
-	heap.Remove(&e.sim.events, e.at)
+	e.sim.remove(e.at)
 	return true
 }
 
 // Reset implements Timer.
 func (e *event) Reset(d time.Duration) bool {
 	was := e.Stop()
-	e.sim.count++
-	e.when, e.order = e.sim.now.Add(max(d, 0)), e.sim.count
-	heap.Push(&e.sim.events, e)
+	s := e.sim
+	s.count++
+	e.when, e.order = s.now+max(d, 0), s.count
+	s.events = append(s.events, e)
+	s.up(e, len(s.events)-1)
 	return was
 }
 
-type events []*event
+func (e *event) before(o *event) bool {
+	return e.when < o.when || e.when == o.when && e.order < o.order
+}
 
-func (h events) Len() int { return len(h) }
-func (h events) Less(i, j int) bool {
-	if !h[i].when.Equal(h[j].when) {
-		return h[i].when.Before(h[j].when)
+// remove takes the event at i out of the heap.
+func (s *Sim) remove(i int) {
+	s.events[i].at = -1
+	n := len(s.events) - 1
+	last := s.events[n]
+	s.events[n] = nil
+	s.events = s.events[:n]
+	if i < n {
+		s.down(last, i)
+		s.up(last, last.at)
 	}
-	return h[i].order < h[j].order
 }
-func (h events) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].at, h[j].at = i, j
+
+// up gives e, which may be put at i, its place there or nearer to the first.
+func (s *Sim) up(e *event, i int) {
+	for i > 0 {
+		parent := (i - 1) / 4
+		p := s.events[parent]
+		if !e.before(p) {
+			break
+		}
+		s.events[i], p.at = p, i
+		i = parent
+	}
+	s.events[i], e.at = e, i
 }
-func (h *events) Push(x any) {
-	e := x.(*event)
-	e.at = len(*h)
-	*h = append(*h, e)
-}
-func (h *events) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	e.at = -1
-	return e
+
+// down gives e, which may be put at i, its place there or farther from the first.
+func (s *Sim) down(e *event, i int) {
+	for {
+		first := 4*i + 1
+		if first >= len(s.events) {
+			break
+		}
+		least := first
+		for j := first + 1; j < min(first+4, len(s.events)); j++ {
+			if s.events[j].before(s.events[least]) {
+				least = j
+			}
+		}
+		if !s.events[least].before(e) {
+			break
+		}
+		s.events[i] = s.events[least]
+		s.events[i].at = i
+		i = least
+	}
+	s.events[i], e.at = e, i
 }

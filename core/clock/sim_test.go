@@ -2,6 +2,7 @@ package clock
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -30,5 +31,46 @@ func TestSim(t *testing.T) {
 	}
 	if b.Reset(-time.Second) || !s.Step() || s.Now() != start.Add(7*time.Second) {
 		t.Errorf("a time that has passed is %v", s.Now())
+	}
+}
+
+// Whatever is arranged, moved and cancelled, the calls come in the order of their
+// times.
+func TestSimOrder(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	s := NewSim(time.Unix(1000, 0))
+	var last time.Time
+	calls, gone := 0, 0
+	call := func() {
+		if s.Now().Before(last) {
+			t.Fatalf("a call at %v comes after one at %v", s.Now(), last)
+		}
+		last = s.Now()
+		calls++
+	}
+	var timers []Timer
+	for range 5000 {
+		d := time.Duration(rnd.IntN(100)) * time.Millisecond
+		switch rnd.IntN(5) {
+		case 0:
+			s.Call(d, call)
+		case 1, 2:
+			timers = append(timers, s.AfterFunc(d, call))
+		case 3:
+			if len(timers) > 0 && timers[rnd.IntN(len(timers))].Stop() {
+				gone++
+			}
+		case 4:
+			if len(timers) > 0 && timers[rnd.IntN(len(timers))].Reset(d) {
+				gone++
+			}
+		}
+		if rnd.IntN(4) == 0 {
+			s.Step()
+		}
+	}
+	s.Run(time.Hour)
+	if s.Step() || int(s.count) != calls+gone {
+		t.Errorf("%d calls were arranged, %d were made and %d cancelled", s.count, calls, gone)
 	}
 }
