@@ -12,42 +12,47 @@ type Graph struct {
 
 // Graph returns the shape of the layer as it is known. This member is in it.
 func (s *State) Graph() *Graph {
-	var pairs [][2]uint64
-	g := &Graph{Addrs: []uint64{s.cfg.Own}}
+	pairs := make([]link, 0, len(s.links))
 	for l := range s.links {
-		if _, both := s.links[link{l.to, l.from}]; both {
-			pairs = append(pairs, [2]uint64{l.from, l.to})
-			g.Addrs = append(g.Addrs, l.from)
+		if _, both := s.links[l.back()]; both {
+			pairs = append(pairs, l)
 		}
 	}
-	return g.join(pairs)
+	return join(pairs, s.cfg.Own)
 }
 
 // NewGraph returns the graph in which each of pairs is joined.
 func NewGraph(pairs [][2]uint64) *Graph {
-	g := &Graph{}
-	var both [][2]uint64
+	var both []link
 	for _, p := range pairs {
-		g.Addrs = append(g.Addrs, p[0], p[1])
-		both = append(both, p, [2]uint64{p[1], p[0]})
+		l := linkOf(p[0], p[1])
+		both = append(both, l, l.back())
 	}
-	return g.join(both)
+	return join(both, 0)
 }
 
-// join makes the edges from pairs, which has both directions of each.
-func (g *Graph) join(pairs [][2]uint64) *Graph {
-	slices.Sort(g.Addrs)
-	g.Addrs = slices.Compact(g.Addrs)
-	slices.SortFunc(pairs, func(a, b [2]uint64) int { return slices.Compare(a[:], b[:]) })
+// join returns the graph with the edges pairs, which has both directions of each, and
+// with the member also; 0: none.
+func join(pairs []link, also uint64) *Graph {
+	slices.Sort(pairs)
+	pairs = slices.Compact(pairs)
+	g := &Graph{next: make([]int32, len(pairs))}
+	for _, l := range pairs {
+		if from := l.from(); len(g.Addrs) == 0 || g.Addrs[len(g.Addrs)-1] != from {
+			g.Addrs = append(g.Addrs, from)
+		}
+	}
+	if i, found := slices.BinarySearch(g.Addrs, also); !found && also != 0 {
+		g.Addrs = slices.Insert(g.Addrs, i, also)
+	}
 	g.start = make([]int32, len(g.Addrs)+1)
-	g.next = make([]int32, 0, len(pairs))
 	at := 0
 	for i, addr := range g.Addrs {
-		for ; at < len(pairs) && pairs[at][0] == addr; at++ {
-			j, _ := slices.BinarySearch(g.Addrs, pairs[at][1])
-			g.next = append(g.next, int32(j))
+		for ; at < len(pairs) && pairs[at].from() == addr; at++ {
+			j, _ := slices.BinarySearch(g.Addrs, pairs[at].to())
+			g.next[at] = int32(j)
 		}
-		g.start[i+1] = int32(len(g.next))
+		g.start[i+1] = int32(at)
 	}
 	return g
 }

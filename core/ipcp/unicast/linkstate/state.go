@@ -1,7 +1,6 @@
 package linkstate
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -31,10 +30,21 @@ type Config struct {
 // maxLinks bounds the adjacencies that are known, whatever neighbours say.
 const maxLinks = 1 << 16
 
-// sweepTime is the time between two looks for what is not repeated.
+// sweepTime is the least time between two looks for what is not repeated.
 const sweepTime = time.Second
 
-type link struct{ from, to uint64 }
+// link is an adjacency as one end says it: the address of that end, and in the lower
+// half that of the other. So links sort by their ends.
+type link uint64
+
+func linkOf(from, to uint64) link { return link(from<<32 | to) }
+
+func (l link) from() uint64 { return uint64(l) >> 32 }
+
+func (l link) to() uint64 { return uint64(l) & maxAddr }
+
+// back returns the same adjacency as the other end says it.
+func (l link) back() link { return l<<32 | l>>32 }
 
 type entry struct {
 	seq   uint64
@@ -47,7 +57,7 @@ type State struct {
 	clock clock.Clock
 	out   Out
 	links map[link]entry
-	ports map[Port]bool
+	ports []Port // in order
 	own   map[uint64]*adjacency
 
 	update, sweep clock.Timer
@@ -70,7 +80,7 @@ type adjacency struct {
 func New(cfg Config, clk clock.Clock, out Out) *State {
 	s := &State{
 		cfg: cfg, clock: clk, out: out,
-		links: make(map[link]entry), ports: make(map[Port]bool), own: make(map[uint64]*adjacency),
+		links: make(map[link]entry), own: make(map[uint64]*adjacency),
 	}
 	s.update = clk.AfterFunc(cfg.Update, s.repeat)
 	s.sweep = clk.AfterFunc(sweepTime, s.expire)
@@ -85,32 +95,44 @@ func (s *State) Stop() {
 
 // AddPort begins to exchange updates on p, and sends all that is known.
 func (s *State) AddPort(p Port) {
-	s.ports[p] = true
+	if i, found := slices.BinarySearch(s.ports, p); !found {
+		s.ports = slices.Insert(s.ports, i, p)
+	}
 	s.Resync(p)
 }
 
 // RemovePort ends that.
-func (s *State) RemovePort(p Port) { delete(s.ports, p) }
+func (s *State) RemovePort(p Port) {
+	if i, found := slices.BinarySearch(s.ports, p); found {
+		s.ports = slices.Delete(s.ports, i, i+1)
+	}
+}
+
+func (s *State) hasPort(p Port) bool {
+	_, found := slices.BinarySearch(s.ports, p)
+	return found
+}
 
 // Resync sends all that is known on p: it has room again.
 func (s *State) Resync(p Port) {
-	if !s.ports[p] {
+	if !s.hasPort(p) {
 		return
 	}
 	var b [Len]byte
 	for _, l := range s.sorted() {
-		if !s.out.Send(p, Update{l.from, l.to, s.links[l].seq}.Append(b[:0])) {
+		if !s.out.Send(p, Update{l.from(), l.to(), s.links[l].seq}.Append(b[:0])) {
 			return
 		}
 	}
 }
 
+// sorted returns what is known, in order.
 func (s *State) sorted() []link {
 	all := make([]link, 0, len(s.links))
 	for l := range s.links {
 		all = append(all, l)
 	}
-	slices.SortFunc(all, func(a, b link) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) })
+	slices.Sort(all)
 	return all
 }
 
@@ -141,44 +163,35 @@ func (s *State) Leave(addr uint64) {
 	if a.joined--; a.joined > 0 {
 		return
 	}
-	delete(s.links, link{s.cfg.Own, addr})
+	delete(s.links, linkOf(s.cfg.Own, addr))
 	s.out.Changed()
 }
 
 // announce tells all of an adjacency of this member's own.
 func (s *State) announce(addr uint64, a *adjacency) {
 	a.used = true
-	s.links[link{s.cfg.Own, addr}] = entry{a.seq, s.clock.Now()}
+	s.links[linkOf(s.cfg.Own, addr)] = entry{a.seq, s.clock.Now()}
 	s.flood(Update{s.cfg.Own, addr, a.seq}, -1)
 }
 
 func (s *State) flood(u Update, but Port) {
 	var b [Len]byte
 	u.Append(b[:0])
-	for _, p := range s.sortedPorts() {
+	for _, p := range s.ports {
 		if p != but {
 			s.out.Send(p, b[:])
 		}
 	}
 }
 
-func (s *State) sortedPorts() []Port {
-	all := make([]Port, 0, len(s.ports))
-	for p := range s.ports {
-		all = append(all, p)
-	}
-	slices.Sort(all)
-	return all
-}
-
 // Receive takes what came on from.
 func (s *State) Receive(from Port, b []byte) {
 	u, err := Parse(b)
-	if err != nil || !s.ports[from] {
+	if err != nil || !s.hasPort(from) {
 		s.Ignored++
 		return
 	}
-	l := link{u.From, u.To}
+	l := linkOf(u.From, u.To)
 	if u.From == s.cfg.Own {
 		s.echoed(u)
 		return
@@ -234,25 +247,32 @@ func (s *State) neighbours() []uint64 {
 	return all
 }
 
-// expire forgets what was not repeated.
+// expire forgets what was not repeated. It looks again when the next is due.
 func (s *State) expire() {
 	now := s.clock.Now()
 	n := len(s.links)
+	next := s.cfg.Timeout
 	for l, e := range s.links {
-		if l.from != s.cfg.Own && now.Sub(e.heard) > s.cfg.Timeout {
+		if l.from() == s.cfg.Own {
+			continue
+		}
+		switch left := s.cfg.Timeout - now.Sub(e.heard); {
+		case left < 0:
 			delete(s.links, l)
+		default:
+			next = min(next, left)
 		}
 	}
 	if len(s.links) < n {
 		s.out.Changed()
 	}
-	s.sweep.Reset(sweepTime)
+	s.sweep.Reset(max(next, sweepTime))
 }
 
 // Known reports whether the member addr is spoken of.
 func (s *State) Known(addr uint64) bool {
 	for l := range s.links {
-		if l.from == addr {
+		if l.from() == addr {
 			return true
 		}
 	}

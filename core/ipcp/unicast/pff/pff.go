@@ -36,7 +36,7 @@ func (p Policy) String() string {
 // which neighbours of own packets can be sent to.
 func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) map[uint64][]uint64 {
 	self := g.Index(own)
-	routes := make(map[uint64][]uint64)
+	routes := make(map[uint64][]uint64, len(g.Addrs))
 	if self < 0 {
 		return routes
 	}
@@ -52,6 +52,7 @@ func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) 
 			near = append(near, neighbour{addr, g.Distances(int(i))})
 		}
 	}
+	all := make([]uint64, 0, len(g.Addrs)) // the hops of all routes: one piece of memory
 	for dst, addr := range g.Addrs {
 		if dst == self {
 			continue
@@ -63,10 +64,10 @@ func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) 
 		if best == linkstate.Far {
 			continue
 		}
-		var hops []uint64
+		first := len(all)
 		for _, n := range near {
 			if n.far[dst] == best {
-				if hops = append(hops, n.addr); p != ECMP {
+				if all = append(all, n.addr); p != ECMP {
 					break
 				}
 			}
@@ -74,12 +75,12 @@ func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) 
 		if p == LFA {
 			for _, n := range near {
 				// Loop-free: n's own way to dst does not lead back here.
-				if n.addr != hops[0] && n.far[dst] < n.far[self]+best+1 {
-					hops = append(hops, n.addr)
+				if n.addr != all[first] && n.far[dst] < n.far[self]+best+1 {
+					all = append(all, n.addr)
 				}
 			}
 		}
-		routes[addr] = hops
+		routes[addr] = all[first:len(all):len(all)]
 	}
 	return routes
 }
