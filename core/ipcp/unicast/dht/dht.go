@@ -45,6 +45,7 @@ const (
 	maxOfKey   = 64      // values of one key
 	maxRemoved = 4096    // values that their owners took back
 	maxAsked   = 4096    // requests without an answer
+	maxTold    = 1024    // members that are remembered as keeping a value of this one's
 )
 
 const (
@@ -87,6 +88,7 @@ type State struct {
 	wait    time.Duration // until the next attempt to join
 	sweeper clock.Timer
 	refresh time.Time // when it is due
+	looks   int       // refreshes so far
 	stopped bool
 
 	// Ignored counts messages that were no messages, or answers to nothing;
@@ -102,22 +104,23 @@ type contact struct {
 
 // published is a value of this member's own.
 type published struct {
-	at    map[uint64]bool // who keeps it
+	at    map[uint64]bool // who was told since next was set
+	told  map[uint64]bool // who was ever told and may keep it
 	next  time.Time       // when it has to be told again
 	times int             // how often it was told in whole
 }
 
-// again is when a value is told again: soon, for what tells it may be lost, and
-// then now and then.
-func (p *published) again(replicate time.Duration) time.Duration {
-	p.times++
-	switch p.times {
-	case 1:
-		return min(time.Second, replicate)
-	case 2:
-		return min(10*time.Second, replicate)
+// early is when what is done now and then is done after its beginning: members that
+// come at the same time do not know each other at first, and messages may be lost.
+var early = []time.Duration{time.Second, 10 * time.Second, time.Minute}
+
+// pause returns how long to wait after something was done for the nth time, from 1
+// on, that is done each period.
+func pause(n int, period time.Duration) time.Duration {
+	if n <= len(early) {
+		return min(early[n-1], period)
 	}
-	return replicate
+	return period
 }
 
 type value struct {
@@ -145,7 +148,7 @@ func New(cfg Config, clk clock.Clock, out Out) *State {
 		lookups: make(map[lookupKey]*lookup), requests: make(map[uint64]*request),
 		wait: joinMin,
 	}
-	s.refresh = clk.Now().Add(cfg.Refresh)
+	s.refresh = clk.Now().Add(pause(1, cfg.Refresh))
 	s.sweeper = clk.AfterFunc(sweepTime, s.sweep)
 	s.join = clk.AfterFunc(joinMin, s.tryJoin)
 	return s
@@ -201,7 +204,7 @@ func (s *State) tryJoin() {
 	}
 	again := false
 	ask := func(addr uint64) {
-		if addr == 0 || addr == s.cfg.Own || s.contacts[addr] != nil || !s.out.Reachable(addr) || s.asks[addr] >= maxJoins {
+		if addr == 0 || addr == s.cfg.Own || s.contacts[addr] != nil || !s.out.Reachable(addr) || s.asks[addr] >= maxJoins && len(s.contacts) > 0 {
 			return
 		}
 		s.asks[addr]++
@@ -220,7 +223,20 @@ func (s *State) tryJoin() {
 	}
 }
 
-// maxJoins bounds how often a member is asked that does not answer.
+// lose forgets a contact that does not answer. What was lost may be a few messages
+// and not the member, so those next to this one are asked again, and where few contacts
+// are left this one looks for others soon.
+func (s *State) lose(c *contact) {
+	delete(s.contacts, c.Addr)
+	s.wait = joinMin
+	s.join.Reset(s.wait)
+	if soon := s.clock.Now().Add(early[1]); len(s.contacts) < s.cfg.K && s.refresh.After(soon) {
+		s.refresh = soon
+	}
+}
+
+// maxJoins bounds how often a member is asked that does not answer, unless nobody else
+// is known.
 const maxJoins = 20
 
 // learn takes a contact that a message has.
@@ -275,14 +291,28 @@ func (s *State) randomID() string {
 
 // closest returns the n contacts nearest to a key, the nearest first.
 func (s *State) closest(key uint64, n int) []*contact {
-	all := make([]*contact, 0, len(s.contacts))
+	best := make([]*contact, 0, n+1)
 	for _, c := range s.contacts {
-		all = append(all, c)
+		i := len(best)
+		for i > 0 && c.nearer(best[i-1], key) {
+			i--
+		}
+		if i == n {
+			continue
+		}
+		if best = slices.Insert(best, i, c); len(best) > n {
+			best = best[:n]
+		}
 	}
-	slices.SortFunc(all, func(a, b *contact) int {
-		return cmp.Or(cmp.Compare(a.prefix^key, b.prefix^key), cmp.Compare(a.Addr, b.Addr))
-	})
-	return all[:min(n, len(all))]
+	return best
+}
+
+// nearer reports whether c is nearer to key than o is.
+func (c *contact) nearer(o *contact, key uint64) bool {
+	if d, e := c.prefix^key, o.prefix^key; d != e {
+		return d < e
+	}
+	return c.Addr < o.Addr
 }
 
 // Contacts returns how many members of the directory are known.
@@ -297,7 +327,7 @@ func (s *State) Register(key core.Hash) {
 	if s.own[k] != nil {
 		return
 	}
-	s.own[k] = &published{at: make(map[uint64]bool)}
+	s.own[k] = &published{at: make(map[uint64]bool), told: make(map[uint64]bool)}
 	s.out.Event("publish", key, s.cfg.Own, time.Time{})
 	s.publish(k)
 }
@@ -311,14 +341,24 @@ func (s *State) Unregister(key core.Hash) {
 		return
 	}
 	delete(s.own, k)
-	told := p.at
-	for _, c := range s.closest(prefix(k), s.cfg.K) {
-		told[c.Addr] = true
-	}
 	m := &message{Code: store, Src: s.self(), Key: k, Value: s.cfg.Own}
-	for _, addr := range sorted(told) {
-		s.out.Send(addr, m.append(nil))
+	msg := m.append(nil)
+	tell := func() {
+		for _, c := range s.closest(prefix(k), s.cfg.K) {
+			p.told[c.Addr] = true
+		}
+		for _, addr := range sorted(p.told) {
+			s.out.Send(addr, msg)
+		}
 	}
+	tell()
+	// Those who keep it may have told others, nearer to it than any that is known
+	// here. What was said may be lost, so all hear it again.
+	s.look(lookupKey{k, false}, func(*lookup, uint64) {
+		if s.own[k] == nil {
+			tell()
+		}
+	})
 }
 
 func sorted(set map[uint64]bool) []uint64 {
@@ -339,7 +379,8 @@ func (s *State) publish(key string) {
 		return
 	}
 	now := s.clock.Now()
-	p.next = now.Add(p.again(s.cfg.Replicate))
+	p.times++
+	p.next = now.Add(pause(p.times, s.cfg.Replicate))
 	// At once to those that are known; more may be nearer.
 	for _, c := range s.closest(prefix(key), s.cfg.K) {
 		s.tell(c.Addr, key, p)
@@ -358,6 +399,9 @@ func (s *State) publish(key string) {
 
 func (s *State) tell(addr uint64, key string, p *published) {
 	p.at[addr] = true
+	if len(p.told) < maxTold {
+		p.told[addr] = true
+	}
 	s.sendStore(addr, key, s.cfg.Own, s.clock.Now().Add(s.cfg.Expire))
 }
 
@@ -474,7 +518,10 @@ func (s *State) sweep() {
 		}
 	}
 	if !now.Before(s.refresh) {
-		s.refresh = now.Add(s.cfg.Refresh)
+		s.looks++
+		clear(s.asks)
+		s.join.Reset(0)
+		s.refresh = now.Add(pause(s.looks+1, s.cfg.Refresh))
 		s.look(lookupKey{s.cfg.ID, false}, nil)
 		s.look(lookupKey{s.randomID(), false}, nil)
 	}

@@ -126,6 +126,7 @@ type node struct {
 	n    *net
 	addr uint64
 	cut  bool
+	deaf bool // it hears nothing and says nothing, and nobody is told
 }
 
 func (n *net) locked(f func()) {
@@ -145,7 +146,7 @@ func (o *node) Send(addr uint64, msg []byte) {
 	o.n.count++
 	time.AfterFunc(time.Millisecond, func() {
 		o.n.locked(func() {
-			if to := o.n.nodes[addr]; to != nil && !to.cut && !o.cut && !to.stopped {
+			if to := o.n.nodes[addr]; to != nil && !to.cut && !o.cut && !to.deaf && !o.deaf && !to.stopped {
 				to.Receive(msg)
 			}
 		})
@@ -298,6 +299,51 @@ func TestStorersGo(t *testing.T) {
 			if owner, took := n.find(addr, "srv"); owner != 2 || took > 150*time.Millisecond {
 				t.Errorf("%d finds it at %d, in %v", addr, owner, took)
 			}
+		}
+	})
+}
+
+// A name that was told to others while few were known is taken back from them as well,
+// when many have come who are nearer to it.
+func TestTakenBackFromAll(t *testing.T) {
+	world(t, 3, func(n *net) {
+		h := hash.SHA3_256.Sum("srv")
+		n.locked(func() { n.nodes[2].Register(h) })
+		for i := range uint64(40) {
+			n.add(10 + i)
+			time.Sleep(time.Second)
+		}
+		n.locked(func() { n.nodes[2].Unregister(h) })
+		time.Sleep(200 * time.Millisecond)
+		n.locked(func() {
+			for addr, o := range n.nodes {
+				if o.Stored() != 0 {
+					t.Errorf("%d still keeps it", addr)
+				}
+			}
+		})
+	})
+}
+
+// A member whose messages were lost for a while, so that it knows nobody any more, is a
+// part of the directory again soon after, though its layer has not changed.
+func TestLostContacts(t *testing.T) {
+	world(t, 20, func(n *net) {
+		o := n.nodes[5]
+		n.locked(func() { o.deaf = true })
+		for i := range 20 {
+			n.find(5, fmt.Sprint("name ", i))
+		}
+		n.locked(func() {
+			if o.Contacts() > 2 {
+				t.Errorf("it still knows %d members", o.Contacts())
+			}
+			o.deaf = false
+			n.nodes[15].Register(hash.SHA3_256.Sum("srv"))
+		})
+		time.Sleep(15 * time.Second)
+		if owner, took := n.find(5, "srv"); owner != 15 || took > 150*time.Millisecond {
+			t.Errorf("it finds a name at %d, in %v", owner, took)
 		}
 	})
 }

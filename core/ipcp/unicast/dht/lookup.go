@@ -210,7 +210,7 @@ func (s *State) unanswered(cookie uint64) {
 	delete(s.requests, cookie)
 	if c := s.contacts[r.addr]; c != nil {
 		if c.fails++; c.fails >= maxFails {
-			delete(s.contacts, r.addr)
+			s.lose(c)
 		}
 	}
 	if r.candidate != nil {
