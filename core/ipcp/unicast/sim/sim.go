@@ -12,7 +12,9 @@ import (
 	"o7s/core"
 	"o7s/core/clock"
 	"o7s/core/hash"
+	"o7s/core/ipcp/carry"
 	"o7s/core/ipcp/unicast/dht"
+	"o7s/core/ipcp/unicast/dt"
 	"o7s/core/ipcp/unicast/linkstate"
 	"o7s/core/ipcp/unicast/pff"
 )
@@ -23,14 +25,8 @@ type Config struct {
 	Links   int // beyond those that make it one
 	Policy  pff.Policy
 	Seed    uint64
-	// Fault is one that is planted, to see whether it is found: see Faults.
+	// Fault is one that is planted, to see whether it is found: see TestFaults.
 	Fault string
-}
-
-// Faults are those that can be planted.
-var Faults = []string{
-	"a way is one that was", "a packet goes to another neighbour", "one direction makes an adjacency",
-	"an adjacency is never forgotten", "an update goes back", "a name is never taken back", "a name is told to nobody",
 }
 
 // The times of a layer.
@@ -56,6 +52,8 @@ type Layer struct {
 	gone    map[string]bool    // names that were taken back; true: nobody may find them
 	hurt    bool               // some may not have heard what they were told
 	count   int                // of names
+	asks    []*ask             // that may still be answered
+	asked   int
 
 	// What was counted, and what went wrong meanwhile.
 	Updates, Packets, Lost int
@@ -71,10 +69,13 @@ type member struct {
 	links *linkstate.State
 	dir   *dht.State
 	wires map[linkstate.Port]*wire
-	port  linkstate.Port // the last one
+	near  map[uint64]*wire // the same, by the address of the other end
+	port  linkstate.Port   // the last one
+
+	host  *host // nil: it had no flow yet
+	carry *carry.Flows[uint64]
 
 	table  map[uint64][]uint64
-	reach  map[uint64]bool
 	due    bool
 	last   time.Time
 	hold   time.Duration
@@ -88,16 +89,21 @@ type wire struct {
 	up    bool // both ends have it
 	cut   bool // nothing passes, and nobody is told
 	// What becomes of what one end sends: of end 0, and of end 1.
-	loss    [2]float64
-	double  float64
-	jitter  time.Duration
-	crossed map[crossing]int
+	loss   [2]float64
+	double float64
+	jitter time.Duration
+	// crossed are the numbers of the last updates that crossed it from an end, by
+	// their adjacencies.
+	crossed [2]map[[2]uint32]uint64
 }
 
-// crossing is an update that crosses a wire.
-type crossing struct {
-	from int
-	u    linkstate.Update
+// packet is what a wire carries: an update, or what a member sends to dst.
+type packet struct {
+	update  [linkstate.Len]byte
+	message []byte
+	dst     uint64 // 0: it is an update
+	eid     uint64 // of the component, or of the flow
+	ttl     int
 }
 
 // New returns a layer whose members have all been started and connected.
@@ -111,7 +117,7 @@ func New(cfg Config) *Layer {
 		if m.n > 0 {
 			l.connect(m, l.members[l.rnd.IntN(m.n)])
 		}
-		l.clock.Run(100 * time.Millisecond)
+		l.clock.Run(20 * time.Millisecond)
 	}
 	for range cfg.Links {
 		l.connect(l.any(), l.any())
@@ -130,7 +136,7 @@ func (l *Layer) any() *member {
 
 // start starts a member. Its directory begins with one that is there.
 func (l *Layer) start() *member {
-	m := &member{l: l, n: len(l.members), addr: 1 + uint64(l.rnd.Uint32N(1<<32-2)), alive: true, wires: make(map[linkstate.Port]*wire)}
+	m := &member{l: l, n: len(l.members), addr: 1 + uint64(l.rnd.Uint32N(1<<32-2)), alive: true, wires: make(map[linkstate.Port]*wire), near: make(map[uint64]*wire)}
 	var peer uint64
 	if len(l.byAddr) > 0 {
 		peer = l.any().addr
@@ -158,12 +164,14 @@ func (l *Layer) connect(a, b *member) {
 	if a == b || l.between(a, b) != nil {
 		return
 	}
-	w := &wire{ends: [2]*member{a, b}, up: true, crossed: make(map[crossing]int)}
+	w := &wire{ends: [2]*member{a, b}, up: true}
 	l.wires = append(l.wires, w)
 	for i, m := range w.ends {
 		m.port++
 		w.ports[i] = m.port
 		m.wires[m.port] = w
+		m.near[w.ends[1-i].addr] = w
+		w.crossed[i] = make(map[[2]uint32]uint64)
 	}
 	for i, m := range w.ends {
 		m.links.AddPort(w.ports[i])
@@ -171,14 +179,7 @@ func (l *Layer) connect(a, b *member) {
 	}
 }
 
-func (l *Layer) between(a, b *member) *wire {
-	for _, w := range a.wires {
-		if w.up && (w.ends[0] == b || w.ends[1] == b) {
-			return w
-		}
-	}
-	return nil
-}
+func (l *Layer) between(a, b *member) *wire { return a.near[b.addr] }
 
 // end ends w: both members see it.
 func (l *Layer) end(w *wire) {
@@ -188,6 +189,7 @@ func (l *Layer) end(w *wire) {
 	w.up = false
 	for i, m := range w.ends {
 		delete(m.wires, w.ports[i])
+		delete(m.near, w.ends[1-i].addr)
 		if m.alive {
 			m.links.RemovePort(w.ports[i])
 			m.links.Leave(w.ends[1-i].addr)
@@ -201,6 +203,7 @@ func (l *Layer) crash(m *member) {
 	delete(l.byAddr, m.addr)
 	m.links.Stop()
 	m.dir.Stop()
+	m.stopFlows()
 	for _, t := range m.timers {
 		t.Stop()
 	}
@@ -234,13 +237,14 @@ func sortedNames[V any](m map[string]V) []string {
 }
 
 // carry has the other end of w get what the end from sends, or not.
-func (l *Layer) carry(w *wire, from int, deliver func(to *member)) {
+func (l *Layer) carry(w *wire, from int, p packet) {
 	if w.cut || !w.up || w.loss[from] > 0 && l.rnd.Float64() < w.loss[from] {
 		l.Lost++
 		return
 	}
 	times := 1
-	if w.double > 0 && l.rnd.Float64() < w.double {
+	// A message that goes in a circle would be doubled without end.
+	if w.double > 0 && (p.dst == 0 || p.ttl == ttl) && l.rnd.Float64() < w.double {
 		times = 2
 	}
 	for range times {
@@ -248,11 +252,36 @@ func (l *Layer) carry(w *wire, from int, deliver func(to *member)) {
 		if w.jitter > 0 {
 			delay += time.Duration(l.rnd.Int64N(int64(w.jitter)))
 		}
-		l.clock.AfterFunc(delay, func() {
+		l.clock.Call(delay, func() {
 			if to := w.ends[1-from]; to.alive && w.up {
-				deliver(to)
+				to.receive(w, 1-from, &p)
 			}
 		})
+	}
+}
+
+// receive takes p, which came on w, whose end m is.
+func (m *member) receive(w *wire, end int, p *packet) {
+	switch {
+	case p.dst == 0:
+		if m.l.cfg.Fault == "an update goes back" {
+			m.l.sent(w, end, p.update)
+		}
+		m.links.Receive(w.ports[end], p.update[:])
+	case p.dst != m.addr:
+		next := *p
+		next.ttl--
+		m.forward(next)
+	case p.eid == dt.FlowAllocator:
+		m.allocate(p.message)
+	case p.eid != dt.Directory:
+		if m.carry != nil {
+			m.carry.Deliver(0, 0, p.eid, p.message)
+			m.carry.Flush()
+		}
+	case m.l.cfg.Fault == "a name is never taken back" && taken(p.message):
+	default:
+		m.dir.Receive(p.message)
 	}
 }
 
@@ -270,33 +299,33 @@ func (m *member) Send(to linkstate.Port, b []byte) bool {
 	if w == nil {
 		return true
 	}
-	i := w.end(m)
-	u, err := linkstate.Parse(b)
-	if err != nil {
+	if len(b) != linkstate.Len {
 		m.l.fail("member %d sends an update of %d bytes", m.n, len(b))
 		return true
 	}
 	m.l.Updates++
-	if w.crossed[crossing{i, u}]++; w.crossed[crossing{i, u}] > 1 {
-		m.l.fail("%+v crosses a connection twice in one direction", u)
-	}
-	b = slices.Clone(b)
-	m.l.carry(w, i, func(other *member) {
-		if m.l.cfg.Fault == "an update goes back" {
-			m.l.carry(w, 1-i, func(first *member) { first.links.Receive(to, b) })
-			w.crossed[crossing{i, u}]++
-			m.l.fault(w, i, u)
-		}
-		other.links.Receive(w.ports[1-i], b)
-	})
+	p := packet{update: [linkstate.Len]byte(b)}
+	m.l.sent(w, w.end(m), p.update)
+	m.l.carry(w, w.end(m), p)
 	return true
 }
 
-// fault counts an update that goes back where it came from.
-func (l *Layer) fault(w *wire, i int, u linkstate.Update) {
-	if w.crossed[crossing{i, u}] > 1 {
-		l.fail("%+v crosses a connection twice in one direction", u)
+// sent checks an update that the end from of w sends: it crosses w once, and after it
+// none that is older.
+func (l *Layer) sent(w *wire, from int, update [linkstate.Len]byte) {
+	u, err := linkstate.Parse(update[:])
+	if err != nil {
+		l.fail("a member sends an update that is none: %v", err)
+		return
 	}
+	if u.From%4 != 0 {
+		return // to look at some of them takes less time
+	}
+	adjacency := [2]uint32{uint32(u.From), uint32(u.To)}
+	if last, ok := w.crossed[from][adjacency]; ok && u.Seq <= last {
+		l.fail("%+v crosses a connection after the number %d, in the same direction", u, last)
+	}
+	w.crossed[from][adjacency] = u.Seq
 }
 
 // Changed implements linkstate.Out. Routes are made as a member makes them.
@@ -324,31 +353,35 @@ func (m *member) route() {
 	if m.l.cfg.Fault == "a way is one that was" && m.table != nil && m.n%5 == 1 {
 		return
 	}
-	near := make(map[uint64]bool)
-	for _, w := range m.wires {
-		near[w.ends[1-w.end(m)].addr] = true
-	}
 	g := m.links.Graph()
 	if m.l.cfg.Fault == "one direction makes an adjacency" {
 		g = m.l.halfGraph(m)
 	}
-	m.table = pff.Routes(m.l.cfg.Policy, g, m.addr, func(addr uint64) bool { return near[addr] })
-	m.reach = make(map[uint64]bool, len(m.table))
-	for dst := range m.table {
-		m.reach[dst] = true
-	}
+	m.table = pff.Routes(m.l.cfg.Policy, g, m.addr, func(addr uint64) bool { return m.near[addr] != nil })
 	if m.l.cfg.Fault == "a packet goes to another neighbour" && m.n%7 == 1 {
 		for dst, hops := range m.table {
-			for addr := range near {
-				if addr != hops[0] {
+			for _, p := range m.sorted() {
+				w := m.wires[p]
+				if addr := w.ends[1-w.end(m)].addr; addr != hops[0] {
 					m.table[dst] = []uint64{addr}
 					break
 				}
 			}
 		}
 	}
-	all := make([]uint64, 0, len(near))
-	for addr := range near {
+	if f := m.l.cfg.Fault; f == "an alternate leads back" || f == "a packet takes a longer way in turn" {
+		for dst, hops := range m.table {
+			for _, p := range m.sorted() {
+				w := m.wires[p]
+				if addr := w.ends[1-w.end(m)].addr; !slices.Contains(hops, addr) {
+					hops = append(hops, addr)
+				}
+			}
+			m.table[dst] = hops
+		}
+	}
+	all := make([]uint64, 0, len(m.near))
+	for addr := range m.near {
 		all = append(all, addr)
 	}
 	slices.Sort(all)
@@ -378,14 +411,17 @@ type directory member
 // Send implements dht.Out.
 func (d *directory) Send(addr uint64, msg []byte) {
 	m := (*member)(d)
-	m.forward(addr, ttl, slices.Clone(msg))
+	m.forward(packet{dst: addr, ttl: ttl, eid: dt.Directory, message: slices.Clone(msg)})
 }
 
-// forward sends msg on to the member dst.
-func (m *member) forward(dst uint64, ttl int, msg []byte) {
+// forward sends p on its way.
+func (m *member) forward(p packet) {
+	if !m.alive {
+		return
+	}
 	m.l.Packets++
-	hops := m.table[dst]
-	if len(hops) == 0 || ttl == 0 {
+	hops := m.table[p.dst]
+	if len(hops) == 0 || p.ttl == 0 {
 		m.l.Lost++
 		return
 	}
@@ -393,23 +429,12 @@ func (m *member) forward(dst uint64, ttl int, msg []byte) {
 	if m.l.cfg.Policy == pff.ECMP {
 		next = hops[m.l.rnd.IntN(len(hops))]
 	}
-	for _, p := range m.sorted() {
-		w := m.wires[p]
-		if w.ends[1-w.end(m)].addr != next {
-			continue
-		}
-		m.l.carry(w, w.end(m), func(to *member) {
-			switch {
-			case to.addr != dst:
-				to.forward(dst, ttl-1, msg)
-			case m.l.cfg.Fault == "a name is never taken back" && taken(msg):
-			default:
-				to.dir.Receive(msg)
-			}
-		})
+	w := m.near[next]
+	if w == nil {
+		m.l.Lost++
 		return
 	}
-	m.l.Lost++
+	m.l.carry(w, w.end(m), p)
 }
 
 // taken reports whether msg takes a name back: it stores a value until the time 0.
@@ -418,7 +443,7 @@ func taken(msg []byte) bool {
 }
 
 // Reachable implements dht.Out.
-func (d *directory) Reachable(addr uint64) bool { return d.reach[addr] }
+func (d *directory) Reachable(addr uint64) bool { return d.table[addr] != nil }
 
 // Alone implements dht.Out.
 func (d *directory) Alone() bool { return len(d.wires) == 0 }
@@ -482,6 +507,7 @@ func (l *Layer) Check() []string {
 			}
 			l.checkWay(m, other, d)
 		}
+		l.checkHops(m, truth, far)
 		for dst := range m.table {
 			if l.byAddr[dst] == nil {
 				l.fail("member %d has a way to one that is no more", m.n)
@@ -489,6 +515,11 @@ func (l *Layer) Check() []string {
 		}
 	}
 	l.checkNames(truth)
+	l.checkAsks()
+	return l.takeWrong()
+}
+
+func (l *Layer) takeWrong() []string {
 	wrong := l.wrong
 	l.wrong = nil
 	return wrong
@@ -521,6 +552,32 @@ func (l *Layer) checkWay(a, b *member, d int32) {
 	}
 	if hops != d {
 		l.fail("the way from %d to %d has %d hops, want %d", a.n, b.n, hops, d)
+	}
+}
+
+// checkHops looks whether each first hop of a's ways is one that its policy allows: on a
+// shortest way, or for an alternate one whose own way does not lead back.
+func (l *Layer) checkHops(a *member, truth *linkstate.Graph, far []int32) {
+	distances := make(map[uint64][]int32)
+	for dst, hops := range a.table {
+		at := truth.Index(dst)
+		if at < 0 || far[at] == linkstate.Far {
+			continue // checkWay tells
+		}
+		for i, hop := range hops {
+			if distances[hop] == nil {
+				distances[hop] = truth.Distances(truth.Index(hop))
+			}
+			d := distances[hop][at]
+			switch {
+			case i == 0 || l.cfg.Policy == pff.ECMP:
+				if d != far[at]-1 {
+					l.fail("a hop of member %d to one %d hops away is %d hops from it", a.n, far[at], d)
+				}
+			case d >= distances[hop][truth.Index(a.addr)]+far[at]:
+				l.fail("an alternate of member %d leads back", a.n)
+			}
+		}
 	}
 }
 
@@ -566,12 +623,12 @@ func (l *Layer) checkNames(truth *linkstate.Graph) {
 }
 
 // Events are what can happen to a layer.
-var Events = []string{"crash", "restart", "partition", "heal", "loss", "disorder", "lies", "names", "link"}
+var Events = []string{"crash", "restart", "partition", "heal", "loss", "disorder", "lies", "names", "link", "flows"}
 
 // Happen makes one event happen.
 func (l *Layer) Happen(what string) {
 	switch what {
-	case "names", "link", "heal", "lies":
+	case "names", "link", "heal", "lies", "flows":
 	default:
 		// Who keeps a name, and is not told that it was taken back, finds it
 		// until it expires.
@@ -643,6 +700,14 @@ func (l *Layer) Happen(what string) {
 		}
 		l.count++
 		l.Register(fmt.Sprint("later name ", l.count))
+	case "flows":
+		all := sortedNames(l.names)
+		for range 20 {
+			if len(all) > 0 {
+				l.Ask(all[l.rnd.IntN(len(all))])
+				l.Run(time.Duration(l.rnd.IntN(200)) * time.Millisecond)
+			}
+		}
 	case "link":
 		l.connect(l.any(), l.any())
 	}
