@@ -136,31 +136,66 @@ func (m *Manager) fault(name string) bool { return m.planted == name }
 
 // Stop ends all IPCPs and returns when they are reaped. Nothing that happens
 // from then on is logged or told to anyone: the flows of this system's
-// processes that need no IPCP go on.
+// processes that need no IPCP go on. A layer ends before those below it, which
+// carry its last words to other systems.
 func (m *Manager) Stop() {
-	var stops []func()
+	var wg sync.WaitGroup
 	m.decide(func() {
 		m.stopping = true
-		for _, c := range m.children {
-			if !m.fault("IPCPs outlive the IRM") {
-				stops = append(stops, c.Stop)
-			}
-		}
 		for _, i := range m.instances {
 			// One without run is stopped as soon as it has started.
 			if i.run != nil && !m.fault("instances outlive the IRM") {
-				stops = append(stops, i.run.Stop)
+				wg.Go(i.run.Stop)
 			}
 		}
 	})
-	var wg sync.WaitGroup
-	for _, stop := range stops {
-		wg.Go(stop)
+	stopped := make(map[Child]bool)
+	for {
+		var next []Child
+		m.decide(func() { next = m.topLocked(stopped) })
+		if len(next) == 0 {
+			break
+		}
+		var ends sync.WaitGroup
+		for _, c := range next {
+			stopped[c] = true
+			ends.Go(c.Stop)
+		}
+		ends.Wait()
 	}
 	wg.Wait()
 	m.wg.Wait() // a look-up ends with its IPCP
 	m.aside.close()
 	m.Wait()
+}
+
+// topLocked returns the IPCPs, but those that are stopped, whose flows no other one
+// of these uses; all of these where each is used by another.
+func (m *Manager) topLocked(stopped map[Child]bool) []Child {
+	left := make(map[int]*registry.IPCP) // by pid
+	for i, c := range m.children {
+		if !stopped[c] && !m.fault("IPCPs outlive the IRM") {
+			left[i.PID] = i
+		}
+	}
+	used := make(map[*registry.IPCP]bool)
+	for _, f := range m.reg.Flows() {
+		if f.User == nil || left[f.User.PID] == nil || left[f.User.PID] == f.Provider {
+			continue
+		}
+		used[f.Provider] = true
+	}
+	var top, all []Child
+	for _, i := range left {
+		all = append(all, m.children[i])
+		if !used[i] {
+			top = append(top, m.children[i])
+		}
+	}
+	if len(top) == 0 {
+		return all
+	}
+	return top
 }
 
 // Administers reports whether c is an administrator.

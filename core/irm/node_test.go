@@ -21,11 +21,12 @@ type node struct {
 	t *testing.T
 	m *Manager
 
-	mu   sync.Mutex
-	log  []string
-	ends map[*fakeEnd]bool // of memory, not closed yet
-	kids []*kid
-	pid  int
+	mu    sync.Mutex
+	log   []string
+	ends  map[*fakeEnd]bool // of memory, not closed yet
+	kids  []*kid
+	ended []*kid // those that were stopped, in that order
+	pid   int
 
 	noMemory error        // what NewFlow fails with
 	noSpawn  error        // what Spawn fails with
@@ -130,7 +131,14 @@ func (n *node) Spawn(_ context.Context, i *registry.IPCP, died func(Child, error
 }
 
 func (k *kid) PID() int { return k.pid }
-func (k *kid) Stop()    { k.cancel(); <-k.done }
+
+func (k *kid) Stop() {
+	k.cancel()
+	<-k.done
+	k.n.mu.Lock()
+	defer k.n.mu.Unlock()
+	k.n.ended = append(k.n.ended, k)
+}
 
 // kill ends k as a crash does.
 func (k *kid) kill() {
