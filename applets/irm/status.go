@@ -169,7 +169,11 @@ const noPeer = "ended or elsewhere"
 func (s *screen) flow(title string, p *picture, f view.Flow) {
 	ids := fmt.Sprint(f.ID)
 	from := fmt.Sprintf("%d %s", f.PID, f.Program)
-	to := noPeer
+	elsewhere := noPeer
+	if f.From != "" {
+		elsewhere = f.From
+	}
+	to := elsewhere
 	if g, ok := p.by().flows[f.Peer]; ok {
 		ids += fmt.Sprintf(",%d", g.ID)
 		to = fmt.Sprintf("%d %s", g.PID, g.Program)
@@ -177,8 +181,11 @@ func (s *screen) flow(title string, p *picture, f view.Flow) {
 	switch {
 	case f.Role == "server" && f.State == "req-arrived":
 		from, to = "a client", from
+		if f.From != "" {
+			from = f.From
+		}
 	case f.Role == "server":
-		from, to = noPeer, from
+		from, to = elsewhere, from
 	case f.State == "alloc-pending":
 		to = "no answer yet"
 	}

@@ -50,7 +50,7 @@ func (s *screen) event(e view.Event, asJSON bool) error {
 	if e.PID != 0 {
 		text += fmt.Sprintf(" pid %d", e.PID)
 	}
-	for _, w := range [][2]string{{"", e.Program}, {"name ", e.Name}, {"IPCP ", e.IPCP}, {"layer ", e.Layer}, {"", e.State}} {
+	for _, w := range [][2]string{{"", e.Program}, {"name ", e.Name}, {"IPCP ", e.IPCP}, {"layer ", e.Layer}, {"other end at ", e.From}, {"", e.State}, {"reason ", e.Reason}} {
 		if w[1] != "" {
 			text += " " + w[0] + logs.Escape(w[1])
 		}

@@ -42,11 +42,11 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 	handleRows(m, irmctl.ShowProcesses, d.m.Processes)
 	handleRows(m, irmctl.ShowFlows, d.m.Flows)
 	rpc.HandleBlocking(m, irmctl.ShowFlow, func(ctx context.Context, _ *rpc.Link, r *irmctl.FlowRef) (*irmctl.Facts, error) {
-		u, ok := d.m.FlowUser(r.ID).(*process)
-		if !ok {
-			return &irmctl.Facts{}, nil
+		facts, err := d.m.FlowFacts(ctx, r.ID)
+		if u, ok := d.m.FlowUser(r.ID).(*process); ok {
+			facts = append(facts, u.facts(ctx, r.ID).List...)
 		}
-		return u.facts(ctx, r.ID), nil
+		return &irmctl.Facts{List: facts}, err
 	})
 
 	rpc.HandleBlocking(m, irmctl.Watch, func(ctx context.Context, l *rpc.Link, _ *rpc.Empty) (*rpc.Empty, error) {

@@ -48,6 +48,13 @@ type Joiner interface {
 // routes, counters. Show may be called in every state.
 type Shower interface{ Show() []view.Fact }
 
+// FlowShower is an Ops that shows facts about the end of a flow to people: when the
+// other end was last heard, what was dropped. It returns none where it does not
+// carry that flow.
+type FlowShower interface {
+	ShowFlow(id core.FlowID) []view.Fact
+}
+
 // Enrollment says how to become a member of a layer.
 type Enrollment struct {
 	Layer string // its name; "" accepts any

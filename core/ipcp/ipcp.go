@@ -210,12 +210,15 @@ type Control interface {
 	// Show returns facts about the IPCP for people: see Shower. It returns
 	// none if the type has none.
 	Show(ctx context.Context) ([]view.Fact, error)
+	// ShowFlow returns facts about the IPCP's end of a flow for people: see
+	// FlowShower. It returns none if the type has none.
+	ShowFlow(ctx context.Context, id core.FlowID) ([]view.Fact, error)
 }
 
 // Ops is what a layer type implements. Its calls are those of Control. Process
 // makes them only in the states that allow them: Bootstrap, or Enroll of an
 // Enroller, succeeds once and comes first. What only some types can do is in
-// Enroller, Connecter, Joiner and Shower.
+// Enroller, Connecter, Joiner, Shower and FlowShower.
 type Ops interface {
 	Bootstrap(ctx context.Context, cfg Config) (Config, error)
 	Register(ctx context.Context, h core.Hash) error

@@ -284,6 +284,14 @@ func (p *Process) Show(context.Context) ([]view.Fact, error) {
 	return facts, nil
 }
 
+// ShowFlow implements Control.
+func (p *Process) ShowFlow(_ context.Context, id core.FlowID) ([]view.Fact, error) {
+	if s, ok := p.ops.(FlowShower); ok {
+		return s.ShowFlow(id), nil
+	}
+	return nil, nil
+}
+
 func checkData(data []byte) error {
 	if len(data) > MaxData {
 		return fmt.Errorf("%w: %d bytes of data, the bound is %d", core.ErrUsage, len(data), MaxData)

@@ -96,6 +96,7 @@ func (m *Manager) FlowEnd(i *registry.IPCP, id core.FlowID, code core.Errno) (er
 			err = fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
 			return
 		}
+		m.reg.Down(f, code)
 		m.flowDownLocked(f, code)
 	})
 	return err

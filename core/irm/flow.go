@@ -427,11 +427,13 @@ func (m *Manager) repliedLocked(i *registry.IPCP, r ipcp.AllocReply) error {
 // finishedLocked goes on with the allocation a of f, to which the other end has
 // answered yes: s was agreed on.
 func (m *Manager) finishedLocked(a *allocation, f *registry.Flow, r ipcp.AllocReply, s *oap.Session) {
+	if m.allocs[f] == a {
+		f.From, f.Path = r.From, r.Path
+	}
 	if m.allocs[f] != a || f.SetState(registry.Allocated) != nil {
 		s.Zero() // nobody waits for the flow any more
 		return
 	}
-	f.From, f.Path = r.From, r.Path
 	f.Agree(s)
 	m.infoLocked("Flow on flow_id %d allocated.", f.ID)
 	m.answerLocked(f)

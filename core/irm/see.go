@@ -214,6 +214,21 @@ func (m *Manager) FlowUser(id core.FlowID) registry.User {
 	return nil
 }
 
+// FlowFacts returns the facts that a layer shows to people of the end id of a flow:
+// none where the flow is within this system.
+func (m *Manager) FlowFacts(ctx context.Context, id core.FlowID) ([]view.Fact, error) {
+	m.mu.Lock()
+	var ctl ipcp.Control
+	if f := m.reg.Flow(id); f != nil && f.From != "" {
+		ctl = f.Provider.Control
+	}
+	m.mu.Unlock()
+	if ctl == nil {
+		return nil, nil
+	}
+	return ctl.ShowFlow(ctx, id)
+}
+
 // maxRate is more bytes in a second than any flow carries. Counts that say more are
 // false.
 const maxRate = 1 << 40

@@ -136,6 +136,14 @@ func (k *simIPCP) Show(ctx context.Context) (facts []view.Fact, err error) {
 	return facts, err
 }
 
+func (k *simIPCP) ShowFlow(ctx context.Context, id core.FlowID) (facts []view.Fact, err error) {
+	err = k.link.do(ctx, "ShowFlow", func() (err error) {
+		facts, err = k.proc.ShowFlow(context.Background(), id)
+		return err
+	})
+	return facts, err
+}
+
 func (k *simIPCP) FlowAlloc(req ipcp.AllocRequest, done func(error)) {
 	k.link.call("FlowAlloc", func(answer func(error)) { k.proc.FlowAlloc(req, answer) }, done)
 }

@@ -18,12 +18,15 @@ func (r *Registry) changed(e view.Event) {
 	}
 }
 
-func (r *Registry) flowChanged(event string, f *Flow) {
+// Down says that the flow of f has ended, while its process still holds it.
+func (r *Registry) Down(f *Flow, reason error) { r.flowChanged("flow.down", f, reason.Error()) }
+
+func (r *Registry) flowChanged(event string, f *Flow, reason string) {
 	if r.Changed == nil {
 		return
 	}
 	id := f.ID
-	e := view.Event{Event: event, Flow: &id, Name: f.Name, IPCP: f.Provider.Name, Layer: f.Provider.Layer, State: f.state.String()}
+	e := view.Event{Event: event, Flow: &id, Name: f.Name, IPCP: f.Provider.Name, Layer: f.Provider.Layer, State: f.state.String(), From: f.From, Reason: reason}
 	if f.User != nil {
 		e.PID, e.Program = f.User.PID, f.User.Program
 	}

@@ -100,9 +100,9 @@ func (f *Flow) SetState(to FlowState) error {
 	f.state = to
 	switch to {
 	case Allocated:
-		f.r.flowChanged("flow.allocated", f)
+		f.r.flowChanged("flow.allocated", f, "")
 	case UserGone, ProviderGone:
-		f.r.flowChanged("flow.deallocating", f)
+		f.r.flowChanged("flow.deallocating", f, "")
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (r *Registry) NewFlow(user *Process, provider *IPCP, name string, qos core.
 	}
 	r.flows[f.ID] = f
 	provider.flows[f.ID] = f
-	r.flowChanged("flow.requested", f)
+	r.flowChanged("flow.requested", f, "")
 	return f
 }
 
@@ -160,5 +160,5 @@ func (r *Registry) RemoveFlow(f *Flow) {
 	if !r.fault("an id is never free again") {
 		r.ids.Release(int(f.ID))
 	}
-	r.flowChanged("flow.deallocated", f)
+	r.flowChanged("flow.deallocated", f, "")
 }

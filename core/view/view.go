@@ -228,6 +228,8 @@ type Event struct {
 	Layer   string       `json:"layer,omitempty"`
 	Flow    *core.FlowID `json:"flow_id,omitempty"`
 	State   string       `json:"state,omitempty"`
+	From    string       `json:"from,omitempty"`   // where the other end of the flow is, on another system
+	Reason  string       `json:"reason,omitempty"` // of flow.down
 }
 
 // Row has a Key, by which lists are sorted. A page begins with the first row whose

@@ -87,6 +87,15 @@ func (c Client) Show(ctx context.Context) ([]view.Fact, error) {
 	return r.Body.List, nil
 }
 
+// ShowFlow implements ipcp.Control.
+func (c Client) ShowFlow(ctx context.Context, id core.FlowID) ([]view.Fact, error) {
+	r, err := rpc.Do(ctx, c.Link, ShowFlow, &FlowReq{id}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.Body.List, nil
+}
+
 func outcome(done func(error)) func(*rpc.Reply[rpc.Empty], error) {
 	return func(_ *rpc.Reply[rpc.Empty], err error) { done(err) }
 }
@@ -132,6 +141,10 @@ func HandleControl(m *rpc.Mux, c ipcp.Control) {
 	})
 	rpc.HandleBlocking(m, Show, func(ctx context.Context, _ *rpc.Link, _ *rpc.Empty) (*Facts, error) {
 		facts, err := c.Show(ctx)
+		return &Facts{facts}, err
+	})
+	rpc.HandleBlocking(m, ShowFlow, func(ctx context.Context, _ *rpc.Link, r *FlowReq) (*Facts, error) {
+		facts, err := c.ShowFlow(ctx, r.Flow)
 		return &Facts{facts}, err
 	})
 	rpc.Handle(m, FlowAlloc, func(call *rpc.Call[rpc.Empty], r *ipcp.AllocRequest) {

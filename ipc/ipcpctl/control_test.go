@@ -392,6 +392,10 @@ func (c *memberControl) Show(context.Context) ([]view.Fact, error) {
 	return []view.Fact{{Name: "neighbour", Value: "m"}}, nil
 }
 
+func (c *memberControl) ShowFlow(_ context.Context, id core.FlowID) ([]view.Fact, error) {
+	return []view.Fact{{Name: "flow", Value: fmt.Sprint(id)}}, nil
+}
+
 // Enrolling, connecting and showing cross the link as they are.
 func TestMember(t *testing.T) {
 	c := &memberControl{}
@@ -411,6 +415,10 @@ func TestMember(t *testing.T) {
 	facts, err := ctl.Show(ctx)
 	if err != nil || len(facts) != 1 || facts[0] != (view.Fact{Name: "neighbour", Value: "m"}) {
 		t.Errorf("show: %v, %v", facts, err)
+	}
+	facts, err = ctl.ShowFlow(ctx, 7)
+	if err != nil || len(facts) != 1 || facts[0] != (view.Fact{Name: "flow", Value: "7"}) {
+		t.Errorf("show a flow: %v, %v", facts, err)
 	}
 	if want := []string{fmt.Sprint("enroll ", e), fmt.Sprint("connect ", x), fmt.Sprint("disconnect ", x)}; !slices.Equal(c.asked, want) {
 		t.Errorf("asked %q, want %q", c.asked, want)

@@ -30,6 +30,7 @@ var (
 	FlowAllocResp = rpc.Method[ipcp.AllocResponse, rpc.Empty]{Name: "flow.alloc-resp"}
 	FlowDealloc   = rpc.Method[ipcp.DeallocRequest, rpc.Empty]{Name: "flow.dealloc"}
 	Show          = rpc.Method[rpc.Empty, Facts]{Name: "show"}
+	ShowFlow      = rpc.Method[FlowReq, Facts]{Name: "show.flow"}
 )
 
 // What an IPCP tells the IRMd: the methods of ipcp.Host.
@@ -54,7 +55,7 @@ type (
 	// HashReq names what a layer's directory knows.
 	HashReq struct{ Hash core.Hash }
 
-	// Facts are what ipcp.Control.Show returns.
+	// Facts are what Show and ShowFlow of ipcp.Control return.
 	Facts struct{ List []view.Fact }
 
 	// FlowReq names an end of a flow.

@@ -199,6 +199,8 @@ type flow[P comparable] struct {
 
 	resumes atomic.Uint64 // calls of Resume
 
+	full, tooLarge atomic.Uint64 // as the Counters, of this flow
+
 	// Guarded by Flows.mu.
 	state   state
 	id      core.FlowID

@@ -429,6 +429,48 @@ func TestFull(t *testing.T) {
 		if c := n.Count(); c.Full.Load() != 1 || c.Received.Load() != 0 {
 			t.Errorf("%d dropped, %d received", c.Full.Load(), c.Received.Load())
 		}
+		if got := fact(n, 1, "dropped, the process did not read"); got != "1" {
+			t.Errorf("the flow shows %q drops, want 1", got)
+		}
+	})
+}
+
+// fact returns what n shows of a flow.
+func fact(n *node, id core.FlowID, name string) string {
+	for _, f := range n.ShowFlow(id) {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// TestShowFlow: what people are shown of a flow.
+func TestShowFlow(t *testing.T) {
+	bubble(t, IDs31, func(t *testing.T, n *node) {
+		n.client(2, core.QoSRaw)
+		eid := n.up(1)
+		time.Sleep(40 * time.Second) // a keepalive is sent after 30 s
+		for name, want := range map[string]string{
+			"endpoint ids": fmt.Sprintf("%d here, 7 there", eid),
+			"keepalive":    "when nothing else was sent for 30s; 2m0s of silence end the flow",
+			"last heard":   "40s ago",
+			"last sent":    "10s ago",
+			"ended":        "",
+		} {
+			if got := fact(n, 1, name); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
+		}
+		n.Left("peer", eid)
+		if fact(n, 1, "ended") == "" {
+			t.Error("the flow does not show that its other end has left")
+		}
+		for _, id := range []core.FlowID{2, 3} {
+			if got := n.ShowFlow(id); got != nil {
+				t.Errorf("flow %d, which is not up, shows %v", id, got)
+			}
+		}
 	})
 }
 

@@ -43,6 +43,7 @@ func (f *Flows[P]) visit(fl *flow[P], batch [][]byte) {
 	for done < n && !full {
 		if len(batch[done]) > largest {
 			f.count.TooLarge.Add(1)
+			fl.tooLarge.Add(1)
 			done++
 			continue
 		}
@@ -140,6 +141,7 @@ func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 func (f *Flows[P]) put(fl *flow[P], packet []byte) {
 	if len(packet) > core.MaxPacket {
 		f.count.TooLarge.Add(1)
+		fl.tooLarge.Add(1)
 		return
 	}
 	ok, err := fl.mem.Put(nil, packet)
@@ -148,6 +150,7 @@ func (f *Flows[P]) put(fl *flow[P], packet []byte) {
 		f.count.Stray.Add(1)
 	case !ok:
 		f.count.Full.Add(1)
+		fl.full.Add(1)
 	default:
 		f.count.Received.Add(1)
 	}
