@@ -25,8 +25,10 @@ var (
 	_ stream = (*net.UnixConn)(nil)
 )
 
-// bufSize is how much is read at a time. It is one packet of a flow.
-const bufSize = core.MaxPacket
+// bufSize is how much is read at a time, and a packet of a flow. It is a part of
+// what a pipe holds, in whole pages: the system is slower to read the odd rest of
+// a page.
+const bufSize = 32 << 10
 
 // join copies between a and b until both directions have ended, and closes
 // both. A direction that fails ends the other one too. It returns the first
@@ -57,18 +59,73 @@ func join(a, b stream) error {
 
 // copyStream copies from until its end, and ends the direction into to.
 func copyStream(to, from stream) error {
+	err := copyBytes(to, from)
+	if err == nil {
+		// The other end may have closed already.
+		_ = to.CloseWrite()
+	}
+	return err
+}
+
+// copyBytes copies from until its end. To or from a flow it saves a copy of each
+// byte where it can: it reads into the memory of the flow, and writes from there.
+func copyBytes(to io.Writer, from io.Reader) error {
+	if c, ok := from.(*ipc.Conn); ok {
+		return receive(to, c)
+	}
+	c, _ := to.(*ipc.Conn)
+	// A flow to another system has a best size of packets, which Write knows.
+	local := c != nil && c.MaxPacket() == core.MaxPacket
 	buf := make([]byte, bufSize)
+	more := false
 	for {
-		n, err := from.Read(buf)
-		if n > 0 {
+		var n int
+		var err error
+		if local && more {
+			n, err = readInto(c, from)
+		} else if n, err = from.Read(buf); n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return err
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			// The other end may have closed already.
-			_ = to.CloseWrite()
 			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// A read that may wait for long must not hold memory of the flow, which
+		// could not be given back then. After a full one there is most likely more.
+		more = n == bufSize
+	}
+}
+
+// readInto reads from into the memory of c, and sends that.
+func readInto(c *ipc.Conn, from io.Reader) (int, error) {
+	p, err := c.Reserve(bufSize)
+	if err != nil {
+		return 0, err
+	}
+	n, err := from.Read(p)
+	if bad := c.Commit(n); bad != nil {
+		return n, bad
+	}
+	return n, err
+}
+
+// receive writes what comes on c to to, until its end.
+func receive(to io.Writer, c *ipc.Conn) error {
+	for {
+		p, err := c.Peek()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = to.Write(p)
+		if bad := c.Release(); err == nil {
+			err = bad
 		}
 		if err != nil {
 			return err

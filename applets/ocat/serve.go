@@ -268,10 +268,10 @@ func (cfg *config) execute(ctx context.Context, c *ipc.Conn) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends when c gives no more, or the command takes no more
-		_, _ = io.Copy(in, c)
+		_ = copyBytes(in, c)
 		in.Close()
 	})
-	_, sent := io.Copy(c, out)
+	sent := copyBytes(c, out)
 	if sent != nil {
 		out.Close() // the command hears of it by SIGPIPE
 	} else {
