@@ -25,6 +25,7 @@ type node struct {
 	dir   string
 	space *os.File // its network namespace; nil: this process's
 	irmd  *exec.Cmd
+	ipcp  int // the pid
 }
 
 // startTime bounds the start of a process, stopTime its end.
@@ -52,15 +53,15 @@ func startNodeIn(ctx context.Context, space *os.File, typ string, settings ...ip
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start an irmd: %w", err)
 	}
-	if err := bootstrap(ctx, typ, settings); err != nil {
+	if n.ipcp, err = bootstrap(ctx, typ, settings); err != nil {
 		n.stop()
 		return nil, fmt.Errorf("start an irmd: %w", err)
 	}
 	return n, nil
 }
 
-// bootstrap makes the layer as soon as the irmd listens.
-func bootstrap(ctx context.Context, typ string, settings []ipcp.Setting) error {
+// bootstrap makes the layer as soon as the irmd listens. It returns the IPCP's pid.
+func bootstrap(ctx context.Context, typ string, settings []ipcp.Setting) (pid int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	c, err := irmctl.Dial(ctx)
@@ -69,11 +70,10 @@ func bootstrap(ctx context.Context, typ string, settings []ipcp.Setting) error {
 		c, err = irmctl.Dial(ctx)
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer c.Close()
-	_, err = c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "bench", Type: typ, Draft: ipcp.Draft{Layer: "bench", Settings: settings}})
-	return err
+	return c.BootstrapIPCP(ctx, irmctl.BootstrapReq{Name: "bench", Type: typ, Draft: ipcp.Draft{Layer: "bench", Settings: settings}})
 }
 
 func (n *node) stop() {

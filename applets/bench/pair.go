@@ -16,7 +16,7 @@ import (
 
 // spec tells a worker what to do.
 type spec struct {
-	Kind string    // of kinds, or "dial"
+	Kind string    // of kinds, "dial" or "idle"
 	Mode string    // trip or way
 	Role string    // active or passive
 	Name string    // of a flow
@@ -25,6 +25,7 @@ type spec struct {
 	IPs  [2]string // of the client and the server, over UDP
 	Peer port.MAC  // of frames
 	Time time.Duration
+	Most int // how many flows that idle
 }
 
 // result is what a worker measured. Of allocations P50 is Dial's and P99 holds

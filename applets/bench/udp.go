@@ -74,7 +74,10 @@ func (b *bench) runUDP(ctx context.Context) error {
 	if err := b.lossyWays(ctx, fmt.Sprintf("Over UDP, from %s to %s", b.ips[0], b.ips[1]), []string{farFlow, segmented, plain}); err != nil {
 		return err
 	}
-	return b.allocations(ctx)
+	if err := b.allocations(ctx); err != nil {
+		return err
+	}
+	return b.idle(ctx)
 }
 
 // writeHosts writes the file in which the names of the bench's flows are found.

@@ -46,6 +46,10 @@ func work(ctx context.Context, arg string, out io.Writer) error {
 		return accept(ctx, s, out)
 	case s.Kind == "dial":
 		r, err = dial(ctx, s)
+	case s.Kind == "idle" && s.Role == "passive":
+		return hold(ctx, s, out)
+	case s.Kind == "idle":
+		return idle(ctx, s, out)
 	case s.Role == "passive":
 		r, err = passive(ctx, s, out)
 	default:
