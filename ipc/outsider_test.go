@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"o7s/core"
 	"o7s/core/ipcp/local"
 	"o7s/core/view"
@@ -33,6 +35,8 @@ var outsiders = map[string]func(ctx context.Context, args []string) error{
 	"shows":     showIPCPs,
 	"dials":     dialNames,
 	"crowds":    crowdName,
+	"hoards":    hoardFlows,
+	"leaves":    dialAndLeave,
 }
 
 func outsiderRole(ctx context.Context, args []string) error {
@@ -283,6 +287,60 @@ func crowdName(ctx context.Context, args []string) error {
 	return nil
 }
 
+// hoardFlows listens for a name and takes none of its flows: it does not read. When it
+// has lost its connection it makes another.
+func hoardFlows(ctx context.Context, args []string) error {
+	for first := true; ; first = false {
+		m := rpc.NewMux()
+		rpc.Handle(m, irmctl.Arrived, func(c *rpc.Call[irmctl.Credit], _ *irmctl.ArrivedMsg) { <-time.After(2 * time.Second) })
+		l, err := irmctl.Connect(ctx, rpc.Config{Mux: m})
+		if err == nil {
+			_, err = rpc.Do(ctx, l, irmctl.Announce, &irmctl.AnnounceReq{Path: "/proc/self/exe"}, nil)
+		}
+		if err == nil {
+			_, err = rpc.Do(ctx, l, irmctl.Listen, &irmctl.ListenReq{ID: 1, Name: args[0], Credit: 1024}, nil)
+		}
+		if err != nil && first {
+			return err
+		}
+		if first {
+			fmt.Println("begun")
+		}
+		if err == nil {
+			<-l.Done()
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// dialAndLeave asks for flows to a name and gives each back, without end.
+func dialAndLeave(ctx context.Context, args []string) error {
+	l, err := outside(ctx, "")
+	if err != nil {
+		return err
+	}
+	var next func()
+	next = func() {
+		rpc.Go(l, irmctl.Alloc, &irmctl.AllocReq{Name: args[0], Timeout: time.Second}, func(r *rpc.Reply[irmctl.Flow], err error) {
+			switch {
+			case l.Err() != nil:
+			case err != nil:
+				next()
+			default:
+				rpc.Go(l, irmctl.Dealloc, &irmctl.FlowRef{ID: r.Body.ID}, func(*rpc.Reply[rpc.Empty], error) { next() })
+			}
+		})
+	}
+	for range 500 {
+		next()
+	}
+	fmt.Println("begun")
+	<-ctx.Done()
+	return nil
+}
+
 // A stopped process keeps its connection, and its flows, whoever asks how they stand.
 func TestManyAskStoppedProcess(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
@@ -353,6 +411,43 @@ func TestOutsiders(t *testing.T) {
 				t.Errorf("a dial takes %v beside an outsider, %v after", beside, after)
 			}
 		})
+	}
+}
+
+// Processes that take no flows do not take the descriptors of the IRMd.
+func TestHoardedDescriptors(t *testing.T) {
+	if racing {
+		t.Skip("the race detector makes load another")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	w := newWorld(t, local.Type.Name)
+	w.register(t, "others", "hoard")
+	w.role(t, "test-echo", "listens", "others")
+	const most = 512
+	must(t, unix.Prlimit(w.pid(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}, nil))
+	for range 8 {
+		w.roleAs(t, "test-outsider", "begun", asNobody(), "hoards", "hoard")
+	}
+	w.roleAs(t, "test-outsider", "begun", asNobody(), "leaves", "hoard")
+	held, slowest := 0, time.Duration(0)
+	for range 30 {
+		begun := time.Now()
+		c, err := client(wait(t), w.dir)
+		must(t, err)
+		_, err = c.System(wait(t))
+		must(t, err)
+		c.Close()
+		f := w.dial(t, "others")
+		must(t, ask(f, "x"))
+		must(t, f.Deallocate(wait(t)))
+		slowest = max(slowest, time.Since(begun))
+		held = max(held, descriptors(t, w.pid()))
+	}
+	t.Logf("the IRMd had %d descriptors of %d, and a connection and a dial take %v at most", held, most, slowest)
+	if held > most*3/4 || slowest > 2*time.Second {
+		t.Errorf("the IRMd had %d descriptors of %d, and a connection and a dial take %v at most", held, most, slowest)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"o7s/applets"
 	"o7s/core"
+	"o7s/core/registry"
 )
 
 // A file of another user may lie on a file system of that user's, which need not
@@ -121,6 +122,7 @@ func parsePlace(s string) (p place, err error) {
 // helpers starts helpers and counts those that have not answered.
 type helpers struct {
 	forks chan func()
+	held  *descriptors
 
 	mu      sync.Mutex // guards the fields below
 	waiting map[*helper]bool
@@ -131,8 +133,8 @@ type helpers struct {
 // newHelpers returns helpers. One thread starts all of them and lives as long as
 // irmd: when that thread ends, also because irmd was killed, the kernel sends
 // SIGTERM to the helpers and to the programs that they have become.
-func newHelpers() *helpers {
-	hs := &helpers{forks: make(chan func()), waiting: make(map[*helper]bool), byUID: make(map[int]int)}
+func newHelpers(held *descriptors) *helpers {
+	hs := &helpers{forks: make(chan func()), held: held, waiting: make(map[*helper]bool), byUID: make(map[int]int)}
 	go func() {
 		runtime.LockOSThread()
 		for f := range hs.forks {
@@ -152,6 +154,7 @@ type account struct {
 type helper struct {
 	hs     *helpers
 	who    account
+	owner  registry.Owner // who, for hs.held
 	cmd    *exec.Cmd
 	pidfd  int           // for reap; -1: the kernel has none
 	answer *os.File      // where it answers
@@ -185,9 +188,14 @@ func (hs *helpers) start(who account, env []string, out *os.File, what ...string
 			return nil, err
 		}
 	}
-	h := &helper{hs: hs, who: who, cmd: cmd, pidfd: -1, answer: r, done: make(chan struct{})}
+	h := &helper{hs: hs, who: who, owner: hs.held.owner(who), cmd: cmd, pidfd: -1, answer: r, done: make(chan struct{})}
 	cmd.SysProcAttr.PidFD = &h.pidfd
+	if err := hs.held.take(h.owner, helperFiles); err != nil {
+		r.Close()
+		return nil, err
+	}
 	if err := hs.add(h); err != nil {
+		hs.held.give(h.owner, helperFiles)
 		r.Close()
 		return nil, err
 	}
@@ -199,6 +207,7 @@ func (hs *helpers) start(who account, env []string, out *os.File, what ...string
 	<-forked
 	if err != nil {
 		h.answered()
+		hs.held.give(h.owner, helperFiles)
 		r.Close()
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w: uid %d may not run this irmd's executable, so irmd can't use files of that user's; chmod o+rx it", err, who.uid)
@@ -285,6 +294,7 @@ func (h *helper) reap() error {
 	h.mu.Unlock()
 	err := h.cmd.Wait()
 	h.answered()
+	h.hs.held.give(h.owner, helperFiles)
 	close(h.done)
 	return err
 }

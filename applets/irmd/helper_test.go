@@ -52,7 +52,7 @@ var self = account{os.Geteuid(), []int{os.Getegid()}}
 func TestFileThatDoesNotAnswer(t *testing.T) {
 	path := leased(t)
 	var l textLog
-	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers()}
+	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers(nil)}
 	defer s.helpers.close()
 	died := make(chan error, maxHelpers)
 	start := func(path string, runs func()) (int, error) {
@@ -123,7 +123,7 @@ func TestProgramsTakeNoThreads(t *testing.T) {
 	} else {
 		unix.Close(fd)
 	}
-	s := &starter{dir: t.TempDir(), log: logs.Discard(), helpers: newHelpers()}
+	s := &starter{dir: t.TempDir(), log: logs.Discard(), helpers: newHelpers(nil)}
 	threads := func() int {
 		list, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -184,7 +184,7 @@ func TestPathIsFollowedAsItsUser(t *testing.T) {
 	if err := os.Chmod(private, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	hs := newHelpers()
+	hs := newHelpers(nil)
 	defer hs.close()
 	nobody, root := account{65534, []int{65534}}, account{0, []int{0}}
 	for _, tt := range []struct {
@@ -216,7 +216,7 @@ func TestPathIsFollowedAsItsUser(t *testing.T) {
 func TestStopDoesNotWaitForFiles(t *testing.T) {
 	path := leased(t)
 	var l textLog
-	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers()}
+	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers(nil)}
 	died := make(chan error, 1)
 	i, err := s.Start(&registry.Program{Path: path, UID: self.uid, Groups: self.groups}, func() { t.Error("it runs") }, func(err error) { died <- err })
 	if err != nil {
@@ -248,7 +248,7 @@ func TestPlaces(t *testing.T) {
 	if err := errors.Join(os.Symlink("file", link), os.Symlink(".", in)); err != nil {
 		t.Fatal(err)
 	}
-	hs := newHelpers()
+	hs := newHelpers(nil)
 	defer hs.close()
 	for _, path := range []string{file, link, filepath.Join(in, "link"), filepath.Join(dir, "none"), filepath.Join(dir, "no", "dir"), "/"} {
 		want := find(path)

@@ -113,6 +113,7 @@ type daemon struct {
 	users    users
 	watchers *watchers
 	helpers  *helpers
+	held     *descriptors
 
 	mu    sync.Mutex // guards the fields below
 	links map[*rpc.Link]bool
@@ -149,10 +150,12 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	defer home.release()
 
-	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), users: users{byPID: make(map[int]*process)}, helpers: newHelpers()}
+	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), users: users{byPID: make(map[int]*process)}}
+	d.held = newDescriptors(func(who account) bool { return d.m.Administers(irm.Caller{UID: who.uid, Groups: who.groups}) })
+	d.helpers = newHelpers(d.held)
 	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
 	d.m = irm.New(irm.Config{
-		Log: log, Types: types, Memory: new(memory),
+		Log: log, Types: types, Memory: &memory{held: d.held},
 		Spawner: spawn, Starter: &starter{dir: dir, log: log, helpers: d.helpers},
 		Security: newSecurity(config.Dir()), Encrypts: true,
 		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
@@ -218,10 +221,12 @@ func (d *daemon) linkConfig() (rpc.Config, error) {
 	if err != nil {
 		return rpc.Config{}, err
 	}
+	shares := rpc.NewShares(runtime.GOMAXPROCS(0), userCalls)
+	shares.Files = d.held
 	return rpc.Config{
 		Mux:      d.userMux(),
 		Watch:    watch,
-		Shares:   rpc.NewShares(runtime.GOMAXPROCS(0), userCalls),
+		Shares:   shares,
 		Instance: binary.LittleEndian.Uint64(seed[:]) | 1,
 		Admit:    d.admit,
 		NoFiles:  true,

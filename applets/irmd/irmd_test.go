@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"o7s/core/registry"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -98,7 +99,7 @@ func TestLabelIsWhatTheKernelConfirms(t *testing.T) {
 	if err := os.Symlink(self, link); err != nil {
 		t.Fatal(err)
 	}
-	me, hs := peer(t, os.Getpid()), newHelpers()
+	me, hs := peer(t, os.Getpid()), newHelpers(nil)
 	tests := []struct {
 		name string
 		peer rpc.Peer
@@ -152,7 +153,7 @@ func TestProgramOutlivesItsFile(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	p, hs := peer(t, cmd.Process.Pid), newHelpers()
+	p, hs := peer(t, cmd.Process.Pid), newHelpers(nil)
 	check := func(when, says, want string) {
 		if got, _ := program(hs, p, &irmctl.AnnounceReq{Path: says}); got != want {
 			t.Errorf("%s, %s: it is %s, want %s", when, says, got, want)
@@ -180,7 +181,7 @@ func TestRingsShrinkAsFlowsGrow(t *testing.T) {
 }
 
 func TestMemoryIsClosedWithItsSecondEnd(t *testing.T) {
-	a, b, err := new(memory).NewFlow(0)
+	a, b, err := new(memory).NewFlow(registry.Owner{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,9 @@ type census struct {
 
 // newCensus returns a census for the descriptors that this process may have. Each
 // connection takes two. The connections of one user may take a third of the
-// descriptors and those of all users half; a quarter is for counting what passes in
-// flows, and a quarter for administrators, IPCPs and programs.
+// descriptors and those of all users half; an eighth is for counting what passes in
+// flows, a quarter for programs and flows of users (see descriptors), and an eighth for
+// administrators and IPCPs.
 func newCensus(admin func(rpc.Peer) bool) census {
 	c := census{admin: admin, perUID: processLinks, most: 2 * processLinks, pids: make(map[int]int), uids: make(map[int]int)}
 	var lim unix.Rlimit

@@ -13,6 +13,7 @@ import (
 
 // memory makes the memory of flows. It is irm.Memory.
 type memory struct {
+	held  *descriptors             // counts those of flows on their way
 	kept  atomic.Int32             // memories whose descriptors stay here, for the meters
 	spare atomic.Pointer[flow.Kit] // for the next flow
 	last  atomic.Int64             // ring of the last flow
@@ -35,12 +36,12 @@ func ringSize(held int) int {
 }
 
 // counts reports whether the IRMd may keep one descriptor more to count what
-// passes in a flow. A quarter of those that it may have are for that: a flow that
+// passes in a flow. An eighth of those that it may have are for that: a flow that
 // nobody counts is better than no flow, or a process that it cannot hear.
 func (m *memory) counts() bool {
 	var lim unix.Rlimit
 	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
-	if n := m.kept.Add(1); err == nil && uint64(n) <= lim.Cur/4 {
+	if n := m.kept.Add(1); err == nil && uint64(n) <= lim.Cur/8 {
 		return true
 	}
 	m.kept.Add(-1)
@@ -68,13 +69,18 @@ type shared struct {
 	kit  *flow.Kit
 	m    *memory
 	open atomic.Int32 // ends and meters of kit
+	ends atomic.Int32 // of open
 	kept bool         // counted in m.kept
+	who  registry.Owner
 }
 
 var _ registry.Metered = (*end)(nil)
 
 // NewFlow implements irm.Memory.
-func (m *memory) NewFlow(held int) (a, b registry.End, err error) {
+func (m *memory) NewFlow(who registry.Owner, held int) (a, b registry.End, err error) {
+	if err := m.held.take(who, kitFiles); err != nil {
+		return nil, nil, err
+	}
 	size := ringSize(held)
 	m.last.Store(int64(size))
 	kit := m.spare.Swap(nil)
@@ -84,11 +90,13 @@ func (m *memory) NewFlow(held int) (a, b registry.End, err error) {
 	}
 	if kit == nil {
 		if kit, err = flow.NewKit(size); err != nil {
+			m.held.give(who, kitFiles)
 			return nil, nil, err
 		}
 	}
-	s := &shared{kit: kit, m: m, kept: m.counts()}
+	s := &shared{kit: kit, m: m, kept: m.counts(), who: who}
 	s.open.Store(2)
+	s.ends.Store(2)
 	return &end{shared: s, side: 0}, &end{shared: s, side: 1}, nil
 }
 
@@ -111,6 +119,9 @@ func (e *end) Close() error {
 		go unix.Close(e.kit.TakeBell(e.side))
 	} else {
 		e.kit.CloseBell(e.side)
+	}
+	if e.ends.Add(-1) == 0 {
+		e.m.held.give(e.who, kitFiles)
 	}
 	e.release()
 	return nil

@@ -74,7 +74,7 @@ func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
 	// A collection waits for calls that the scheduler is not told of: without
 	// one, this test can say what is wrong.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	a, b, err := new(memory).NewFlow(0)
+	a, b, err := new(memory).NewFlow(registry.Owner{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestNoDescriptorsAreSentToTheIRMd(t *testing.T) {
 func TestMemoryMadeAhead(t *testing.T) {
 	m := new(memory)
 	kitOf := func(held int) *flow.Kit {
-		a, b, err := m.NewFlow(held)
+		a, b, err := m.NewFlow(registry.Owner{}, held)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +176,7 @@ func TestMemoryMadeAhead(t *testing.T) {
 
 // Counts that the rings can't have are told as such.
 func TestFalseCounts(t *testing.T) {
-	a, b, err := new(memory).NewFlow(0)
+	a, b, err := new(memory).NewFlow(registry.Owner{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

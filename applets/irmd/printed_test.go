@@ -47,7 +47,7 @@ func startScript(t *testing.T, script string) (lines []string, pid int) {
 		t.Skip(err)
 	}
 	var l textLog
-	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers()}
+	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers(nil)}
 	died := make(chan error, 1)
 	i, err := s.Start(&registry.Program{Path: sh, Args: []string{"-c", script}, UID: os.Geteuid(), Groups: []int{os.Getegid()}}, func() {}, func(err error) { died <- err })
 	if err != nil {

@@ -27,7 +27,7 @@ func (d *daemon) handleSee(m *rpc.Mux) {
 		d.mu.Lock()
 		s.Bounds = append(s.Bounds, d.count.bound())
 		d.mu.Unlock()
-		s.Bounds = append(s.Bounds, d.watchers.bound())
+		s.Bounds = append(s.Bounds, d.watchers.bound(), d.held.bound())
 		return &s, nil
 	})
 	handleRows(m, irmctl.ShowIPCPs, d.m.IPCPs)

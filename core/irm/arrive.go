@@ -136,9 +136,9 @@ func (m *Manager) joinLocked(client, server *registry.Flow) {
 		m.takeBackLocked(server, core.ErrFlowDown)
 		return
 	}
-	held := max(client.User.Held(), server.User.Held())
+	who, held := client.User.Owner(), max(client.User.Held(), server.User.Held())
 	m.laterLocked(func() {
-		a, b, err := m.cfg.Memory.NewFlow(held)
+		a, b, err := m.cfg.Memory.NewFlow(who, held)
 		joined := false
 		m.decide(func() { joined = m.joinedLocked(waiting, server, a, b, err) })
 		if joined {
@@ -287,14 +287,18 @@ func (m *Manager) spliceLocked(i *registry.IPCP, a, b core.FlowID) error {
 func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error) {
 	var err error
 	var held int
+	who := registry.Owner{Admin: true} // the IPCP itself
 	m.decide(func() {
-		_, err = m.attachableLocked(i, id)
+		var f *registry.Flow
+		if f, err = m.attachableLocked(i, id); err == nil && f.User != nil {
+			who = f.User.Owner()
+		}
 		held = i.Provided()
 	})
 	if err != nil {
 		return nil, err
 	}
-	ours, theirs, err := m.cfg.Memory.NewFlow(held)
+	ours, theirs, err := m.cfg.Memory.NewFlow(who, held)
 	if err != nil {
 		return nil, err
 	}

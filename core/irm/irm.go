@@ -50,11 +50,11 @@ type Child interface {
 
 // Memory makes the memory of flows.
 type Memory interface {
-	// NewFlow makes one and returns its two ends. held is how many flows the
+	// NewFlow makes one for who and returns its two ends. held is how many flows the
 	// process that holds most of the two, or the one, holds: who holds many
 	// gets less memory for each. The error is core.ErrLimit where
-	// descriptors or memory have run out.
-	NewFlow(held int) (a, b registry.End, err error)
+	// descriptors or memory have run out, or who has too many flows on their way.
+	NewFlow(who registry.Owner, held int) (a, b registry.End, err error)
 	// Prepare is called when both processes of a flow have been told of it:
 	// what NewFlow makes next may be made ahead, then.
 	Prepare()

@@ -181,7 +181,7 @@ type fakeEnd struct{ n *node }
 
 func (n *node) Prepare() {}
 
-func (n *node) NewFlow(int) (a, b registry.End, err error) {
+func (n *node) NewFlow(registry.Owner, int) (a, b registry.End, err error) {
 	if n.noMemory != nil {
 		return nil, nil, n.noMemory
 	}

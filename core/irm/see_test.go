@@ -24,8 +24,8 @@ type meteredEnd struct {
 	n *metered
 }
 
-func (n *metered) NewFlow(held int) (a, b registry.End, err error) {
-	a, b, err = n.node.NewFlow(held)
+func (n *metered) NewFlow(who registry.Owner, held int) (a, b registry.End, err error) {
+	a, b, err = n.node.NewFlow(who, held)
 	return meteredEnd{a, n}, meteredEnd{b, n}, err
 }
 

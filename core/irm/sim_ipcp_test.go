@@ -243,7 +243,7 @@ type simEnd struct{ w *sim }
 // NewFlow implements Memory.
 func (w *sim) Prepare() {}
 
-func (w *sim) NewFlow(int) (a, b registry.End, err error) {
+func (w *sim) NewFlow(registry.Owner, int) (a, b registry.End, err error) {
 	w.pause(stopAtLine)
 	w.mu.Lock()
 	defer w.mu.Unlock()

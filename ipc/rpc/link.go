@@ -355,6 +355,7 @@ func (l *Link) run() {
 	l.wg.Wait()
 	for _, p := range l.queue {
 		closeAll(p.files)
+		l.giveFiles(len(p.files))
 	}
 	l.conn.Close()
 	if l.cfg.Watch != nil {

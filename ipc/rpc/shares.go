@@ -10,10 +10,24 @@ import (
 // Shares keep one user from taking the time and memory of the others, however
 // many links the user has. Users are told apart by uid.
 type Shares struct {
+	// Files bounds the descriptors that wait in the queues of links; nil: only what
+	// each link may queue is bounded. A message too many is refused. It is set before
+	// the first link uses the Shares.
+	Files Budget
+
 	packets, calls int
 
 	mu    sync.Mutex // guards the field below
 	users map[int]*share
+}
+
+// Budget is how many descriptors may wait for users to read them. It is safe for
+// concurrent use, and does not block.
+type Budget interface {
+	// Take counts n more for p, or says why that is too many.
+	Take(p Peer, n int) error
+	// Give takes back what Take counted.
+	Give(p Peer, n int)
 }
 
 // share is what one user has of Shares.

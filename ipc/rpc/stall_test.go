@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -144,6 +145,77 @@ func TestReaderThatNeverFreesTheSocketIsNotStalled(t *testing.T) {
 			t.Fatalf("at %d: %v", i, l.Err())
 		}
 	}
+}
+
+// budget is a Budget of so many descriptors.
+type budget struct{ left, taken atomic.Int32 }
+
+func (b *budget) Take(_ Peer, n int) error {
+	if b.left.Add(-int32(n)) < 0 {
+		b.left.Add(int32(n))
+		return fmt.Errorf("%w: the budget is spent", core.ErrLimit)
+	}
+	b.taken.Add(int32(n))
+	return nil
+}
+
+func (b *budget) Give(_ Peer, n int) { b.left.Add(int32(n)); b.taken.Add(-int32(n)) }
+
+// A message whose descriptors are too many to wait is refused, no more; what waits is
+// given back when it is read, or at the end of the link.
+func TestWaitingDescriptorsAreBounded(t *testing.T) {
+	noLeaks(t)
+	for _, read := range []bool{true, false} {
+		b := new(budget)
+		b.left.Store(3)
+		s := NewShares(2, 100)
+		s.Files = b
+		l, r := rawLink(t, Config{Shares: s, Limits: Limits{Stall: timeout}})
+		r.hello()
+		sent := 0
+		for l.queued() == 0 {
+			if err := Notify(l, tell, &addReq{Note: strings.Repeat("x", 1000)}); err != nil {
+				t.Fatal(err)
+			}
+			sent++
+		}
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		fd := int(null.Fd())
+		for i := range 5 {
+			if err := Notify(l, open, &Empty{}, fd); errors.Is(err, core.ErrLimit) != (i >= 3) || l.Err() != nil {
+				t.Errorf("message %d with a descriptor: %v, the link %v", i, err, l.Err())
+			}
+		}
+		if n := b.taken.Load(); n != 3 {
+			t.Errorf("%d descriptors are counted", n)
+		}
+		if read {
+			for range sent + 3 {
+				if r.recv() == nil {
+					t.Fatal(l.Err())
+				}
+			}
+			for deadline := time.Now().Add(timeout); b.taken.Load() > 0 && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		l.Close()
+		get(t, l.Done(), "end")
+		if n := b.taken.Load(); n != 0 {
+			t.Errorf("read %v: %d descriptors are counted at the end", read, n)
+		}
+	}
+}
+
+// queued returns how many packets wait.
+func (l *Link) queued() int {
+	l.wmu.Lock()
+	defer l.wmu.Unlock()
+	return len(l.queue)
 }
 
 func TestQueueOwnsItsDescriptors(t *testing.T) {

@@ -165,8 +165,12 @@ func (l *Link) enqueueLocked(b []byte, fds []int) error {
 		l.fail(fmt.Errorf("%w: the other end does not read: %d packets of %d bytes with %d descriptors wait", core.ErrLimit, len(l.queue), l.qbytes, l.qfiles))
 		return errGone
 	}
+	if err := l.takeFiles(len(fds)); err != nil {
+		return err
+	}
 	dups, err := dupAll(fds)
 	if err != nil {
+		l.giveFiles(len(fds))
 		return fmt.Errorf("%w: duplicate a descriptor: %w", core.ErrLimit, err)
 	}
 	l.queue = append(l.queue, queued{slices.Clone(b), dups})
@@ -177,6 +181,20 @@ func (l *Link) enqueueLocked(b []byte, fds []int) error {
 		l.wg.Go(l.drain) // wclosed is false, so nobody waits for wg yet
 	}
 	return nil
+}
+
+// takeFiles counts descriptors that are about to wait.
+func (l *Link) takeFiles(n int) error {
+	if n == 0 || l.cfg.Shares == nil || l.cfg.Shares.Files == nil {
+		return nil
+	}
+	return l.cfg.Shares.Files.Take(l.peer, n)
+}
+
+func (l *Link) giveFiles(n int) {
+	if n > 0 && l.cfg.Shares != nil && l.cfg.Shares.Files != nil {
+		l.cfg.Shares.Files.Give(l.peer, n)
+	}
 }
 
 // drain writes the queue until it is empty or the link ends.
@@ -195,6 +213,7 @@ func (l *Link) drain() {
 			break
 		}
 		closeAll(p.files)
+		l.giveFiles(len(p.files))
 		l.queue[0] = queued{}
 		l.queue = l.queue[1:]
 		l.qbytes -= len(p.b)
