@@ -50,6 +50,12 @@ func (h idle) NewSet() (ipcp.Set, error) { return h.net.NewSet() }
 
 func startOn(t *testing.T, n *porttest.Network, i int, names ...string) *node {
 	t.Helper()
+	return startWith(t, n, i, func(net *nettest.Net) ipcp.Host { return idle{net: net} }, names...)
+}
+
+// startWith is startOn for a member whose flows are of a host.
+func startWith(t *testing.T, n *porttest.Network, i int, host func(*nettest.Net) ipcp.Host, names ...string) *node {
+	t.Helper()
 	net, err := nettest.New(n.Opener(porttest.MAC(memberAddr(i).Addr())), memberAddr(i), where, append(names, memberName(i))...)
 	must(t, err)
 	var ops *layer
@@ -58,7 +64,7 @@ func startOn(t *testing.T, n *porttest.Network, i int, names ...string) *node {
 		ops = New(e).(*layer)
 		return ops
 	}
-	p := ipcp.NewProcess(typ, ipcp.Env{Name: memberName(i), Host: idle{net: net}, Net: net, Clock: clock.Real, Log: logs.Discard()})
+	p := ipcp.NewProcess(typ, ipcp.Env{Name: memberName(i), Host: host(net), Net: net, Clock: clock.Real, Log: logs.Discard()})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

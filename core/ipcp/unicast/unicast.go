@@ -60,6 +60,10 @@ type layer struct {
 	env ipcp.Env
 	log logsOf
 
+	// What is drawn when it becomes a member. Tests draw what they like.
+	drawAddr func(but uint64) uint64
+	drawID   func(b []byte)
+
 	// Set once, before the layer is up.
 	cfg    ipcp.Config
 	opt    options
@@ -110,7 +114,7 @@ var (
 
 // New returns a member of no layer yet.
 func New(env ipcp.Env) ipcp.Ops {
-	l := &layer{env: env, guests: make(chan struct{}, maxGuests)}
+	l := &layer{env: env, guests: make(chan struct{}, maxGuests), drawAddr: drawAddr, drawID: drawID}
 	with := env.Log.With
 	l.log = logsOf{
 		unicast: with("unicast-ipcp"), conn: with("connection-manager"), enroll: with("enrollment"), links: with("link-state-routing"),
@@ -167,13 +171,16 @@ func drawAddr(but uint64) uint64 {
 	}
 }
 
+// drawID fills b with random bytes.
+func drawID(b []byte) { _, _ = crand.Read(b) } // it never fails
+
 // start starts the components.
 func (l *layer) start(cfg ipcp.Config, peer uint64, set ipcp.Set, accept ipcp.Acceptor) {
 	l.cfg, l.opt, l.peer, l.set, l.accept = cfg, parseOptions(cfg.Settings), peer, set, accept
-	l.own = drawAddr(peer)
+	l.own = l.drawAddr(peer)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	id := make([]byte, cfg.Hash.Size())
-	_, _ = crand.Read(id) // it never fails
+	l.drawID(id)
 	o := l.opt
 	l.log.addr.Debugf("Flat address initialized to %s.", addrText(l.own))
 	l.log.unicast.Infof("IPCP got address %d.", l.own)
