@@ -330,6 +330,95 @@ func TestConfigurations(t *testing.T) {
 	})
 }
 
+// A member that stops at any step of an enrollment, or of a connection, silently or by
+// closing its flow, holds nobody up for long. Then the newcomer is in no layer, has no
+// flow left and may enroll elsewhere.
+func TestMemberStops(t *testing.T) {
+	inLayer(t, func(l *layerTest) {
+		l.add(0)
+		net := l.liar(8)
+		defer net.Close()
+		accept, err := net.Listen(context.Background())
+		must(t, err)
+		good := toWire(config(t), 7)
+		for _, closes := range []bool{false, true} {
+			// What it says before it stops.
+			for steps := range 4 {
+				what := fmt.Sprintf("after %d steps, closes: %v", steps, closes)
+				n := startOn(t, l.wire, 9)
+				did := make(chan error, 1)
+				start := time.Now()
+				go func() {
+					_, err := n.Enroll(context.Background(), ipcp.Enrollment{Dst: "uni-8"})
+					did <- err
+				}()
+				f, err := accept.Accept(context.Background())
+				must(t, err)
+				b := make([]byte, core.MaxPacket)
+				read := func() []byte {
+					k, err := f.ReadPacket(b)
+					must(t, err)
+					return b[:k]
+				}
+				if steps > 0 {
+					say(t, f, read()) // OCEP
+				}
+				if steps > 1 {
+					r, err := member.ParseRequest(read())
+					must(t, err)
+					answer := member.Response{ID: r.ID, Time: time.Now(), Config: &good}.Append(nil)
+					if steps == 2 {
+						answer = answer[:len(answer)/2]
+					}
+					say(t, f, answer)
+				}
+				if closes {
+					f.Close()
+				}
+				err = <-did
+				if took := time.Since(start); took > 21*time.Second {
+					t.Errorf("%s: it takes %v", what, took)
+				}
+				// One that closes before it hears the last message may be told too
+				// late: both is right.
+				if last := steps == 3; err == nil && !last || err != nil && last && !closes || (n.State() == ipcp.Boot) != (err != nil) {
+					t.Errorf("%s: %v, and it is %v", what, err, n.State())
+				}
+				f.Close()
+				synctest.Wait()
+				time.Sleep(time.Second)
+				if k := n.net.Flows(); k != 0 {
+					t.Errorf("%s: it has %d flows", what, k)
+				}
+				if err != nil {
+					_, err := n.Enroll(context.Background(), ipcp.Enrollment{Dst: "uni-0"})
+					must(t, err)
+				}
+				n.stop()
+			}
+		}
+
+		// The same for a connection: no answer.
+		n := startOn(t, l.wire, 9)
+		defer n.stop()
+		_, err = n.Enroll(context.Background(), ipcp.Enrollment{Dst: "uni-0"})
+		must(t, err)
+		for _, component := range []string{ipcp.Management, ipcp.DataTransfer} {
+			did := make(chan error, 1)
+			go func() {
+				did <- n.Connect(context.Background(), ipcp.Connection{Component: component, Dst: "uni-8", QoS: core.QoSRaw})
+			}()
+			f, err := accept.Accept(context.Background())
+			must(t, err)
+			start := time.Now()
+			if err := <-did; err == nil || time.Since(start) > 21*time.Second {
+				t.Errorf("%s: %v after %v", component, err, time.Since(start))
+			}
+			f.Close()
+		}
+	})
+}
+
 // The configuration in the capture, decoded and encoded.
 func TestCapturedConfiguration(t *testing.T) {
 	seen := false

@@ -69,6 +69,7 @@ func TestBadMessages(t *testing.T) {
 	far := m
 	far.Value = 1 << 32
 	bad := map[string][]byte{
+		"a store one byte short": st[:len(st)-1], "a store one byte long": append(bytes.Clone(st), 8),
 		"no bytes": nil, "a request one byte short": request[:len(request)-1], "a request one byte long": append(bytes.Clone(request), 8),
 		"a key of 31 bytes": short.append(nil), "from address 0": nobody.append(nil), "a value that is no address": far.append(nil),
 		"code 5":             append([]byte{8, 5}, request[2:]...),

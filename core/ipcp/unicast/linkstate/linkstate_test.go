@@ -223,6 +223,28 @@ func TestForgedUpdates(t *testing.T) {
 	})
 }
 
+// An update with the largest number that there is, which somebody makes up, keeps those
+// of the true member out no longer than until it is forgotten.
+func TestLargestNumber(t *testing.T) {
+	with(t, func(s *State, o *out) {
+		s.AddPort(1)
+		s.AddPort(2)
+		s.Receive(1, Update{7, 8, 1<<64 - 1}.Append(nil))
+		o.take()
+		seq := uint64(0)
+		for ; seq < 10; seq++ {
+			s.Receive(1, Update{7, 8, seq}.Append(nil))
+			if got := o.take(); len(got[2]) == 1 {
+				break
+			}
+			pass(15 * time.Second)
+		}
+		if seq == 0 || seq == 10 || s.Links() != 1 {
+			t.Errorf("the true one counts after %d updates, and %d adjacencies are known", seq, s.Links())
+		}
+	})
+}
+
 func TestLiesAreBounded(t *testing.T) {
 	with(t, func(s *State, o *out) {
 		s.AddPort(1)
