@@ -62,7 +62,7 @@ func TestPeerKilled(t *testing.T) {
 	})
 }
 
-func errOf(_ int, err error) error { return err }
+func errOf[T any](_ T, err error) error { return err }
 
 // What a process wrote before it was killed is read.
 func TestKilledWriter(t *testing.T) {

@@ -43,6 +43,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-idle-client": idleClientRole,
 	"test-work":        workRole,
 	"test-outsider":    outsiderRole,
+	"test-hang":        hangRole,
 }
 
 // said is what the test says to a process, line by line.
