@@ -221,3 +221,127 @@ func TestForbidden(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistryIsItsOwn: nobody but package registry changes its records. Others read
+// them, under the IRM's lock.
+func TestRegistryIsItsOwn(t *testing.T) {
+	fset := token.NewFileSet()
+	parse := func(dir string, each func(path string, f *ast.File)) {
+		t.Helper()
+		paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil || len(paths) == 0 {
+			t.Fatal(dir, err)
+		}
+		for _, path := range paths {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(fset, path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			each(path, f)
+		}
+	}
+	records := map[string]bool{"Flow": true, "Process": true, "Listener": true, "IPCP": true, "Name": true, "Binding": true, "Program": true}
+	fields := make(map[string]bool) // of a record
+	parse("core/registry", func(_ string, f *ast.File) {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if t, ok := n.(*ast.TypeSpec); ok && records[t.Name.Name] {
+				if s, ok := t.Type.(*ast.StructType); ok {
+					for _, field := range s.Fields.List {
+						for _, name := range field.Names {
+							fields[name.Name] = name.IsExported()
+						}
+					}
+				}
+			}
+			return true
+		})
+	})
+	if len(fields) < 40 || !fields["Arriving"] || fields["busy"] {
+		t.Fatalf("found %d fields of records", len(fields))
+	}
+	// Fields of others that have the name of a record's.
+	others := map[string]bool{
+		"core/irm/member.go: one.QoS": true, "core/irm/see.go: r.Policy": true,
+		"applets/irmd/config.go: p.Path": true, "applets/irmd/see.go: s.PID": true, "applets/irmd/users.go: c.PID": true,
+	}
+	for _, dir := range []string{"core/irm", "applets/irmd"} {
+		parse(dir, func(path string, f *ast.File) {
+			for _, w := range writes(f, fields) {
+				if x, ok := w.X.(*ast.Ident); !ok || !others[path+": "+x.Name+"."+w.Sel.Name] {
+					t.Errorf("%s: the registry's %s is written by a method of the registry", fset.Position(w.Pos()), w.Sel.Name)
+				}
+			}
+		})
+	}
+}
+
+func TestWrites(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "x.go", `package x
+func (m *M) f(l *Listener) {
+	l.Credit += 1
+	l.Process.Arriving++
+	f.From, n = from, l.Credit
+	p := &i.PID
+	own := T{}
+	own.PID = l.Credit
+}`, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range writes(f, map[string]bool{"Credit": true, "Arriving": true, "From": true, "PID": true}) {
+		got = append(got, w.Sel.Name)
+	}
+	if want := []string{"Credit", "Arriving", "From", "PID"}; !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
+	}
+}
+
+// writes returns where f writes a field with one of the names, of something that it
+// has not made itself.
+func writes(f *ast.File, fields map[string]bool) (found []*ast.SelectorExpr) {
+	for _, d := range f.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || fn.Body == nil {
+			continue
+		}
+		own := make(map[string]bool) // variables that hold a new value of another type
+		note := func(e ast.Expr) {
+			if s, ok := e.(*ast.SelectorExpr); ok && fields[s.Sel.Name] {
+				if x, ok := s.X.(*ast.Ident); !ok || !own[x.Name] {
+					found = append(found, s)
+				}
+			}
+		}
+		ast.Inspect(fn, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.AssignStmt:
+				for i, l := range n.Lhs {
+					if id, ok := l.(*ast.Ident); ok && n.Tok == token.DEFINE && i < len(n.Rhs) && isNew(n.Rhs[i]) {
+						own[id.Name] = true
+					}
+					note(l)
+				}
+			case *ast.IncDecStmt:
+				note(n.X)
+			case *ast.UnaryExpr:
+				if n.Op == token.AND {
+					note(n.X)
+				}
+			}
+			return true
+		})
+	}
+	return found
+}
+
+func isNew(e ast.Expr) bool {
+	if u, ok := e.(*ast.UnaryExpr); ok && u.Op == token.AND {
+		e = u.X
+	}
+	_, ok := e.(*ast.CompositeLit)
+	return ok
+}

@@ -68,6 +68,11 @@ type Connection struct {
 	QoS       core.QoS
 }
 
+// Same reports whether x and o join the same component of the same two members.
+func (x Connection) Same(o Connection) bool {
+	return x.Dst == o.Dst && x.Component == o.Component
+}
+
 // The components of a member that are connected to those of others.
 const (
 	DataTransfer = "dt"   // carries packets

@@ -41,7 +41,8 @@ func (m *Manager) arrivedLocked(i *registry.IPCP, r ipcp.Arrival, name string, a
 		return
 	}
 	f := m.reg.NewFlow(nil, i, name, r.QoS)
-	f.From, f.Path, f.Answer = r.From, r.Path, answer
+	f.Came(r.From, r.Path)
+	f.Reply(answer)
 	f.Agree(s)
 	// The IPCP knows the id before anything else about it can follow.
 	m.thenLocked(func() { got(f.ID, nil) })
@@ -61,12 +62,9 @@ func (m *Manager) matchLocked(name string) {
 		if f == nil {
 			return
 		}
-		f.Listener = l
-		l.Process.Arriving++
-		m.reg.Assign(f, l.Process)
+		m.reg.Send(f, l)
 		// The IPCP is told that a process accepts f, which then gets it.
-		m.respondLocked(f, ipcp.AllocResponse{Flow: f.ID, Data: f.Answer}, func(err error) { m.respondedLocked(f, err) })
-		f.Answer = nil
+		m.respondLocked(f, ipcp.AllocResponse{Flow: f.ID, Data: f.TakeReply()}, func(err error) { m.respondedLocked(f, err) })
 	}
 }
 
@@ -113,9 +111,7 @@ func (m *Manager) respondedLocked(f *registry.Flow, err error) {
 			m.joinLocked(peer, f)
 			return
 		}
-		end := f.End
-		f.End = nil
-		m.deliverLocked(f, end) // the process that asked is another system's
+		m.deliverLocked(f, f.TakeEnd()) // the process that asked is another system's
 	}
 }
 
@@ -164,7 +160,7 @@ func (m *Manager) joinedLocked(waiting *allocation, server *registry.Flow, a, b 
 		m.takeBackLocked(server, core.ErrFlowDown)
 		return false
 	}
-	client.End = a
+	client.Attach(a)
 	client.Watch(a)
 	server.Watch(b)
 	m.deliverLocked(server, b)
@@ -223,7 +219,7 @@ func (m *Manager) takenLocked(f *registry.Flow, credit int, err error) {
 // its names may have waited for that.
 func (m *Manager) arrivedOneLocked(p *registry.Process) {
 	full := p.Arriving == registry.MaxArriving
-	if p.Arriving--; !full {
+	if p.Arrived(); !full {
 		return
 	}
 	for _, n := range p.Wanted() {
@@ -245,7 +241,7 @@ func (m *Manager) takeBackLocked(f *registry.Flow, code core.Errno) {
 func (m *Manager) creditLocked(f *registry.Flow) {
 	l := f.Listener
 	if l.Process.Listener(l.ID) == l && !m.fault("credit is lost with a flow that never arrives") {
-		l.Credit++
+		l.Give(1)
 	}
 	m.arrivedOneLocked(l.Process)
 	m.rematchLocked(l)
@@ -275,7 +271,7 @@ func (m *Manager) spliceLocked(i *registry.IPCP, a, b core.FlowID) error {
 	// The process at b may have died since it accepted: the end of the
 	// allocation at a waits for that news.
 	bOK := fb.State() == registry.ReqArrived || fb.State() == registry.UserGone
-	if fa.State() != registry.AllocPending || !bOK || fa.Peer != nil || fb.Peer != nil || fa.End != nil || fb.End != nil {
+	if fa.State() != registry.AllocPending || !bOK || fa.Peer != nil || fb.Peer != nil || fa.Attached() || fb.Attached() {
 		return fmt.Errorf("%w: flow %d is %v, flow %d is %v", core.ErrState, a, fa.State(), b, fb.State())
 	}
 	m.reg.Splice(fa, fb)
@@ -305,7 +301,7 @@ func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error)
 	m.decide(func() {
 		var f *registry.Flow
 		if f, err = m.attachableLocked(i, id); err == nil {
-			f.End = ours
+			f.Attach(ours)
 			f.Watch(ours)
 		}
 	})
@@ -323,7 +319,7 @@ func (m *Manager) attachableLocked(i *registry.IPCP, id core.FlowID) (*registry.
 	if f == nil || f.Provider != i {
 		return nil, fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
 	}
-	if s := f.State(); f.Peer != nil || f.End != nil || s != registry.AllocPending && s != registry.ReqArrived {
+	if s := f.State(); f.Peer != nil || f.Attached() || s != registry.AllocPending && s != registry.ReqArrived {
 		return nil, fmt.Errorf("%w: flow %d is %v", core.ErrState, id, s)
 	}
 	return f, nil

@@ -49,12 +49,12 @@ func (m *Manager) userLeftLocked(f *registry.Flow, code core.Errno, done func(er
 	}
 	if f.User != nil {
 		pid = f.User.PID
-		f.User.Leaving++
+		f.User.Leaves()
 	}
 	finish := func() {
 		m.removeLocked(f)
 		if f.User != nil {
-			f.User.Leaving--
+			f.User.Left()
 			m.removeDeadLocked(f.User)
 		}
 		m.thenLocked(func() { done(nil) })
@@ -134,8 +134,7 @@ func (m *Manager) providerLeftLocked(f *registry.Flow, err error) {
 
 // removeLocked ends f. An allocation that waits for its other end fails.
 func (m *Manager) removeLocked(f *registry.Flow) {
-	end, waiting, meter := f.End, m.allocs[f.Peer], f.TakeMeter()
-	f.End = nil
+	end, waiting, meter := f.TakeEnd(), m.allocs[f.Peer], f.TakeMeter()
 	m.reg.RemoveFlow(f)
 	if f.Secret != nil {
 		m.thenLocked(f.Secret.Zero) // after what may hand it to the process

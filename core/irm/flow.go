@@ -428,7 +428,7 @@ func (m *Manager) repliedLocked(i *registry.IPCP, r ipcp.AllocReply) error {
 // answered yes: s was agreed on.
 func (m *Manager) finishedLocked(a *allocation, f *registry.Flow, r ipcp.AllocReply, s *oap.Session) {
 	if m.allocs[f] == a {
-		f.From, f.Path = r.From, r.Path
+		f.Came(r.From, r.Path)
 	}
 	if m.allocs[f] != a || f.SetState(registry.Allocated) != nil {
 		s.Zero() // nobody waits for the flow any more
@@ -441,12 +441,11 @@ func (m *Manager) finishedLocked(a *allocation, f *registry.Flow, r ipcp.AllocRe
 
 // answerLocked hands the process that asked for f its end of the memory.
 func (m *Manager) answerLocked(f *registry.Flow) {
-	a, end := m.allocs[f], f.End
+	a := m.allocs[f]
 	if a == nil {
 		return
 	}
-	done := a.takeLocked()
-	f.End = nil
+	done, end := a.takeLocked(), f.TakeEnd()
 	if end == nil {
 		m.userLeftLocked(f, core.ErrInternal, nil)
 		m.thenLocked(func() {

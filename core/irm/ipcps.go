@@ -44,11 +44,10 @@ func (m *Manager) addIPCPLocked(name string, t ipcp.Type) (*registry.IPCP, error
 	if err != nil {
 		return nil, err
 	}
-	i.Busy = true
-	return i, nil
+	return i, i.Take() // which nobody else has: no error
 }
 
-func (m *Manager) release(i *registry.IPCP) { m.decide(func() { i.Busy = false }) }
+func (m *Manager) release(i *registry.IPCP) { m.decide(i.Release) }
 
 // noType is the error where word means no layer type.
 func (m *Manager) noType(word string) error {
@@ -80,9 +79,8 @@ func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
 			m.reg.RemoveIPCP(i)
 			return
 		}
-		i.PID, i.Control = child.PID(), child
 		m.children[i] = child
-		m.reg.Started(i)
+		m.reg.Started(i, child.PID(), child)
 		if stopping = m.stopping; !stopping {
 			m.infoLocked("Created IPCP %d.", i.PID)
 		}
@@ -108,10 +106,8 @@ func (m *Manager) DestroyIPCP(c Caller, name string) error {
 		switch i = m.reg.IPCP(name); {
 		case i == nil:
 			err = fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
-		case i.Busy:
-			err = fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
 		default:
-			i.Busy = true
+			err = i.Take()
 		}
 	})
 	if err != nil {

@@ -3,7 +3,6 @@ package irm
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"o7s/core"
@@ -98,7 +97,8 @@ func (m *Manager) Autobind(c Caller, name string) error {
 	case !i.Type.Does.Can(ipcp.Connects):
 		err = fmt.Errorf("%w: members of a layer of type %s are not connected one by one, so none is bound to a name", core.ErrNotSupported, i.Type.Name)
 	default:
-		i.Autobind, layer = true, i.Layer
+		i.Autobinds()
+		layer = i.Layer
 	}
 	m.mu.Unlock()
 	for _, n := range []string{name, layer} {
@@ -111,11 +111,12 @@ func (m *Manager) Autobind(c Caller, name string) error {
 
 // membership is a way to become a member of a layer.
 type membership struct {
-	via   string               // how, for people
-	line  string               // of the log, with the pid and the layer
-	tell  func(*registry.IPCP) // the watchers, under the lock
-	needs ipcp.Ability         // of the type of a new IPCP for which no type is given; 0: one must be given
+	via   string       // how, for people
+	line  string       // of the log, with the pid and the layer
+	needs ipcp.Ability // of the type of a new IPCP for which no type is given; 0: one must be given
 
+	// tell notes it. It is called under the lock.
+	tell func(i *registry.IPCP, cfg ipcp.Config, via string)
 	// check returns why an IPCP of a type can't become a member, before
 	// anything is started. It is called under the lock.
 	check func(ipcp.Type) error
@@ -163,8 +164,7 @@ func (m *Manager) makeMember(ctx context.Context, c Caller, name, typ string, ho
 		return 0, err
 	}
 	m.decide(func() {
-		i.Layer, i.Hash, i.Settings, i.Via = cfg.Layer, cfg.Hash, cfg.Settings, how.via
-		how.tell(i)
+		how.tell(i, cfg, how.via)
 		m.infoLocked(how.line, i.PID, cfg.Layer)
 	})
 	return i.PID, nil
@@ -193,11 +193,9 @@ func (m *Manager) takeNonMemberLocked(name string, t ipcp.Type, how membership) 
 		err = fmt.Errorf("%w: IPCP %q is of type %s, not %s", core.ErrIPCPType, name, i.Type.Name, t.Name)
 	case i.Operational():
 		err = fmt.Errorf("%w: IPCP %q is a member of layer %q already; an IPCP is in one layer: give another name for another one", core.ErrState, name, i.Layer)
-	case i.Busy:
-		err = fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
 	default:
 		if err = how.check(i.Type); err == nil {
-			i.Busy = true
+			err = i.Take()
 		}
 	}
 	return i, false, err
@@ -209,15 +207,12 @@ func (m *Manager) takeNonMemberLocked(name string, t ipcp.Type, how membership) 
 func (m *Manager) ConnectIPCP(ctx context.Context, c Caller, name string, x ipcp.Connection) error {
 	return m.eachComponent(ctx, c, name, x, []string{ipcp.Management, ipcp.DataTransfer},
 		func(ctx context.Context, i *registry.IPCP, x ipcp.Connection) error {
-			same := func(o ipcp.Connection) bool { return o.Dst == x.Dst && o.Component == x.Component }
 			m.decide(func() { m.debugLocked("Connecting %s to %s.", ipcp.ComponentText(x.Component), x.Dst) })
 			m.Wait()
 			err := i.Control.Connect(ctx, x)
 			if err == nil {
 				m.mu.Lock()
-				if !slices.ContainsFunc(i.Connections, same) {
-					i.Connections = append(i.Connections, x)
-				}
+				i.Connect(x)
 				m.mu.Unlock()
 				m.info("Established %s connection between IPCP %d and %s.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
 			}
@@ -232,7 +227,7 @@ func (m *Manager) DisconnectIPCP(ctx context.Context, c Caller, name string, x i
 			err := i.Control.Disconnect(ctx, x)
 			if err == nil {
 				m.mu.Lock()
-				i.Connections = slices.DeleteFunc(i.Connections, func(o ipcp.Connection) bool { return o.Dst == x.Dst && o.Component == x.Component })
+				i.Disconnect(x)
 				m.mu.Unlock()
 				m.info("%s connection between IPCP %d and %s torn down.", ipcp.ComponentText(x.Component), i.PID, x.Dst)
 			}
@@ -285,10 +280,7 @@ func (m *Manager) takeMemberLocked(name string) (*registry.IPCP, error) {
 		return nil, fmt.Errorf("%w: members of a layer of type %s are not connected one by one", core.ErrNotSupported, i.Type.Name)
 	case !i.Operational():
 		return nil, fmt.Errorf("%w: IPCP %q is in no layer yet", core.ErrState, name)
-	case i.Busy:
-		return nil, fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, name)
 	default:
-		i.Busy = true
-		return i, nil
+		return i, i.Take()
 	}
 }

@@ -148,7 +148,7 @@ func (m *Manager) acceptLocked(p *registry.Process, id uint32, credit int) error
 	if l.Credit == 0 {
 		m.acceptsLocked(l)
 	}
-	l.Credit += credit
+	l.Give(credit)
 	m.reg.Enter(p)
 	if !m.fault("a flow still waits when a process accepts again") {
 		m.rematchLocked(l)

@@ -58,7 +58,7 @@ func (m *Manager) BindProgram(c Caller, p *registry.Program) error {
 	if err := checkProgram(p); err != nil {
 		return err
 	}
-	p.UID, p.Groups, p.Admin = c.UID, c.Groups, m.Administers(c)
+	p.BoundBy(c.UID, c.Groups, m.Administers(c))
 	var err error
 	m.decide(func() { err = m.bindProgramLocked(c, p) })
 	return err
@@ -175,7 +175,7 @@ func (m *Manager) announcedLocked(p *registry.Process) {
 	}
 	if i := m.instances[p.PID]; i != nil && i.program.UID == p.UID && i.run.Alive() {
 		m.runsLocked(i) // what announces itself runs
-		p.Auto = true
+		p.Start()
 		i.proc = p
 		err = cmp.Or(err, m.reg.BindInstance(i.program, p))
 	}
@@ -221,7 +221,7 @@ func (m *Manager) wakeLocked(name string) {
 	if p == nil {
 		return
 	}
-	p.Running++
+	p.Starts()
 	i := &instance{program: p}
 	if err := m.reg.Take(p.Owner(), registry.Started, 1); err != nil {
 		m.notStartedLocked(i, err)
@@ -279,7 +279,7 @@ func (m *Manager) runsLocked(i *instance) {
 // notStartedLocked notes that no program runs for i, and why.
 func (m *Manager) notStartedLocked(i *instance, err error) {
 	p := i.program
-	p.Running--
+	p.Ends()
 	wait := failed(p)
 	if m.stopping {
 		return
@@ -291,9 +291,8 @@ func (m *Manager) notStartedLocked(i *instance, err error) {
 // failed notes that an instance of p has failed, and returns how long no other one
 // is started.
 func failed(p *registry.Program) time.Duration {
-	p.Failures++
-	wait := min(firstPause<<min(p.Failures-1, 10), maxPause)
-	p.NotBefore = time.Now().Add(wait)
+	wait := min(firstPause<<min(p.Failures, 10), maxPause)
+	p.Failed(time.Now().Add(wait))
 	return wait
 }
 
@@ -310,12 +309,12 @@ func (m *Manager) endedLocked(i *instance, err error) {
 		return
 	}
 	if !m.fault("an instance is counted when it has ended") {
-		p.Running--
+		p.Ends()
 	}
 	listened := i.proc != nil && i.proc.Listened
 	var wait time.Duration
 	if listened {
-		p.Failures = 0
+		p.Succeeded()
 	} else {
 		wait = failed(p)
 	}

@@ -51,7 +51,7 @@ func (m *Manager) ProtectIPCP(c Caller, ipcp string, p registry.Protection) erro
 	case !i.Type.Far && p != registry.Protection{}:
 		return fmt.Errorf("%w: flows of a layer of type %s stay within this system", core.ErrUsage, i.Type.Name)
 	}
-	i.Protection = p
+	i.Protect(p)
 	return nil
 }
 

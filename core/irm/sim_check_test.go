@@ -133,7 +133,7 @@ func (w *sim) checkFlows() {
 	defer m.mu.Unlock()
 	ends, waiting := 0, 0
 	for _, f := range m.reg.Flows() {
-		if f.End != nil {
+		if f.Attached() {
 			ends++
 		}
 		held := false
@@ -229,8 +229,8 @@ func (w *sim) checkIPCPs() {
 		case k == nil:
 			w.fail("IPCP %q is in the table, but has gone", i.Name)
 			return
-		case m.children[i] != Child(k) || i.Busy || i.PID != k.pid:
-			w.fail("IPCP %q: child %v, busy %v, pid %d", i.Name, m.children[i], i.Busy, i.PID)
+		case m.children[i] != Child(k) || i.Busy() || i.PID != k.pid:
+			w.fail("IPCP %q: child %v, busy %v, pid %d", i.Name, m.children[i], i.Busy(), i.PID)
 		case i.Operational() != (k.proc.State().String() == "operational"):
 			w.fail("IPCP %q is %v, the table says %v", i.Name, k.proc.State(), i.Operational())
 		case slices.Contains(m.reg.Members(i.Layer), i) != i.Operational():

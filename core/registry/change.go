@@ -98,21 +98,30 @@ func (p *Process) Accepting(name string) bool {
 // Listeners returns how many listeners p has.
 func (p *Process) Listeners() int { return len(p.listeners) }
 
-// Bootstrapped says that i is a member of i.Layer from now on.
-func (r *Registry) Bootstrapped(i *IPCP) { r.joined("ipcp.bootstrapped", i) }
+// Bootstrapped notes that i is a member of the layer of cfg from now on; via says how
+// it has become one, for people.
+func (r *Registry) Bootstrapped(i *IPCP, cfg ipcp.Config, via string) {
+	r.joined("ipcp.bootstrapped", i, cfg, via)
+}
 
 // Enrolled is Bootstrapped for one that joined a layer that existed.
-func (r *Registry) Enrolled(i *IPCP) { r.joined("ipcp.enrolled", i) }
+func (r *Registry) Enrolled(i *IPCP, cfg ipcp.Config, via string) {
+	r.joined("ipcp.enrolled", i, cfg, via)
+}
 
-func (r *Registry) joined(event string, i *IPCP) {
+func (r *Registry) joined(event string, i *IPCP, cfg ipcp.Config, via string) {
+	i.Layer, i.Hash, i.Settings, i.Via = cfg.Layer, cfg.Hash, cfg.Settings, via
 	if r.ipcps[i.Name] == i { // else it has ended meanwhile
 		r.members[i.Layer] = append(r.members[i.Layer], i)
 	}
 	r.ipcpChanged(event, "", i)
 }
 
-// Started says that i has a process from now on.
-func (r *Registry) Started(i *IPCP) { r.ipcpChanged("ipcp.created", "", i) }
+// Started notes the process of i, and the IRM's way to it.
+func (r *Registry) Started(i *IPCP, pid int, c ipcp.Control) {
+	i.PID, i.Control = pid, c
+	r.ipcpChanged("ipcp.created", "", i)
+}
 
 // Waiting returns how many flows wait until a process accepts for b's name.
 func (b *Binding) Waiting() int {

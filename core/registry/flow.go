@@ -55,9 +55,6 @@ type Flow struct {
 
 	// Peer is the other end where the layer has spliced the two.
 	Peer *Flow
-	// End is the process's end of the memory where the layer has attached
-	// itself, until the process gets it.
-	End End
 	// From, Path and Ours are of a flow whose other end is on another system:
 	// where that is, for people, what the way there carries, and whether it is
 	// an o7s system.
@@ -69,9 +66,6 @@ type Flow struct {
 	Cipher crypt.Cipher
 	Secret *Secret
 	CN     string
-	// Answer is what this system's IRMd says to the one that asked, until it
-	// has been said.
-	Answer []byte
 	// Since is when the flow was asked for.
 	Since time.Time
 	// Asked is set at the end of the process that asked for the flow.
@@ -79,8 +73,36 @@ type Flow struct {
 	// Meter counts what passes in the memory; nil where there is none.
 	Meter Meter
 
-	r     *Registry
-	state FlowState
+	r      *Registry
+	state  FlowState
+	end    End    // see Attach
+	answer []byte // see Reply
+}
+
+// Came notes where the other end of f is, and what the way there carries.
+func (f *Flow) Came(from string, path ipcp.Path) { f.From, f.Path = from, path }
+
+// Reply is what this system's IRMd says to the one that asked for f. TakeReply
+// returns it, once.
+func (f *Flow) Reply(data []byte) { f.answer = data }
+
+// TakeReply implements the other half of Reply.
+func (f *Flow) TakeReply() (data []byte) {
+	data, f.answer = f.answer, nil
+	return data
+}
+
+// Attach gives f the process's end of its memory. TakeEnd returns that, once; nil
+// where there is none.
+func (f *Flow) Attach(e End) { f.end = e }
+
+// Attached reports whether f has an end that nobody has taken.
+func (f *Flow) Attached() bool { return f.end != nil }
+
+// TakeEnd implements the other half of Attach.
+func (f *Flow) TakeEnd() (e End) {
+	e, f.end = f.end, nil
+	return e
 }
 
 // Agree notes what a handshake has agreed on, of which f takes the key.
@@ -113,7 +135,7 @@ func (r *Registry) NewFlow(user *Process, provider *IPCP, name string, qos core.
 	f := &Flow{ID: core.FlowID(r.ids.Take()), Name: name, QoS: qos, Provider: provider, Since: time.Now(), r: r, state: ReqArrived}
 	if user != nil {
 		f.state, f.Asked = AllocPending, true
-		r.Assign(f, user)
+		r.assign(f, user)
 	}
 	r.flows[f.ID] = f
 	provider.flows[f.ID] = f
@@ -121,8 +143,15 @@ func (r *Registry) NewFlow(user *Process, provider *IPCP, name string, qos core.
 	return f
 }
 
-// Assign gives f to the process p.
-func (r *Registry) Assign(f *Flow, p *Process) {
+// Send gives f to the process of l, to which it is on its way until Arrived.
+func (r *Registry) Send(f *Flow, l *Listener) {
+	f.Listener = l
+	l.Process.Arriving++
+	r.assign(f, l.Process)
+}
+
+// assign gives f to the process p.
+func (r *Registry) assign(f *Flow, p *Process) {
 	f.User = p
 	p.flows[f.ID] = f
 	r.count(p.Owner(), Flows, 1)
@@ -138,7 +167,7 @@ func (r *Registry) Flow(id core.FlowID) *Flow { return r.flows[id] }
 func (r *Registry) Flows() map[core.FlowID]*Flow { return r.flows }
 
 // RemoveFlow ends f, whatever its state, and frees its id. The caller closes
-// f.End. A flow that is removed already is left alone.
+// its end of the memory. A flow that is removed already is left alone.
 func (r *Registry) RemoveFlow(f *Flow) {
 	if f.state == Deallocated {
 		return

@@ -70,6 +70,9 @@ type Listener struct {
 	Credit  int
 }
 
+// Give gives l the credit of n more flows.
+func (l *Listener) Give(n int) { l.Credit += n }
+
 // AddProcess puts a process into the table. The pid must not be in it.
 func (r *Registry) AddProcess(p *Process) {
 	p.bound = make(map[string]*reasons)
@@ -80,6 +83,19 @@ func (r *Registry) AddProcess(p *Process) {
 	r.procs[p.PID] = p
 	r.processChanged("process.added", "", p)
 }
+
+// Arrived notes that one of the flows which p was to get is on its way no more.
+func (p *Process) Arrived() { p.Arriving-- }
+
+// Leaves notes that p has released an end with which an IPCP has not finished;
+// Left that the IPCP has.
+func (p *Process) Leaves() { p.Leaving++ }
+
+// Left implements the other half of Leaves.
+func (p *Process) Left() { p.Leaving-- }
+
+// Start notes that the IRM has started p.
+func (p *Process) Start() { p.Auto = true }
 
 // Owner returns whose p is.
 func (p *Process) Owner() Owner { return Owner{p.UID, p.Admin} }

@@ -39,6 +39,27 @@ type Program struct {
 // programKey is what programs are looked for by: the path, or the name of the IPCP.
 type programKey struct{ path, ipcp string }
 
+// BoundBy notes who binds p.
+func (p *Program) BoundBy(uid int, groups []int, admin bool) {
+	p.UID, p.Groups, p.Admin = uid, groups, admin
+}
+
+// Starts counts an instance that the IRM starts, Ends one that has ended.
+func (p *Program) Starts() { p.Running++ }
+
+// Ends implements the other half of Starts.
+func (p *Program) Ends() { p.Running-- }
+
+// Failed notes that one more instance ended before it listened: no other is started
+// before the time until.
+func (p *Program) Failed(until time.Time) {
+	p.Failures++
+	p.NotBefore = until
+}
+
+// Succeeded notes that an instance has listened.
+func (p *Program) Succeeded() { p.Failures = 0 }
+
 // Bound reports whether p is bound to its name.
 func (p *Program) Bound() bool { return p.bound }
 

@@ -73,13 +73,46 @@ type IPCP struct {
 	Autobind    bool              // it was bound to its own name and to the layer's
 	Connections []ipcp.Connection // that an administrator made
 
-	// Busy is set while an administrator's call works on it.
-	Busy bool
-
+	busy  bool // see Take
 	r     *Registry
 	regs  map[core.Hash]string // names registered with it
 	sums  map[string]core.Hash // and their hashes
 	flows map[core.FlowID]*Flow
+}
+
+// Take notes that an administrator's call works on i. It returns core.ErrState if
+// another one does. Release ends that.
+func (i *IPCP) Take() error {
+	if i.busy {
+		return fmt.Errorf("%w: another call works on IPCP %q", core.ErrState, i.Name)
+	}
+	i.busy = true
+	return nil
+}
+
+// Release implements the other half of Take.
+func (i *IPCP) Release() { i.busy = false }
+
+// Busy reports whether an administrator's call works on i.
+func (i *IPCP) Busy() bool { return i.busy }
+
+// Autobinds notes that i is bound to its own name and to the layer's.
+func (i *IPCP) Autobinds() { i.Autobind = true }
+
+// Protect sets what is wanted of the flows of i.
+func (i *IPCP) Protect(p Protection) { i.Protection = p }
+
+// Connect notes a connection that an administrator has made, Disconnect that it is
+// no more. One of the same component to the same destination counts once.
+func (i *IPCP) Connect(x ipcp.Connection) {
+	if !slices.ContainsFunc(i.Connections, x.Same) {
+		i.Connections = append(i.Connections, x)
+	}
+}
+
+// Disconnect implements the other half of Connect.
+func (i *IPCP) Disconnect(x ipcp.Connection) {
+	i.Connections = slices.DeleteFunc(i.Connections, x.Same)
 }
 
 // Operational reports whether i is a member of a layer.

@@ -172,14 +172,14 @@ func TestMembers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		i.Layer = "l"
 		return i
 	}
+	in := ipcp.Config{Layer: "l"}
 	a, b, gone := add("a"), add("b"), add("gone")
 	r.RemoveIPCP(gone) // while it was bootstrapped
-	r.Bootstrapped(b)
-	r.Bootstrapped(gone)
-	r.Enrolled(a)
+	r.Bootstrapped(b, in, "")
+	r.Bootstrapped(gone, in, "")
+	r.Enrolled(a, in, "")
 	if got := r.Members("l"); !slices.Equal(got, []*IPCP{b, a}) {
 		t.Errorf("members: %v", got)
 	}
