@@ -34,6 +34,9 @@ const (
 	MinRing     = ring.MinSize
 	MaxRing     = ring.MaxSize
 	DefaultRing = 4 << 20
+
+	// RecordMore is how many bytes of ring a packet takes at most, beside its own.
+	RecordMore = 15
 )
 
 // Kit is the descriptors of one flow: its memory and the two ends of its bell. The

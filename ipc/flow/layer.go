@@ -106,7 +106,7 @@ func (e *End) Show() {
 }
 
 // Unread returns how many bytes of the ring are published and the peer has not
-// read. Each packet takes up to 15 bytes more than its own.
+// read. Each packet takes up to RecordMore bytes more than its own.
 func (e *End) Unread() int {
 	if !e.w.enter() {
 		return 0

@@ -178,6 +178,49 @@ func BenchmarkSealed(b *testing.B) {
 	}
 }
 
+// A program that ends a flow right after it has filled the ring ends it in order: all
+// that it wrote comes, and then the end.
+func TestSealedEndOfAFullRing(t *testing.T) {
+	for _, qos := range []core.QoS{core.QoSRaw, core.QoSRawNoErrors} {
+		for _, how := range []string{"Close", "CloseWrite"} {
+			for size := 1; size < 2000; size += 333 {
+				gate := make(chan struct{})
+				w := &wire{ours: true, ring: flow.MinRing, cipher: crypt.AES256GCM}
+				w.look = func(int, []byte) { <-gate }
+				a, b := w.join(t, qos)
+				sent := 0
+				for ; ; sent++ {
+					if err := a.TryWritePacket(make([]byte, size)); err != nil {
+						break
+					}
+				}
+				if how == "Close" {
+					a.Close()
+				} else {
+					must(t, a.CloseWrite())
+				}
+				closed := make(chan error, 1)
+				go func() {
+					p := make([]byte, size)
+					for n := 0; ; n++ {
+						if _, err := b.ReadPacket(p); err != nil {
+							if n != sent { // the ring there has as much room
+								err = fmt.Errorf("%d of %d packets come: %w", n, sent, err)
+							}
+							closed <- err
+							return
+						}
+					}
+				}()
+				close(gate)
+				if err := <-closed; err != io.EOF {
+					t.Errorf("%v, packets of %d bytes, %s: %v", qos, size, how, err)
+				}
+			}
+		}
+	}
+}
+
 // A packet that finds no room uses up no number: the numbers on the wire follow each
 // other, however often a program tries.
 func TestFullRingTakesNoNumber(t *testing.T) {

@@ -64,6 +64,7 @@ type Stage struct {
 	reliable bool
 	most     int   // bytes of a packet
 	cut      int   // bytes of a packet that Write makes
+	spare    int   // bytes of the ring that packets leave to the one that says the end
 	tooLarge error // for a packet of more than most
 	emit     frct.Emit
 
@@ -136,6 +137,9 @@ func New(end *flow.End, c Config) *Stage {
 			Window: c.Ring / (min(c.Path.Best, 1500) + 16), Buffer: c.Ring,
 		})
 	}
+	if s.order == nil && s.seal != nil && s.seal.Ends() {
+		s.spare = over + flow.RecordMore
+	}
 	s.most = min(c.Path.Max, core.MaxPacket) - over
 	s.cut = min(c.Path.Best-over, s.most)
 	s.tooLarge = fmt.Errorf("%w: a packet on this flow has 1 to %d bytes", core.ErrUsage, s.most)
@@ -179,7 +183,11 @@ func (s *Stage) Damaged() uint64 {
 func (s *Stage) put(head, payload []byte) bool {
 	if s.seal != nil || s.check {
 		// Each packet that is sealed uses up a number, also where it is not sent.
-		if !s.end.HasRoom(len(head) + len(payload) + s.wrapping()) {
+		n := len(head) + len(payload)
+		if n > 0 {
+			n += s.spare
+		}
+		if !s.end.HasRoom(n + s.wrapping()) {
 			s.full = true
 			return false
 		}

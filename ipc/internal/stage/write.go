@@ -69,7 +69,7 @@ func (s *Stage) send(p []byte, wait bool) error {
 		case !wait:
 			return flow.ErrFull
 		case s.full:
-			s.awaitRoom(len(p) + s.overhead())
+			s.awaitRoom(len(p) + s.overhead() + s.spare)
 		default:
 			s.wants = len(p)
 			s.await()
