@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	for _, a := range t {
 		commands[a.Name] = commands["o7s"]
 	}
-	commands["as"], commands["at"], commands["holds"] = as, at, holds
+	commands["as"], commands["at"], commands["holds"], commands["old"] = as, at, holds, old
 	commands["webserver"], commands["webclient"] = webserver, webclient
 	commands["reader"], commands["writer"], commands["crowd"] = reader, writer, crowd
 	testscript.Main(m, commands)

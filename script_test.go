@@ -40,8 +40,9 @@ import (
 //	                           opens or executes it waits
 //	tab SHELL FILE             complete the lines of a file in a real shell
 //
-// and two programs: "as UID COMMAND..." becomes COMMAND, run as that user;
-// "at HOST COMMAND..." becomes COMMAND with a runtime directory of that host, and
+// and three programs: "as UID COMMAND..." becomes COMMAND, run as that user; "old
+// COMMAND..." becomes COMMAND as if the kernel were of the oldest version that is
+// served; "at HOST COMMAND..." becomes COMMAND with a runtime directory of that host, and
 // the configuration in $WORK/config/HOST.
 //
 // Two addresses of the loopback device, IP_A and IP_B, are the script's own, and
@@ -74,6 +75,8 @@ func scripts(dir string) testscript.Params {
 				return os.Geteuid() == 0, nil
 			case "race":
 				return raceDetector, nil
+			case "seccomp":
+				return seccomp(), nil
 			case "cryptography": // Python's package
 				return exec.Command("python3", "-c", "import cryptography").Run() == nil, nil
 			}
