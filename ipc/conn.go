@@ -203,13 +203,17 @@ func (c *Conn) MaxPacket() int { return c.io.MaxPacket() }
 func (c *Conn) Path() ipcp.Path { return c.path }
 
 // Memory returns this end of the flow's memory, for the process of a layer, which
-// serves many flows and waits for none. It is nil where more than memory is between
-// the two ends: order, or a check of the bits. The Conn is still the one to Close.
-func (c *Conn) Memory() *flow.End {
+// serves many flows and waits for none. The Conn is still the one to Close. direct
+// reports whether packets are in the memory as the program has them: else more is
+// between, order, a cipher or a check of the bits, and only the Conn reads and writes.
+func (c *Conn) Memory() (end *flow.End, direct bool) { return c.end, c.stage == nil }
+
+// Join makes c a member of set, which returns value for it, as its Add does.
+func (c *Conn) Join(set *flow.Set, value any) error {
 	if c.stage != nil {
-		return nil
+		return c.stage.Join(set, value)
 	}
-	return c.end
+	return set.Add(c.end, value)
 }
 
 // FD returns the flow descriptor: this process's number for its end, from 64,

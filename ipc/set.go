@@ -41,13 +41,7 @@ func NewFlowSet() (*FlowSet, error) {
 // already, core.ErrClosed if c or the set is closed, core.ErrLimit where the
 // system watches no more.
 func (s *FlowSet) Add(c *Conn) error {
-	var err error
-	if c.stage != nil {
-		err = c.stage.Join(s.set, c)
-	} else {
-		err = s.set.Add(c.end, c)
-	}
-	if err != nil {
+	if err := c.Join(s.set, c); err != nil {
 		return c.wrap("add to flow set", err)
 	}
 	return nil

@@ -291,11 +291,13 @@ func (s *Set) check(m *member) {
 	if m.state == removed {
 		return
 	}
-	if m.room > 0 && m.end.watchRoom(m.room) {
+	// A stage answers the other end whatever the program does. What it takes may
+	// open its window.
+	stageNews := m.above != nil && m.watchRead()
+	if m.room > 0 && m.watchRoom() {
 		m.room, m.hasRoom = 0, true
 	}
-	// A stage answers the other end whatever the program does.
-	news := (m.state == watched && !m.hasRoom || m.above != nil) && m.watchRead()
+	news := stageNews || m.above == nil && m.state == watched && !m.hasRoom && m.watchRead()
 	switch {
 	case m.state == watched && (m.hasRoom || news):
 		s.enqueue(m)
@@ -374,6 +376,19 @@ func (m *member) markChanged() {
 	}
 	m.set.changedMu.Unlock()
 	m.set.signal()
+}
+
+// watchRoom is End.watchRoom for the packet that m.room says.
+func (m *member) watchRoom() bool {
+	n := m.room
+	if m.above != nil {
+		may, held := m.above.Room(n)
+		if !may {
+			return false
+		}
+		n = held
+	}
+	return m.end.watchRoom(n)
 }
 
 // watchRead asks the peer to wake this end when there is something to read. Where

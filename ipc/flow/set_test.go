@@ -308,6 +308,8 @@ func TestSetChangedIsBounded(t *testing.T) {
 // greedy is a stage to which more has always come.
 type greedy struct{}
 
+func (greedy) Room(n int) (bool, int) { return true, n }
+
 func (greedy) Ready() bool        { return false }
 func (greedy) Watch() (_, _ bool) { return false, true }
 

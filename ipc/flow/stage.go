@@ -10,6 +10,10 @@ type Above interface {
 	// Watch is Ready, and reports whether the Set should call it again when
 	// more comes. Without that the stage looks for itself, and calls End.Changed.
 	Watch() (ready, watch bool)
+	// Room reports whether a packet of n bytes may be written, as far as the stage
+	// knows. Where it may not, the stage calls End.Changed when it may. held is how
+	// many bytes of the ring it takes.
+	Room(n int) (may bool, held int)
 }
 
 // The methods in this file are for a stage: code between a program and its end of

@@ -25,21 +25,16 @@ func (Net) Dial(ctx context.Context, name string, qos core.QoS) (ipcp.Lower, err
 	if err != nil {
 		return nil, fmt.Errorf("allocate a flow to %q: %w", name, plain(err))
 	}
-	l, err := lower(c)
-	if err != nil {
-		return nil, fmt.Errorf("flow to %q: %w", name, err)
-	}
-	return l, nil
+	return lower(c), nil
 }
 
-// lower returns the flow of c as a layer uses it. Where it can't, it closes c.
-func lower(c *ipc.Conn) (*conn, error) {
-	end := c.Memory()
-	if end == nil {
-		c.Close()
-		return nil, fmt.Errorf("%w: members of a layer exchange packets that may be lost and change their order; ask for raw", core.ErrQoS)
+// lower returns the flow of c as a layer uses it.
+func lower(c *ipc.Conn) ipcp.Lower {
+	end, direct := c.Memory()
+	if !direct {
+		return newStaged(c, end)
 	}
-	return &conn{End: end, c: c}, nil
+	return &conn{End: end, c: c}
 }
 
 // plain returns err without what package ipc puts around it.
@@ -47,7 +42,7 @@ func plain(err error) error {
 	if e := errors.Unwrap(err); e != nil {
 		return e
 	}
-	return err
+	return err // io.EOF is bare
 }
 
 // Listen implements ipcp.Net.
@@ -63,15 +58,11 @@ type acceptor struct{ l *ipc.Listener }
 
 // Accept implements ipcp.Acceptor. It waits for Close where there is no flow.
 func (a acceptor) Accept(context.Context) (ipcp.Lower, error) {
-	for {
-		c, err := a.l.AcceptFlow()
-		if err != nil {
-			return nil, plain(err)
-		}
-		if l, err := lower(c); err == nil { // else the one that dials sees its end
-			return l, nil
-		}
+	c, err := a.l.AcceptFlow()
+	if err != nil {
+		return nil, plain(err)
 	}
+	return lower(c), nil
 }
 
 // Close implements ipcp.Acceptor.
@@ -109,23 +100,36 @@ type set struct{ *flow.Set }
 
 // Add implements ipcp.Set.
 func (s set) Add(f ipcp.Flow, v any) error {
-	c, ok := f.(*conn)
-	if !ok {
-		return fmt.Errorf("%w: add a %T, which is no flow that the IPCP uses, to a set of them", core.ErrUsage, f)
+	switch f := f.(type) {
+	case *conn:
+		return s.Set.Add(f.End, v)
+	case *staged:
+		return f.Join(s.Set, v)
 	}
-	return s.Set.Add(c.End, v)
+	return fmt.Errorf("%w: add a %T, which is no flow that the IPCP uses, to a set of them", core.ErrUsage, f)
 }
 
 // Remove implements ipcp.Set.
 func (s set) Remove(f ipcp.Flow) {
-	if c, ok := f.(*conn); ok {
-		s.Set.Remove(c.End)
+	if e := memory(f); e != nil {
+		s.Set.Remove(e)
 	}
 }
 
 // Room implements ipcp.Set.
 func (s set) Room(f ipcp.Flow, n int) {
-	if c, ok := f.(*conn); ok {
-		s.Set.Room(c.End, n)
+	if e := memory(f); e != nil {
+		s.Set.Room(e, n)
 	}
+}
+
+// memory returns the memory of f, nil where that is no flow of this package.
+func memory(f ipcp.Flow) *flow.End {
+	switch f := f.(type) {
+	case *conn:
+		return f.End
+	case *staged:
+		return f.end
+	}
+	return nil
 }

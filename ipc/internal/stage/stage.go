@@ -104,6 +104,7 @@ type Stage struct {
 
 	sent    int // packets since the last pump
 	wants   int // bytes of the packet that a writer waits with; 0: none waits
+	roomFor int // bytes of the packet that a Set waits with; 0: none waits
 	timer   *time.Timer
 	timerAt time.Time // zero: it does not run
 	active  bool      // a call was made since the timer last fired
@@ -293,6 +294,7 @@ func (s *Stage) pump(n int) bool {
 		s.show()
 		return false
 	}
+	s.tellRoom()
 	return true
 }
 
@@ -302,6 +304,7 @@ func (s *Stage) turn(n int) {
 	if s.takeIn(n); !s.done {
 		s.tick(time.Now())
 	}
+	s.tellRoom()
 }
 
 // takeIn takes at most n packets off the ring. It returns the zero time where there
@@ -506,6 +509,31 @@ func (s *Stage) Watch() (ready, watch bool) {
 	s.heard = takes && !(ready && s.active)
 	s.arm(time.Now(), time.Time{})
 	return ready, s.heard
+}
+
+// Room is flow.Above: the window may be shut.
+func (s *Stage) Room(n int) (may bool, held int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roomFor = 0
+	if !s.windowFor(n) {
+		s.roomFor = n
+	}
+	return s.roomFor == 0, min(n+s.overhead(), core.MaxPacket)
+}
+
+// windowFor reports whether the window lets a packet of n bytes leave, or none can be
+// sent any more. s.mu is held.
+func (s *Stage) windowFor(n int) bool {
+	return s.order == nil || s.done || s.closed || s.orderErr != nil || s.inErr != nil || s.order.CanSend(time.Now(), n)
+}
+
+// tellRoom has the Set look again that waits until a packet can be sent. s.mu is held.
+func (s *Stage) tellRoom() {
+	if s.roomFor > 0 && s.windowFor(s.roomFor) {
+		s.roomFor = 0
+		s.end.Changed()
+	}
 }
 
 // takeReady takes what has come off the ring and reports whether there is something

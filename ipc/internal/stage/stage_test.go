@@ -2,6 +2,7 @@ package stage_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -234,6 +235,62 @@ func TestSet(t *testing.T) {
 	set.Close()
 	must(t, b.WritePacket([]byte("more")))
 	until(t, "an acknowledgement", func() bool { st, _ := b.Stats(); return st.InFlight == 0 })
+}
+
+// Who does not wait hears from its set when a packet can be written again: where the
+// window was shut, and where the ring was full.
+func TestSetRoom(t *testing.T) {
+	for name, w := range map[string]*wire{
+		"in order": {ours: true}, "a small ring": {ours: true, ring: flow.MinRing}, "towards the C prototype": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := w.join(t, core.QoSData)
+			set, err := flow.NewSet()
+			must(t, err)
+			defer set.Close()
+			must(t, a.Join(set, "a"))
+			packet := make([]byte, 1000)
+			const total = 20_000
+			read := make(chan error, 1)
+			start := make(chan struct{})
+			go func() {
+				<-start
+				p := make([]byte, 2000)
+				for range total {
+					if _, err := b.ReadPacket(p); err != nil {
+						read <- err
+						return
+					}
+				}
+				read <- nil
+			}()
+			full := 0
+			for sent := 0; sent < total; {
+				err := a.TryWritePacket(packet)
+				if err == nil {
+					sent++
+					continue
+				}
+				if !errors.Is(err, flow.ErrFull) {
+					t.Fatal(err)
+				}
+				set.Room(w.mine[0], len(packet))
+				if full++; full == 1 {
+					close(start)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				v, err := set.Wait(ctx)
+				cancel()
+				if v != "a" || err != nil {
+					t.Fatalf("after %d packets the set gives out %v, %v", sent, v, err)
+				}
+			}
+			if full == 0 || full > total/4 {
+				t.Errorf("%d times there was no room for one of %d packets", full, total)
+			}
+			must(t, <-read)
+		})
+	}
 }
 
 func TestPeerGone(t *testing.T) {

@@ -34,6 +34,7 @@ type wire struct {
 
 	set  *flow.Set
 	ends [2]*flow.End
+	mine [2]*flow.End // below the stages
 	done sync.WaitGroup
 
 	mu  sync.Mutex // guards the fields below
@@ -75,6 +76,7 @@ func (w *wire) join(t testing.TB, qos core.QoS) (a, b *stage.Stage) {
 				t.Fatal(err)
 			}
 		}
+		w.mine[i] = end
 		if !stage.Needed(c) {
 			t.Fatal("no stage is needed")
 		}
