@@ -9,7 +9,7 @@ type Sim struct {
 	start  time.Time
 	now    time.Duration // since start
 	count  uint64
-	events []*event // a heap: the next one is first, those after i are at 4*i+1 to 4*i+4
+	events []entry  // a heap: the next one is first, those after i are at 4*i+1 to 4*i+4
 	spare  []*event // of Call, to be used again
 }
 
@@ -43,9 +43,9 @@ func (s *Sim) Step() bool {
 	if len(s.events) == 0 {
 		return false
 	}
-	e := s.events[0]
+	s.now = s.events[0].when
+	e := s.events[0].event
 	s.remove(0)
-	s.now = e.when
 	call := e.call
 	if e.once {
 		e.call = nil
@@ -66,12 +66,22 @@ func (s *Sim) Run(d time.Duration) {
 
 // event is a call that is arranged.
 type event struct {
-	sim   *Sim
+	sim  *Sim
+	call func()
+	at   int  // in sim.events; -1: it is not there
+	once bool // nobody has it but sim
+}
+
+// entry is an event in the heap. What decides its place is here: to look at events for
+// that would take longer.
+type entry struct {
 	when  time.Duration
 	order uint64
-	call  func()
-	at    int  // in sim.events; -1: it is not there
-	once  bool // nobody has it but sim
+	event *event
+}
+
+func (e *entry) before(o *entry) bool {
+	return e.when < o.when || e.when == o.when && e.order < o.order
 }
 
 // Stop implements Timer.
@@ -88,45 +98,40 @@ func (e *event) Reset(d time.Duration) bool {
 	was := e.Stop()
 	s := e.sim
 	s.count++
-	e.when, e.order = s.now+max(d, 0), s.count
-	s.events = append(s.events, e)
-	s.up(e, len(s.events)-1)
+	x := entry{s.now + max(d, 0), s.count, e}
+	s.events = append(s.events, x)
+	s.up(x, len(s.events)-1)
 	return was
-}
-
-func (e *event) before(o *event) bool {
-	return e.when < o.when || e.when == o.when && e.order < o.order
 }
 
 // remove takes the event at i out of the heap.
 func (s *Sim) remove(i int) {
-	s.events[i].at = -1
+	s.events[i].event.at = -1
 	n := len(s.events) - 1
 	last := s.events[n]
-	s.events[n] = nil
+	s.events[n] = entry{}
 	s.events = s.events[:n]
 	if i < n {
 		s.down(last, i)
-		s.up(last, last.at)
+		s.up(last, last.event.at)
 	}
 }
 
-// up gives e, which may be put at i, its place there or nearer to the first.
-func (s *Sim) up(e *event, i int) {
+// up gives x, which may be put at i, its place there or nearer to the first.
+func (s *Sim) up(x entry, i int) {
 	for i > 0 {
 		parent := (i - 1) / 4
-		p := s.events[parent]
-		if !e.before(p) {
+		if !x.before(&s.events[parent]) {
 			break
 		}
-		s.events[i], p.at = p, i
+		s.put(s.events[parent], i)
 		i = parent
 	}
-	s.events[i], e.at = e, i
+	s.put(x, i)
 }
 
-// down gives e, which may be put at i, its place there or farther from the first.
-func (s *Sim) down(e *event, i int) {
+// down gives x, which may be put at i, its place there or farther from the first.
+func (s *Sim) down(x entry, i int) {
 	for {
 		first := 4*i + 1
 		if first >= len(s.events) {
@@ -134,16 +139,20 @@ func (s *Sim) down(e *event, i int) {
 		}
 		least := first
 		for j := first + 1; j < min(first+4, len(s.events)); j++ {
-			if s.events[j].before(s.events[least]) {
+			if s.events[j].before(&s.events[least]) {
 				least = j
 			}
 		}
-		if !s.events[least].before(e) {
+		if !s.events[least].before(&x) {
 			break
 		}
-		s.events[i] = s.events[least]
-		s.events[i].at = i
+		s.put(s.events[least], i)
 		i = least
 	}
-	s.events[i], e.at = e, i
+	s.put(x, i)
+}
+
+func (s *Sim) put(x entry, i int) {
+	s.events[i] = x
+	x.event.at = i
 }

@@ -304,6 +304,40 @@ func TestStorersGo(t *testing.T) {
 	})
 }
 
+// Half of those who keep a name crash, and their layer has not seen that yet: it is found
+// in 200 ms all the same, which is how long the C prototype waits.
+func TestStorersCrash(t *testing.T) {
+	world(t, 60, func(n *net) {
+		h := hash.SHA3_256.Sum("srv")
+		n.locked(func() { n.nodes[2].Register(h) })
+		time.Sleep(15 * time.Second)
+		gone, kept := 0, 0
+		n.locked(func() {
+			for addr := range uint64(61) {
+				o := n.nodes[addr]
+				if o == nil || o.stored[string(h)] == nil {
+					continue
+				}
+				if kept++; kept%2 == 0 {
+					o.deaf = true
+					gone++
+				}
+			}
+		})
+		if gone < 4 {
+			t.Fatalf("%d members keep it", gone)
+		}
+		for addr, o := range n.nodes {
+			if o.deaf || addr == 2 {
+				continue
+			}
+			if owner, took := n.find(addr, "srv"); owner != 2 || took > 200*time.Millisecond {
+				t.Errorf("%d finds it at %d, in %v", addr, owner, took)
+			}
+		}
+	})
+}
+
 // A name that was told to others while few were known is taken back from them as well,
 // when many have come who are nearer to it.
 func TestTakenBackFromAll(t *testing.T) {

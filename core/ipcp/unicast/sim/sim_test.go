@@ -25,7 +25,7 @@ func run(cfg Config, rounds, most int) []string {
 	for i := range 10 {
 		l.Register(fmt.Sprint("name ", i))
 	}
-	l.Run(20 * time.Second)
+	l.Run(15 * time.Second)
 	wrong := l.Check()
 	for i := 0; i < rounds && len(wrong) == 0; i++ {
 		n := 1 + l.rnd.IntN(most)
@@ -89,7 +89,7 @@ func TestSim(t *testing.T) {
 
 // TestSmall runs many small layers through many events.
 func TestSmall(t *testing.T) {
-	n := uint64(40)
+	n := uint64(24)
 	if testing.Short() || raced {
 		n = 8
 	}
