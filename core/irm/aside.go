@@ -116,13 +116,6 @@ func (s *side) next() func() {
 	return jobs[0]
 }
 
-// jobs returns how many wait.
-func (a *aside) jobs() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.sides[0].n + a.sides[1].n
-}
-
 // close waits for the jobs that are being done. Those that wait are not done.
 func (a *aside) close() {
 	a.mu.Lock()

@@ -320,6 +320,13 @@ func TestUnusableFiles(t *testing.T) {
 	}
 }
 
+// jobs returns how many wait.
+func (a *aside) jobs() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sides[0].n + a.sides[1].n
+}
+
 func (a *aside) ended() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -9,7 +9,6 @@ import (
 
 	"o7s/core"
 	"o7s/core/clock"
-	"o7s/core/hash"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/internal/pb"
 )
@@ -219,6 +218,3 @@ func Answer(ctx context.Context, clk clock.Clock, log Log, flow ipcp.Lower, cfg 
 	}
 	return r.ID, nil
 }
-
-// Algorithm returns the directory hash of c.
-func (c Config) Algorithm() (hash.Algorithm, error) { return hash.FromWire(c.Hash) }
