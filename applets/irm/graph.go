@@ -293,7 +293,13 @@ func (g *drawing) join(p *picture, members map[string]member, layerOf map[string
 		address string
 	}
 	here := make(map[place]*box)
+	where := make(map[*frame]string) // an address is that belongs to no IPCP here
 	for _, i := range p.IPCPs {
+		if f := layerOf[i.Name]; members[i.Name].silent {
+			where[f] = "on another system, or does not answer"
+		} else if where[f] == "" {
+			where[f] = "on another system"
+		}
 		if m := members[i.Name]; m.address != "" {
 			here[place{layerOf[i.Name], m.address}] = byID["ipcp "+i.Name]
 		}
@@ -304,7 +310,7 @@ func (g *drawing) join(p *picture, members map[string]member, layerOf map[string
 		for _, n := range members[i.Name].neighbours {
 			to := here[place{f, n.address}]
 			if to == nil {
-				to = &box{id: "member " + n.address + " of " + i.Layer, kind: "elsewhere", lines: []string{"member " + n.address, "on another system"}}
+				to = &box{id: "member " + n.address + " of " + i.Layer, kind: "elsewhere", lines: []string{"member " + n.address, where[f]}}
 				add(&f.members, to)
 				here[place{f, n.address}] = to
 			}

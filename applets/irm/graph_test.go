@@ -135,6 +135,24 @@ func TestGraphWide(t *testing.T) {
 	}
 }
 
+// TestGraphSilent: where an IPCP does not answer, a member whose address no other IPCP
+// has may be that one.
+func TestGraphSilent(t *testing.T) {
+	p, facts := layered()
+	delete(facts, "uni-1")
+	members := membersOf(t.Context(), &fakeIRMd{view: *p, factsOf: facts}, p, []ipcp.Type{unicast.Type})
+	members["uni-1"] = member{silent: true}
+	found := false
+	newDrawing(p, members).all(func(b *box) {
+		if b.lines[0] == "member 0a.00.00.01" {
+			found = b.lines[1] == "on another system, or does not answer"
+		}
+	})
+	if !found {
+		t.Error("the neighbour of uni-2 is said to be on another system")
+	}
+}
+
 // TestGraphCircle: layers that use each other, and an IPCP that does not answer, are
 // drawn all the same.
 func TestGraphCircle(t *testing.T) {

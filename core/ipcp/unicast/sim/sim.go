@@ -57,6 +57,7 @@ type Layer struct {
 
 	// What was counted, and what went wrong meanwhile.
 	Updates, Packets, Lost int
+	Circled                int // packets that passed too many members
 	wrong                  []string
 }
 
@@ -421,6 +422,9 @@ func (m *member) forward(p packet) {
 	}
 	m.l.Packets++
 	hops := m.table[p.dst]
+	if p.ttl == 0 {
+		m.l.Circled++
+	}
 	if len(hops) == 0 || p.ttl == 0 {
 		m.l.Lost++
 		return
@@ -602,7 +606,11 @@ func (l *Layer) checkNames(truth *linkstate.Graph) {
 			})
 		}
 	}
+	circled := l.Circled
 	l.Run(6 * time.Second)
+	if n := l.Circled - circled; n > 0 {
+		l.fail("%d packets go in a circle", n)
+	}
 	for _, x := range all {
 		owner := l.names[x.name]
 		var want uint64

@@ -127,6 +127,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"a way is one that was", pff.Simple, "has no way to"},
 		{"a packet goes to another neighbour", pff.Simple, "has no end, or is longer"},
+		{"a packet goes to another neighbour", pff.Simple, "in a circle"},
 		{"one direction makes an adjacency", pff.Simple, "has a way to"},
 		{"an adjacency is never forgotten", pff.Simple, "has a way to one that is no more"},
 		{"an update goes back", pff.Simple, "in the same direction"},
