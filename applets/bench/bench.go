@@ -32,15 +32,16 @@ func Applet() applets.Applet {
 			}
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     "measure flows beside Unix sockets and a pipe",
-				UsageText: "o7s bench [--rounds N] [--time D] [udp | eth]",
-				ArgsUsage: "[udp | eth]",
+				UsageText: "o7s bench [--rounds N] [--time D] [udp | eth | layers]",
+				ArgsUsage: "[udp | eth | layers]",
 				Description: "It starts an IRMd of its own and two processes for each measurement, and prints\n" +
 					"the median of the rounds. The rounds are interleaved, since machines drift. Run it\n" +
 					"on a machine that does nothing else:\n\n   $ o7s bench\n\n" +
 					"With udp it measures flows between two systems on this machine, over UDP, beside\n" +
 					"sockets that pass many datagrams at a time, and sockets that pass one, and what\n" +
 					"10,000 flows cost over which nothing passes; with eth flows on a virtual\n" +
-					"Ethernet, beside packet sockets.",
+					"Ethernet, beside packet sockets; with layers flows through a member of a layer\n" +
+					"over a layer, beside flows of one process to another.",
 				Flags: []cli.Flag{
 					&cli.IntFlag{Name: "rounds", Value: 5, Usage: "measure each thing `N` times"},
 					&cli.DurationFlag{Name: "time", Value: 200 * time.Millisecond, Usage: "let each measurement take `D`"},
@@ -52,10 +53,12 @@ func Applet() applets.Applet {
 					}
 					b.progress = applets.Terminal(env.Stderr)
 					switch what := c.Args().First(); {
-					case c.NArg() > 1 || what != "" && what != "udp" && what != "eth":
-						return applets.Usagef("unexpected argument %q: there are udp and eth", c.Args().Get(c.NArg()-1))
+					case c.NArg() > 1 || what != "" && what != "udp" && what != "eth" && what != "layers":
+						return applets.Usagef("unexpected argument %q: there are udp, eth and layers", c.Args().Get(c.NArg()-1))
 					case what == "eth":
 						return b.runEth(c.Context, env.Args)
+					case what == "layers":
+						return b.runLayers(c.Context)
 					case what == "udp":
 						return b.runUDP(c.Context)
 					}

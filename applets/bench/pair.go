@@ -54,7 +54,10 @@ func (b *bench) pair(ctx context.Context, s spec, p placement) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	if err := ready(pout); err != nil {
+	if err = ready(pout); err == nil {
+		err = registerAtEnd(ctx, s)
+	}
+	if err != nil {
 		stop(passive)
 		return result{}, err
 	}

@@ -31,7 +31,7 @@ const (
 // lossy reports whether packets may be lost.
 func (s *spec) lossy() bool {
 	switch s.Kind {
-	case farFlow, segmented, plain, ethFlow, rawFrames:
+	case farFlow, segmented, plain, ethFlow, rawFrames, rowFlow, freeFlow:
 		return true
 	}
 	return false
@@ -152,7 +152,7 @@ func (b *bench) lossyWays(ctx context.Context, title string, kinds []string) err
 // freePort returns a port that both addresses have free.
 func (b *bench) freePort() (uint16, error) {
 	if b.ips[0] == "" {
-		return 0, nil // on Ethernet
+		return 0, nil // not over UDP
 	}
 	for {
 		c, err := net.ListenPacket("udp4", b.ips[1]+":0")

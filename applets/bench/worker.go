@@ -182,7 +182,7 @@ func open(ctx context.Context, s spec, out io.Writer) (link, error) {
 			say()
 		}
 		return l, err
-	case "flow", "flow batch", "flow lent", farFlow, ethFlow:
+	case "flow", "flow batch", "flow lent", farFlow, ethFlow, rowFlow, freeFlow:
 		c, err := openFlow(ctx, s, say)
 		if err != nil {
 			return nil, err
@@ -215,7 +215,11 @@ func openFlow(ctx context.Context, s spec, say func()) (*ipc.Conn, error) {
 	if s.Role == "active" {
 		return ipc.Dial(ctx, s.Name)
 	}
-	l, err := ipc.Listen(ctx, s.Name, ipc.WithLayer("bench"))
+	opts := []ipc.Option{ipc.WithLayer("bench")}
+	if _, ok := rows[s.Kind]; ok {
+		opts = nil // see registerAtEnd
+	}
+	l, err := ipc.Listen(ctx, s.Name, opts...)
 	if err != nil {
 		return nil, err
 	}
