@@ -75,11 +75,16 @@ type out struct {
 	sent    map[Port][]Update
 	changed int
 	full    bool
+	room    int // updates until it is full; 0: it does not get full
 }
 
 func (o *out) Send(to Port, b []byte) bool {
 	if o.full {
 		return false
+	}
+	if o.room > 0 {
+		o.room--
+		o.full = o.room == 0
 	}
 	u, _ := Parse(b)
 	o.sent[to] = append(o.sent[to], u)
@@ -261,17 +266,92 @@ func TestLiesAreBounded(t *testing.T) {
 	})
 }
 
-// Where there was no room, all is sent again.
+// Where there was no room, what was not sent is sent later.
 func TestResync(t *testing.T) {
 	with(t, func(s *State, o *out) {
 		s.AddPort(1)
 		o.full = true
 		s.Join(7)
-		s.Receive(1, Update{7, 1, 0}.Append(nil))
+		s.Receive(1, Update{7, 1, 0}.Append(nil)) // from there: not sent back
+		s.Receive(2, Update{7, 9, 0}.Append(nil)) // no port
 		o.full = false
 		s.Resync(1)
 		if got := o.take(); !slices.Equal(got[1], []Update{{1, 7, 0}, {7, 1, 0}}) {
 			t.Errorf("then %v is sent", got)
+		}
+		s.Resync(1)
+		if got := o.take(); len(got) != 0 {
+			t.Errorf("what was sent is sent again: %v", got)
+		}
+	})
+}
+
+// A neighbour that reads slowly hears all, also what changes meanwhile, and little
+// of it twice.
+func TestSlowNeighbour(t *testing.T) {
+	with(t, func(s *State, o *out) {
+		const members = 2000
+		s.AddPort(2)
+		for i := range uint64(members) {
+			s.Receive(2, Update{i + 10, i + 11, 1}.Append(nil))
+		}
+		heard := make(map[link]uint64)
+		o.room = 10
+		s.AddPort(1)
+		times, sent := 0, 0
+		for ; o.full; times++ {
+			for _, u := range o.take()[1] {
+				heard[linkOf(u.From, u.To)] = u.Seq
+				sent++
+			}
+			switch times {
+			case 50: // one that was told, one that was not, and a new one
+				s.Receive(2, Update{12, 13, 5}.Append(nil))
+				s.Receive(2, Update{1900, 1901, 5}.Append(nil))
+				s.Receive(2, Update{5, 6, 5}.Append(nil))
+			case 10 * members:
+				t.Fatal("it never ends")
+			}
+			o.full, o.room = false, 10
+			s.Resync(1)
+		}
+		for _, u := range o.take()[1] {
+			heard[linkOf(u.From, u.To)] = u.Seq
+			sent++
+		}
+		if len(heard) != members+1 || sent > 2*members+10 {
+			t.Errorf("%d adjacencies were heard, in %d updates", len(heard), sent)
+		}
+		for _, l := range []link{linkOf(12, 13), linkOf(1900, 1901), linkOf(5, 6)} {
+			if heard[l] != 5 {
+				t.Errorf("%d is heard with number %d", l, heard[l])
+			}
+		}
+	})
+}
+
+// Neighbours that came and left are forgotten, when all others have done so.
+func TestLeftBehind(t *testing.T) {
+	with(t, func(s *State, o *out) {
+		s.Join(7)
+		for i := range uint64(1000) {
+			s.Join(10 + i)
+			s.Leave(10 + i)
+		}
+		pass(time.Minute)
+		if len(s.own) != 1001 {
+			t.Errorf("%d are remembered after a minute", len(s.own))
+		}
+		pass(4 * time.Minute)
+		if len(s.own) != 1 || s.Links() != 1 {
+			t.Errorf("%d are remembered for ever", len(s.own)-1)
+		}
+		// Somewhere a number of before may still go round.
+		s.AddPort(1)
+		o.take()
+		s.Join(10)
+		if got := o.take(); !slices.Equal(got[1], []Update{{1, 10, 1}}) {
+			t.Errorf("one that comes back is told as %v", got)
 		}
 	})
 }

@@ -1,6 +1,8 @@
 package linkstate
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,7 +16,7 @@ type Port int
 // Out is what a State does.
 type Out interface {
 	// Send sends an update on one connection. It reports false where there
-	// is no room now: then the whole database is due there, see State.Resync.
+	// is no room now: State.Resync is to be called when there is.
 	Send(to Port, update []byte) bool
 	// Changed says that the shape of the layer may have changed.
 	Changed()
@@ -57,8 +59,10 @@ type State struct {
 	clock clock.Clock
 	out   Out
 	links map[link]entry
-	ports []Port // in order
+	order []link  // what links has, in order; nil: it has changed
+	ports []*port // in order
 	own   map[uint64]*adjacency
+	first uint64 // number of an adjacency that own has not got
 
 	update, sweep clock.Timer
 
@@ -67,12 +71,22 @@ type State struct {
 	Ignored, Refused uint64
 }
 
-// adjacency is one of this member's own. It is kept when the adjacency has ended:
-// others remember its number for a while.
+// port is what is due on one connection. Where it has no room for an update, all
+// from that one on is sent when it has, and then what has changed meanwhile.
+type port struct {
+	id     Port
+	behind bool // not all was sent
+	next   link // where to go on
+	again  bool // some before next has changed: once more from the beginning
+}
+
+// adjacency is one of this member's own. It is kept for a while when the adjacency
+// has ended: others remember its number.
 type adjacency struct {
 	joined int // connections that make it
 	seq    uint64
-	used   bool // seq was sent
+	used   bool      // seq was sent
+	left   time.Time // since when there is no connection
 }
 
 // New returns the State of a member without neighbours. clock calls back as all
@@ -93,54 +107,74 @@ func (s *State) Stop() {
 	s.sweep.Stop()
 }
 
-// AddPort begins to exchange updates on p, and sends all that is known.
-func (s *State) AddPort(p Port) {
-	if i, found := slices.BinarySearch(s.ports, p); !found {
-		s.ports = slices.Insert(s.ports, i, p)
+// AddPort begins to exchange updates on id, and sends all that is known.
+func (s *State) AddPort(id Port) {
+	i, found := s.find(id)
+	if !found {
+		s.ports = slices.Insert(s.ports, i, &port{id: id})
 	}
-	s.Resync(p)
+	s.ports[i].behind, s.ports[i].next = true, 0
+	s.Resync(id)
 }
 
 // RemovePort ends that.
-func (s *State) RemovePort(p Port) {
-	if i, found := slices.BinarySearch(s.ports, p); found {
+func (s *State) RemovePort(id Port) {
+	if i, found := s.find(id); found {
 		s.ports = slices.Delete(s.ports, i, i+1)
 	}
 }
 
-func (s *State) hasPort(p Port) bool {
-	_, found := slices.BinarySearch(s.ports, p)
-	return found
+func (s *State) find(id Port) (int, bool) {
+	return slices.BinarySearchFunc(s.ports, id, func(p *port, id Port) int { return cmp.Compare(p.id, id) })
 }
 
-// Resync sends all that is known on p: it has room again.
-func (s *State) Resync(p Port) {
-	if !s.hasPort(p) {
+// Resync goes on to send what is due on id: it has room again.
+func (s *State) Resync(id Port) {
+	i, found := s.find(id)
+	if !found {
 		return
 	}
 	var b [Len]byte
-	for _, l := range s.sorted() {
-		if !s.out.Send(p, Update{l.from(), l.to(), s.links[l].seq}.Append(b[:0])) {
-			return
+	for p := s.ports[i]; p.behind; {
+		all := s.sorted()
+		first, _ := slices.BinarySearch(all, p.next)
+		for _, l := range all[first:] {
+			if p.next = l; !s.out.Send(id, Update{l.from(), l.to(), s.links[l].seq}.Append(b[:0])) {
+				return
+			}
 		}
+		p.behind, p.again, p.next = p.again, false, 0
 	}
 }
 
 // sorted returns what is known, in order.
 func (s *State) sorted() []link {
-	all := make([]link, 0, len(s.links))
-	for l := range s.links {
-		all = append(all, l)
+	if s.order == nil {
+		s.order = slices.AppendSeq(make([]link, 0, len(s.links)), maps.Keys(s.links))
+		slices.Sort(s.order)
 	}
-	slices.Sort(all)
-	return all
+	return s.order
+}
+
+// set takes what is known of l.
+func (s *State) set(l link, e entry) {
+	if _, ok := s.links[l]; !ok {
+		s.order = nil
+	}
+	s.links[l] = e
+}
+
+// forget takes l out of what is known.
+func (s *State) forget(l link) {
+	delete(s.links, l)
+	s.order = nil
 }
 
 // Join says that packets can be sent to the member addr on one more connection.
 func (s *State) Join(addr uint64) {
 	a := s.own[addr]
 	if a == nil {
-		a = &adjacency{}
+		a = &adjacency{seq: s.first}
 		s.own[addr] = a
 	}
 	if a.joined++; a.joined > 1 {
@@ -163,23 +197,29 @@ func (s *State) Leave(addr uint64) {
 	if a.joined--; a.joined > 0 {
 		return
 	}
-	delete(s.links, linkOf(s.cfg.Own, addr))
+	a.left = s.clock.Now()
+	s.forget(linkOf(s.cfg.Own, addr))
 	s.out.Changed()
 }
 
 // announce tells all of an adjacency of this member's own.
 func (s *State) announce(addr uint64, a *adjacency) {
 	a.used = true
-	s.links[linkOf(s.cfg.Own, addr)] = entry{a.seq, s.clock.Now()}
+	s.set(linkOf(s.cfg.Own, addr), entry{a.seq, s.clock.Now()})
 	s.flood(Update{s.cfg.Own, addr, a.seq}, -1)
 }
 
 func (s *State) flood(u Update, but Port) {
 	var b [Len]byte
 	u.Append(b[:0])
+	l := linkOf(u.From, u.To)
 	for _, p := range s.ports {
-		if p != but {
-			s.out.Send(p, b[:])
+		switch {
+		case p.id == but:
+		case p.behind:
+			p.again = p.again || l < p.next
+		case !s.out.Send(p.id, b[:]):
+			p.behind, p.next = true, l
 		}
 	}
 }
@@ -187,7 +227,7 @@ func (s *State) flood(u Update, but Port) {
 // Receive takes what came on from.
 func (s *State) Receive(from Port, b []byte) {
 	u, err := Parse(b)
-	if err != nil || !s.hasPort(from) {
+	if _, found := s.find(from); err != nil || !found {
 		s.Ignored++
 		return
 	}
@@ -204,7 +244,7 @@ func (s *State) Receive(from Port, b []byte) {
 		s.Refused++
 		return
 	}
-	s.links[l] = entry{u.Seq, s.clock.Now()}
+	s.set(l, entry{u.Seq, s.clock.Now()})
 	if !ok {
 		s.out.Changed()
 	}
@@ -258,13 +298,19 @@ func (s *State) expire() {
 		}
 		switch left := s.cfg.Timeout - now.Sub(e.heard); {
 		case left < 0:
-			delete(s.links, l)
+			s.forget(l)
 		default:
 			next = min(next, left)
 		}
 	}
 	if len(s.links) < n {
 		s.out.Changed()
+	}
+	for addr, a := range s.own {
+		if a.joined == 0 && now.Sub(a.left) > 2*s.cfg.Timeout {
+			delete(s.own, addr)
+			s.first = max(s.first, a.seq+1)
+		}
 	}
 	s.sweep.Reset(max(next, sweepTime))
 }
