@@ -16,14 +16,19 @@ import (
 // one is bound but does not accept at the moment, the request waits.
 func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.FlowID, error)) {
 	m.decide(func() {
-		m.debugLocked("Flow req arrived from IPCP %d for %v.", i.PID, r.Dst)
+		told := m.toldLocked(r.From)
+		if told {
+			m.debugLocked("Flow req arrived from IPCP %d for %v.", i.PID, r.Dst)
+		}
 		name, ok := i.NameOf(r.Dst)
 		if !ok {
 			err := fmt.Errorf("%w: %v is not registered with IPCP %q", core.ErrName, r.Dst, i.Name)
 			m.thenLocked(func() { got(0, err) })
 			return
 		}
-		m.infoLocked("Flow request arrived for %s.", name)
+		if told {
+			m.infoLocked("Flow request arrived for %s.", name)
+		}
 		if i.Type.Far && r.From != "" {
 			m.answerPeerLocked(i, r, name, got)
 			return

@@ -81,7 +81,9 @@ func (m *Manager) ProviderDealloc(i *registry.IPCP, id core.FlowID) (err error) 
 			err = fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
 			return
 		}
-		m.debugLocked("Deallocating flow %d for process %d.", id, i.PID)
+		if m.tellsOfLocked(f) {
+			m.debugLocked("Deallocating flow %d for process %d.", id, i.PID)
+		}
 		m.providerLeftLocked(f, fmt.Errorf("%w: the layer has ended the flow", core.ErrFlowDown))
 	})
 	return err
@@ -125,7 +127,9 @@ func (m *Manager) providerLeftLocked(f *registry.Flow, err error) {
 		m.flowDownLocked(f, core.ErrFlowDown)
 		return
 	}
-	m.infoLocked("Completed deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
+	if m.tellsOfLocked(f) {
+		m.infoLocked("Completed deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
+	}
 	m.removeLocked(f)
 	if a != nil {
 		a.failLocked(err)

@@ -105,7 +105,7 @@ type Manager struct {
 	seen    oap.Replay
 	aside   aside
 
-	refusals limiter // of lines about other systems' requests
+	arrivals, refusals logs.Limiter // of lines about other systems' requests
 
 	wg sync.WaitGroup // the goroutines of slow name look-ups
 }

@@ -191,7 +191,7 @@ func (m *Manager) answerPeerLocked(i *registry.IPCP, r ipcp.Arrival, name string
 // turnedAwayLocked logs what another system was refused, as often as strangers may write
 // to the log.
 func (m *Manager) turnedAwayLocked(format string, args ...any) {
-	ok, left := m.refusals.take(time.Now())
+	ok, left := m.refusals.Take(time.Now())
 	if left > 0 {
 		m.errorLocked("Refused %d more flows for other systems.", left)
 	}
@@ -199,6 +199,23 @@ func (m *Manager) turnedAwayLocked(format string, args ...any) {
 		m.errorLocked(format, args...)
 	}
 }
+
+// toldLocked reports whether the log tells of a request of the system from, "" being
+// this one.
+func (m *Manager) toldLocked(from string) bool {
+	if from == "" {
+		return true
+	}
+	ok, left := m.arrivals.Take(time.Now())
+	if left > 0 {
+		m.infoLocked("The log leaves out %d requests of other systems.", left)
+	}
+	return ok
+}
+
+// tellsOfLocked reports whether the log tells of f, which may be a request that no
+// process has accepted.
+func (m *Manager) tellsOfLocked(f *registry.Flow) bool { return f.User != nil || m.toldLocked(f.From) }
 
 // agreedLocked logs a handshake that was not plain.
 func (m *Manager) agreedLocked(s *oap.Session) {

@@ -15,6 +15,7 @@ import (
 	"o7s/core"
 	"o7s/core/crypt"
 	"o7s/core/ipcp"
+	"o7s/core/logs"
 	"o7s/core/oap"
 	"o7s/core/registry"
 )
@@ -448,24 +449,40 @@ func TestAsideOfThisSystem(t *testing.T) {
 	a.close()
 }
 
-// Strangers write so many lines a second, and the next one says how many are missing.
-func TestLimiter(t *testing.T) {
-	var l limiter
-	now := time.Now()
-	lines := 0
-	for range 1000 {
-		if ok, _ := l.take(now); ok {
-			lines++
+// A stranger's requests write so many lines a second, whether they are refused, or wait
+// and are withdrawn.
+func TestStrangersLog(t *testing.T) {
+	for _, data := range []string{"no handshake", string(make([]byte, oap.HeadLen))} {
+		_, server := twoSystems(t, [2]Security{})
+		n, m := server.n, server.n.m
+		i := m.reg.IPCP("w")
+		idle := n.m.Announce(Caller{PID: n.nextPID(), UID: 0}, "idle", "/bin/idle", &keyed{proc: &proc{n: n}}) // accepts nothing
+		for _, err := range []error{
+			m.RegisterName(t.Context(), admin, "idle", nil, []string{"w"}), m.BindProcess(admin, idle.PID, "idle"),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if lines != maxLines {
-		t.Errorf("%d lines", lines)
-	}
-	if ok, left := l.take(now.Add(time.Second)); !ok || left != 1000-maxLines {
-		t.Errorf("a second later: %v, %d are missing", ok, left)
-	}
-	if ok, left := l.take(now.Add(time.Second)); !ok || left != 0 {
-		t.Errorf("and again: %v, %d are missing", ok, left)
+		before := time.Now()
+		n.lines()
+		for range 500 {
+			got := make(chan func() error, 1)
+			m.FlowReqArr(i, ipcp.Arrival{Dst: i.Sum("idle"), QoS: core.QoSRaw, Data: []byte(data), Path: wirePath, From: "stranger"}, func(id core.FlowID, err error) {
+				got <- func() error {
+					if err != nil {
+						return err
+					}
+					return m.ProviderDealloc(i, id)
+				}
+			})
+			(<-got)() // an error is a refusal
+		}
+		// There are three kinds of lines at most: of arrivals, of refusals, of those left out.
+		most := 6 * logs.MaxLines * int(time.Since(before)/time.Second+2)
+		if lines := n.lines(); len(lines) > most || len(lines) < logs.MaxLines {
+			t.Errorf("500 requests of %q write %d lines: %q", data, len(lines), lines[len(lines)-12:])
+		}
 	}
 }
 

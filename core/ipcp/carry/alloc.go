@@ -309,10 +309,12 @@ func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS,
 		return
 	case !f.own[dst]:
 		if !f.cfg.Silent {
-			f.then(func() {
-				f.log.Debugf("Refused a flow to %v for %s: it is not registered here.", dst, f.cfg.Text(from))
-				f.out.Reply(from, remote, 0, core.ErrName, nil)
-			})
+			if f.toldLocked() {
+				f.then(func() {
+					f.log.Debugf("Refused a flow to %v for %s: it is not registered here.", dst, f.cfg.Text(from))
+				})
+			}
+			f.then(func() { f.out.Reply(from, remote, 0, core.ErrName, nil) })
 		}
 		return
 	}
@@ -396,10 +398,21 @@ func (f *Flows[P]) announced(fl *flow[P], id core.FlowID, err error) {
 	default:
 		fl.id, fl.hasID, fl.state = id, true, arrived
 		f.byID[id] = fl
-		f.then(func() {
-			f.log.Debugf("Flow to %v requested by %s, endpoint id %d.", fl.dst, f.cfg.Text(fl.peer), fl.remote)
-		})
+		if f.toldLocked() {
+			f.then(func() {
+				f.log.Debugf("Flow to %v requested by %s, endpoint id %d.", fl.dst, f.cfg.Text(fl.peer), fl.remote)
+			})
+		}
 	}
+}
+
+// toldLocked reports whether the log tells of a request from outside.
+func (f *Flows[P]) toldLocked() bool {
+	ok, left := f.lines.Take(f.clock.Now())
+	if left > 0 {
+		f.then(func() { f.log.Debugf("The log leaves out %d requests of other systems.", left) })
+	}
+	return ok
 }
 
 // withdrawLocked refuses a request that no process has answered.

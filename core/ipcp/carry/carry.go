@@ -127,6 +127,7 @@ type Flows[P comparable] struct {
 	asked   map[request[P]]*flow[P] // that came from outside
 	waiting waiting[P]              // of these, those that no process has answered
 	past    []past[P]               // of asked, those that are over, the longest ago first
+	lines   logs.Limiter            // about requests from outside
 	early   int                     // bytes of packets that came before their flows were up
 	sweeper clock.Timer
 	greeter Greeter[P]  // nil: the wire tells nothing

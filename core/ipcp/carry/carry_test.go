@@ -1,15 +1,19 @@
 package carry
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"o7s/core"
 	"o7s/core/ipcp"
+	"o7s/core/logs"
 )
 
 func bubble(t *testing.T, ids IDs, test func(t *testing.T, n *node)) {
@@ -215,6 +219,26 @@ func TestFloodOfOneSystem(t *testing.T) {
 		}
 		if heard := n.all(); !slices.Contains(heard, "answer 192.0.2.1:3435 5 1000 ") {
 			t.Error("the oldest is not refused")
+		}
+	})
+}
+
+// TestFloodOfLines: requests from outside write so many lines a second, and one
+// that says how many are left out.
+func TestFloodOfLines(t *testing.T) {
+	bubble(t, IDs31, func(t *testing.T, n *node) {
+		var log bytes.Buffer
+		n.Register(t.Context(), "dst")
+		n.Flows.log = logs.New(logs.Options{Writer: &log, Level: slog.LevelDebug})
+		for i := range uint64(1000) {
+			n.Requested("stranger", i+1, "unknown", core.QoSRaw, nil)
+			n.Requested("stranger", i+1, "dst", core.QoSRaw, nil)
+		}
+		time.Sleep(time.Second)
+		n.Requested("stranger", 5000, "unknown", core.QoSRaw, nil)
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != logs.MaxLines+2 || !strings.Contains(log.String(), "leaves out 1980 requests") {
+			t.Errorf("%d lines: %q", len(lines), lines)
 		}
 	})
 }
