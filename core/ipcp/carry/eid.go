@@ -9,12 +9,15 @@ import (
 	"o7s/core"
 )
 
-// IDs says which endpoint ids a wire has. Ids are random, in all their bits: who can't
-// see a flow's packets has to guess its id to send one for it, with the address of the
-// other end for the source. So packets of an earlier flow get into no later one
-// either, but where there are few ids. There an id rests after its use.
+// IDs says which endpoint ids a wire has. Ids are random: who can't see a flow's packets
+// has to guess its id to send one for it, with the address of the other end for the
+// source. So packets of an earlier flow get into no later one either, but where there
+// are few ids. There an id rests after its use.
 type IDs struct {
 	First, Last uint64
+	// High says how many random bits an id has above those of Last. Where it has any
+	// the lower ones count.
+	High int
 }
 
 // The spaces of the layer types.
@@ -24,13 +27,14 @@ var (
 	IDs31 = IDs{First: 1, Last: 1<<31 - 1}
 	// IDs16 have 16 bits: 0 is for management, 65535 is not used.
 	IDs16 = IDs{First: 1, Last: 0xfffe}
-	// IDs64 are those of a unicast layer: the first are its components'.
-	IDs64 = IDs{First: 64, Last: 1<<64 - 1}
+	// IDs64 are those of a unicast layer: the first are its components'. Logs know a
+	// flow by the lower half.
+	IDs64 = IDs{First: 64, Last: 1<<32 - 1, High: 32}
 	// IDsSAP are the service access points of LLC.
 	IDsSAP = IDs{First: 2, Last: 63}
 )
 
-// n returns how many ids there are.
+// n returns how many ids there are at a time.
 func (ids IDs) n() uint64 { return ids.Last - ids.First + 1 }
 
 const (
@@ -50,6 +54,7 @@ type slots[P comparable] struct {
 	rest    []uint64 // ids that were used, the longest ago first
 	resting map[uint64]bool
 	used    int
+	added   uint64 // how often one was added
 }
 
 // init says which ids there are.
@@ -82,12 +87,17 @@ func (s *slots[P]) add(fl *flow[P]) error {
 	s.grow()
 	var b [8]byte
 	rand.Read(b[:])
-	start := binary.NativeEndian.Uint64(b[:]) % n
+	random := binary.NativeEndian.Uint64(b[:])
+	start, high := random%n, uint64(0)
+	if s.ids.High > 0 {
+		start, high = s.added%n, random>>(64-s.ids.High)<<(64-s.ids.High)
+	}
+	s.added++
 	fl.eid = 0
 	// Where there are many ids at least half of the slots are free, so this takes
 	// few steps.
 	for i := range n {
-		eid := s.ids.First + (start+i)%n
+		eid := high | s.ids.First + (start+i)%n
 		if s.slot(eid).Load() == nil && !s.resting[eid] {
 			fl.eid = eid
 			break
