@@ -32,6 +32,10 @@ import (
 // helperWord is the first argument of an irmd that is a helper.
 const helperWord = "helper"
 
+// helperEnv makes a helper start sooner: it does little, and a program that it becomes
+// does not get it.
+var helperEnv = []string{"GOGC=off", "GOMAXPROCS=1"}
+
 // answerFD is the descriptor on which a helper answers. A helper that becomes a
 // program answers with nothing: its end of the pipe closes.
 const answerFD = 3
@@ -78,7 +82,8 @@ func become(path string, args []string) error {
 	if n, _ := unix.Poll(fds, 0); n > 0 {
 		return errors.New("irmd has ended") // nobody reads the answer
 	}
-	err := syscall.Exec(path, args, os.Environ())
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return slices.Contains(helperEnv, v) })
+	err := syscall.Exec(path, args, env)
 	return fmt.Errorf("%w", err)
 }
 
@@ -175,7 +180,7 @@ func (hs *helpers) start(who account, env []string, out *os.File, what ...string
 	// Not the path of the executable, which may be replaced or gone by now.
 	cmd := exec.Command("/proc/self/exe", append([]string{helperWord}, what...)...)
 	cmd.Args[0] = "irmd"
-	cmd.Dir, cmd.Env, cmd.ExtraFiles = "/", env, []*os.File{w}
+	cmd.Dir, cmd.Env, cmd.ExtraFiles = "/", append(env, helperEnv...), []*os.File{w}
 	if out != nil {
 		cmd.Stdout, cmd.Stderr = out, out
 	}
