@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -51,36 +50,98 @@ const (
 	maxAnswer = 16 << 10
 )
 
-// help is what a helper does: args say what, and with which path.
+// help is what a helper does: args say as whom, what, and with which path. It becomes
+// that user itself: whoever is the user may stop it from then on, and irmd waits until
+// a process that it starts executes this program.
 func help(args []string) error {
-	if _, err := unix.FcntlInt(answerFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil || len(args) < 2 {
+	if _, err := unix.FcntlInt(answerFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil || len(args) < 3 {
 		return applets.Usagef("this touches a user's file for irmd, which starts it; there is nothing to type")
 	}
 	answer := os.NewFile(answerFD, "answer")
 	text := ""
-	switch what, path := args[0], args[1]; what {
-	case "run":
-		text = become(path, args[1:]).Error()
-	case "find":
+	err := becomeUser(args[0])
+	switch what, path := args[1], args[2]; {
+	case err != nil:
+		text = err.Error()
+	case what == "run":
+		text = become(path, args[2:]).Error()
+	case what == "find":
 		text = find(path).text()
 	}
-	_, err := answer.WriteString(text)
+	_, err = answer.WriteString(text)
 	return err
 }
 
-// become makes this process run the program at path. It returns why it could not.
-func become(path string, args []string) error {
-	// From here on a signal does to this process what it will do to the program. The
-	// program ends with irmd, as a helper does: that is noted for each thread apart,
-	// and the thread that executes is the one that stays.
-	signal.Reset()
-	runtime.LockOSThread()
+// word is who, for a helper; "" where it is to be whoever irmd is.
+func (who account) word() (string, error) {
+	if os.Geteuid() != 0 {
+		return "", nil
+	}
+	if len(who.groups) == 0 || who.uid < 0 || slices.Min(who.groups) < 0 {
+		return "", fmt.Errorf("the groups of uid %d are not known", who.uid)
+	}
+	w := strconv.Itoa(who.uid)
+	for _, g := range who.groups {
+		w += "," + strconv.Itoa(g)
+	}
+	return w, nil
+}
+
+// becomeUser makes this process one of the user that word says.
+func becomeUser(word string) error {
+	if word == "" {
+		return nil
+	}
+	var ids []int
+	for f := range strings.SplitSeq(word, ",") {
+		id, err := strconv.Atoi(f)
+		if err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	}
+	if len(ids) < 2 {
+		return fmt.Errorf("%w: a helper for %q", core.ErrInternal, word)
+	}
+	uid, gid, groups := ids[0], ids[1], ids[2:]
+	// Root of a user namespace may not set groups, and need not where they are its
+	// own.
+	if own, err := os.Getgroups(); err != nil || !slices.Equal(own, groups) {
+		if err := syscall.Setgroups(groups); err != nil {
+			return os.NewSyscallError("setgroups", err)
+		}
+	}
+	if err := syscall.Setgid(gid); err != nil {
+		return os.NewSyscallError("setgid", err)
+	}
+	if err := syscall.Setuid(uid); err != nil {
+		return os.NewSyscallError("setuid", err)
+	}
+	return endWithIRMd() // which the kernel has forgotten with the old user
+}
+
+// endWithIRMd has the kernel send SIGTERM to this process when irmd ends. The kernel
+// notes that for the thread that asks, and forgets it with the thread.
+func endWithIRMd() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
 		return err
 	}
 	fds := []unix.PollFd{{Fd: answerFD}}
 	if n, _ := unix.Poll(fds, 0); n > 0 {
 		return errors.New("irmd has ended") // nobody reads the answer
+	}
+	return nil
+}
+
+// become makes this process run the program at path. It returns why it could not.
+func become(path string, args []string) error {
+	// From here on a signal does to this process what it will do to the program. The
+	// program ends with irmd, as a helper does: the thread that executes it is the
+	// one that stays.
+	signal.Reset()
+	runtime.LockOSThread()
+	if err := endWithIRMd(); err != nil {
+		return err
 	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return slices.Contains(helperEnv, v) })
 	err := syscall.Exec(path, args, env)
@@ -172,13 +233,17 @@ type helper struct {
 
 // start starts a helper of who that does what. It prints to out, which may be nil.
 func (hs *helpers) start(who account, env []string, out *os.File, what ...string) (*helper, error) {
+	as, err := who.word()
+	if err != nil {
+		return nil, err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
 	// Not the path of the executable, which may be replaced or gone by now.
-	cmd := exec.Command("/proc/self/exe", append([]string{helperWord}, what...)...)
+	cmd := exec.Command("/proc/self/exe", append([]string{helperWord, as}, what...)...)
 	cmd.Args[0] = "irmd"
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = "/", append(env, helperEnv...), []*os.File{w}
 	if out != nil {
@@ -187,12 +252,6 @@ func (hs *helpers) start(who account, env []string, out *os.File, what ...string
 	// A session of its own: Ctrl-C is for the irmd, and the terminal where irmd was
 	// started is not for a program of another user, who could type there.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
-	if os.Geteuid() == 0 {
-		if cmd.SysProcAttr.Credential, err = credential(who); err != nil {
-			r.Close()
-			return nil, err
-		}
-	}
 	h := &helper{hs: hs, who: who, owner: hs.held.owner(who), cmd: cmd, pidfd: -1, answer: r, done: make(chan struct{})}
 	cmd.SysProcAttr.PidFD = &h.pidfd
 	if err := hs.held.take(h.owner, helperFiles); err != nil {
@@ -214,9 +273,6 @@ func (hs *helpers) start(who account, env []string, out *os.File, what ...string
 		h.answered()
 		hs.held.give(h.owner, helperFiles)
 		r.Close()
-		if errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("%w: uid %d may not run this irmd's executable, so irmd can't use files of that user's; chmod o+rx it", err, who.uid)
-		}
 		return nil, err
 	}
 	if h.pidfd >= 0 {
@@ -359,20 +415,4 @@ func (hs *helpers) find(who account, path string) (place, error) {
 		return place{}, err
 	}
 	return parsePlace(answer)
-}
-
-// credential returns the credential of who, as the kernel told it.
-func credential(who account) (*syscall.Credential, error) {
-	if len(who.groups) == 0 || who.uid < 0 {
-		return nil, fmt.Errorf("the groups of uid %d are not known", who.uid)
-	}
-	c := &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.groups[0])}
-	for _, g := range who.groups[1:] {
-		c.Groups = append(c.Groups, uint32(g))
-	}
-	// Root of a user namespace may not set groups, and need not where they
-	// are its own.
-	own, err := os.Getgroups()
-	c.NoSetGroups = err == nil && slices.Equal(own, who.groups[1:])
-	return c, nil
 }

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -109,6 +111,62 @@ func TestFileThatDoesNotAnswer(t *testing.T) {
 	case <-runs:
 	case <-time.After(10 * time.Second):
 		t.Error("another program does not run")
+	}
+}
+
+// A user who stops all of the user's processes, all the time, stops no helper before it
+// runs: irmd would wait for it, and start nothing more.
+func TestUserWhoStopsHelpers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root starts helpers of others")
+	}
+	who := account{41777, []int{41777}}
+	for range 2 {
+		stopper := exec.Command("sh", "-c", "while :; do kill -STOP -1; done")
+		stopper.Stderr = nil
+		stopper.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(who.uid), Gid: uint32(who.uid)}}
+		if err := stopper.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			_ = stopper.Process.Kill()
+			_ = stopper.Wait()
+		}()
+	}
+	s := &starter{dir: "/", log: logs.Discard(), helpers: newHelpers(nil)}
+	path, err := exec.LookPath("true")
+	if err != nil {
+		t.Skip(err)
+	}
+	var stops sync.WaitGroup
+	defer stops.Wait()
+	for n := range 40 {
+		started := make(chan struct{})
+		go func() {
+			i, err := s.Start(&registry.Program{Path: path, UID: who.uid, Groups: who.groups}, func() {}, func(error) {})
+			if err == nil {
+				stops.Go(i.Stop)
+			} else if !errors.Is(err, core.ErrLimit) { // of files that have not answered
+				t.Error(err)
+			}
+			close(started)
+		}()
+		select {
+		case <-started:
+		case <-time.After(2 * time.Second):
+			t.Fatalf("start %d does not return", n)
+		}
+		if n%10 == 0 { // another user's
+			runs := make(chan struct{})
+			if _, err := s.Start(&registry.Program{Path: path, UID: self.uid, Groups: self.groups}, func() { close(runs) }, func(error) {}); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-runs:
+			case <-time.After(10 * time.Second):
+				t.Fatal("a program of another user does not run")
+			}
+		}
 	}
 }
 

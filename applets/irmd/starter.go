@@ -19,6 +19,9 @@ import (
 	"o7s/ipc/rpc"
 )
 
+// maxWhy bounds what a helper says of its failure, in bytes: it is a process of a user.
+const maxWhy = 1 << 10
+
 // starter starts programs as the users who bound them. It is irm.Starter.
 type starter struct {
 	dir     string // the runtime directory
@@ -70,7 +73,7 @@ func (s *starter) Start(p *registry.Program, runs func(), died func(error)) (irm
 		case err != nil:
 			died(err)
 		case why != "":
-			died(errors.New(why))
+			died(errors.New(why[:min(len(why), maxWhy)]))
 		default:
 			r.runs.Store(true)
 			runs()
