@@ -2,12 +2,17 @@ package member
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"o7s/core"
+	"o7s/core/clock"
 	"o7s/core/hash"
+	"o7s/core/ipcp"
 	"o7s/core/wiretest"
 )
 
@@ -101,6 +106,47 @@ func TestRefusalHasNoConfig(t *testing.T) {
 	if err != nil || got.Code != -1004 || got.Config != nil || !got.Time.Equal(want.Time) {
 		t.Errorf("%+v, %v", got, err)
 	}
+}
+
+// full is a flow whose other end says that there is no room.
+type full struct {
+	ipcp.Lower
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (f *full) WritePacket([]byte) error { <-f.closed; return core.ErrClosed }
+func (f *full) Close() error             { f.once.Do(func() { close(f.closed) }); return nil }
+
+// Nobody waits long for a flow that takes nothing.
+func TestNoRoom(t *testing.T) {
+	ctx := context.Background()
+	for what, say := range map[string]func(ipcp.Lower) error{
+		"accept": func(f ipcp.Lower) error { return Accept(ctx, clock.Real, f, Management, 1) },
+		"refuse": func(f ipcp.Lower) error { Refuse(ctx, clock.Real, f); return core.ErrTimeout },
+		"greet":  func(f ipcp.Lower) error { _, err := Greet(ctx, clock.Real, f, Hello{}); return err },
+		"ask": func(f ipcp.Lower) error {
+			_, err := Ask(ctx, clock.Real, nil, f, ID{}, func(Config) error { return nil })
+			return err
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			if err := say(&full{closed: make(chan struct{})}); !errors.Is(err, core.ErrTimeout) {
+				t.Errorf("%s: %v", what, err)
+			}
+			if took := time.Since(start); took != sendTime {
+				t.Errorf("%s takes %v", what, took)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // and not at all when the member ends
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		if err := Accept(ctx, clock.Real, &full{closed: make(chan struct{})}, Management, 1); !errors.Is(err, core.ErrCanceled) {
+			t.Errorf("when the member ends: %v", err)
+		}
+	})
 }
 
 func TestBadMessages(t *testing.T) {

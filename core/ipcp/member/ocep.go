@@ -71,7 +71,7 @@ func ParseHello(b []byte) (Hello, error) {
 // member answers. The error is core.ErrNotAllocated where that one does not have
 // the component, or speaks it in another way. The caller closes flow.
 func Greet(ctx context.Context, clk clock.Clock, flow ipcp.Lower, h Hello) (Hello, error) {
-	if err := flow.WritePacket(h.Append(nil)); err != nil {
+	if err := send(ctx, clk, flow, h.Append(nil)); err != nil {
 		return Hello{}, fmt.Errorf("say which component it is for: %w", err)
 	}
 	got, err := receiveHello(ctx, clk, flow)
@@ -91,12 +91,14 @@ func Receive(ctx context.Context, clk clock.Clock, flow ipcp.Lower) (Hello, erro
 }
 
 // Accept answers that flow is for c; own is this member's address there.
-func Accept(flow ipcp.Lower, c Component, own uint64) error {
-	return flow.WritePacket(Hello{c, own}.Append(nil))
+func Accept(ctx context.Context, clk clock.Clock, flow ipcp.Lower, c Component, own uint64) error {
+	return send(ctx, clk, flow, Hello{c, own}.Append(nil))
 }
 
 // Refuse answers that there is no such component.
-func Refuse(flow ipcp.Lower) { _ = flow.WritePacket(Hello{}.Append(nil)) }
+func Refuse(ctx context.Context, clk clock.Clock, flow ipcp.Lower) {
+	_ = send(ctx, clk, flow, Hello{}.Append(nil))
+}
 
 func receiveHello(ctx context.Context, clk clock.Clock, flow ipcp.Lower) (Hello, error) {
 	b, err := receive(ctx, clk, flow, helloTime)
@@ -106,25 +108,48 @@ func receiveHello(ctx context.Context, clk clock.Clock, flow ipcp.Lower) (Hello,
 	return ParseHello(b)
 }
 
-// receive waits for a packet, at most limit. Where that passes flow is closed.
+// sendTime is how long a member may take to make room for a packet. There is always
+// room on a new flow, unless the other end lies about it.
+const sendTime = time.Second
+
+// send sends a packet.
+func send(ctx context.Context, clk clock.Clock, flow ipcp.Lower, b []byte) error {
+	return within(ctx, clk, flow, sendTime, "there was no room", func() error { return flow.WritePacket(b) })
+}
+
+// receive waits for a packet, at most limit.
 func receive(ctx context.Context, clk clock.Clock, flow ipcp.Lower, limit time.Duration) ([]byte, error) {
+	b := make([]byte, core.MaxPacket)
+	n := 0
+	err := within(ctx, clk, flow, limit, "nothing came", func() (err error) {
+		n, err = flow.ReadPacket(b)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// within lets do wait for flow, at most limit. Where that passes, or ctx ends, flow is
+// closed.
+func within(ctx context.Context, clk clock.Clock, flow ipcp.Lower, limit time.Duration, what string, do func() error) error {
 	late := make(chan struct{})
 	timer := clk.AfterFunc(limit, func() { close(late); _ = flow.Close() })
 	defer timer.Stop()
 	stop := context.AfterFunc(ctx, func() { _ = flow.Close() })
 	defer stop()
-	b := make([]byte, core.MaxPacket)
-	n, err := flow.ReadPacket(b)
+	err := do()
 	if err == nil {
-		return b[:n], nil
+		return nil
 	}
 	select {
 	case <-late:
-		return nil, fmt.Errorf("%w: nothing came in %v", core.ErrTimeout, limit)
+		return fmt.Errorf("%w: %s in %v", core.ErrTimeout, what, limit)
 	default:
 	}
 	if ctx.Err() != nil {
-		return nil, core.ContextError(ctx.Err())
+		return core.ContextError(ctx.Err())
 	}
-	return nil, err
+	return err
 }

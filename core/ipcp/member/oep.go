@@ -157,7 +157,7 @@ func NewID() (id ID) {
 // the layer's configuration, and returns it where check finds no fault. The member
 // is told whether that is so.
 func Ask(ctx context.Context, clk clock.Clock, log Log, flow ipcp.Lower, id ID, check func(Config) error) (Config, error) {
-	if err := flow.WritePacket(Request{id}.Append(nil)); err != nil {
+	if err := send(ctx, clk, flow, Request{id}.Append(nil)); err != nil {
 		return Config{}, fmt.Errorf("ask for the configuration: %w", err)
 	}
 	b, err := receive(ctx, clk, flow, responseTime)
@@ -178,10 +178,10 @@ func Ask(ctx context.Context, clk clock.Clock, log Log, flow ipcp.Lower, id ID, 
 		log.Warnf("[%v] The clock of the member differs by %v.", id, skew.Round(time.Millisecond))
 	}
 	if err := check(*r.Config); err != nil {
-		_ = flow.WritePacket(Ack{id, -int32(core.ErrState)}.Append(nil))
+		_ = send(ctx, clk, flow, Ack{id, -int32(core.ErrState)}.Append(nil))
 		return Config{}, err
 	}
-	if err := flow.WritePacket(Ack{ID: id}.Append(nil)); err != nil {
+	if err := send(ctx, clk, flow, Ack{ID: id}.Append(nil)); err != nil {
 		return Config{}, fmt.Errorf("tell the member: %w", err)
 	}
 	return *r.Config, nil
@@ -201,7 +201,7 @@ func Answer(ctx context.Context, clk clock.Clock, log Log, flow ipcp.Lower, cfg 
 	log.Infof("[%v] Handling incoming enrollment.", r.ID)
 	b = Response{ID: r.ID, Time: clk.Now(), Config: &cfg}.Append(nil)
 	log.Debugf("[%v] Sending enrollment info (%d bytes).", r.ID, len(b))
-	if err := flow.WritePacket(b); err != nil {
+	if err := send(ctx, clk, flow, b); err != nil {
 		return r.ID, fmt.Errorf("send the configuration: %w", err)
 	}
 	if b, err = receive(ctx, clk, flow, ackTime); err != nil {

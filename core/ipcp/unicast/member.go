@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"o7s/core"
@@ -19,7 +20,8 @@ import (
 // The bounds on what others open.
 const (
 	// maxGuests bounds the flows of others that have not said yet what they are
-	// for, or that enroll.
+	// for, or that enroll. Where more come the oldest has to go: those who mean
+	// it need some milliseconds, and those who say nothing keep out nobody.
 	maxGuests = 64
 	// maxAdjacencies bounds the flows to other members.
 	maxAdjacencies = 1024
@@ -115,16 +117,41 @@ func (l *layer) welcome() {
 			}
 			continue
 		}
-		select {
-		case l.guests <- struct{}{}:
-			l.wg.Go(func() {
-				defer func() { <-l.guests }()
-				l.handle(flow)
-			})
-		default:
-			l.log.conn.Warnf("Closed incoming flow %d: %d others wait.", flow.FD(), maxGuests)
-			flow.Close()
+		if oldest := l.guests.add(flow); oldest != nil {
+			l.log.conn.Warnf("Closed incoming flow %d: %d later ones wait.", oldest.FD(), maxGuests)
+			oldest.Close()
 		}
+		l.wg.Go(func() {
+			defer l.guests.remove(flow)
+			l.handle(flow)
+		})
+	}
+}
+
+// guests are the flows of others that are being handled, the oldest first.
+type guests struct {
+	mu    sync.Mutex // guards flows
+	flows []ipcp.Lower
+}
+
+// add adds flow. Where there are too many it takes out the oldest, for the caller to
+// close.
+func (g *guests) add(flow ipcp.Lower) (oldest ipcp.Lower) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.flows) == maxGuests {
+		oldest = g.flows[0]
+		g.flows = slices.Delete(g.flows, 0, 1)
+	}
+	g.flows = append(g.flows, flow)
+	return oldest
+}
+
+func (g *guests) remove(flow ipcp.Lower) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.flows, flow); i >= 0 {
+		g.flows = slices.Delete(g.flows, i, i+1)
 	}
 }
 
@@ -155,7 +182,7 @@ func (l *layer) handle(flow ipcp.Lower) {
 	switch h.Component {
 	case member.Enrollment:
 		l.log.enroll.Infof("Incoming enrollment connection on flow %d.", fd)
-		if err = member.Accept(flow, h.Component, 0); err == nil {
+		if err = member.Accept(l.ctx, l.env.Clock, flow, h.Component, 0); err == nil {
 			var id member.ID
 			if id, err = member.Answer(l.ctx, l.env.Clock, l.log.enroll, flow, toWire(l.cfg, l.own)); err == nil {
 				l.log.enroll.Infof("[%v] Enrollment completed.", id)
@@ -169,14 +196,14 @@ func (l *layer) handle(flow ipcp.Lower) {
 			break
 		}
 		if h.Address == l.own { // the one that dials says why not
-			_ = member.Accept(flow, h.Component, l.own)
+			_ = member.Accept(l.ctx, l.env.Clock, flow, h.Component, l.own)
 		} else {
-			member.Refuse(flow)
+			member.Refuse(l.ctx, l.env.Clock, flow)
 		}
 		flow.Close()
 	default:
 		err = fmt.Errorf("%w: there is no component %s, or it speaks another protocol", core.ErrNotSupported, printable(h.Name))
-		member.Refuse(flow)
+		member.Refuse(l.ctx, l.env.Clock, flow)
 		flow.Close()
 	}
 	if err != nil {

@@ -513,6 +513,12 @@ func TestGuests(t *testing.T) {
 		if n := a.net.Flows(); n > maxGuests {
 			t.Errorf("%d guests at a time, the bound is %d", n, maxGuests)
 		}
+		// They keep out nobody who has something to say.
+		b := startOn(t, l.wire, 1)
+		defer b.stop()
+		_, err := b.Enroll(ctx, ipcp.Enrollment{Dst: "uni-0"})
+		must(t, err)
+		must(t, connect(b.Process, 0))
 		for _, f := range all {
 			f.Close()
 		}

@@ -73,7 +73,7 @@ type layer struct {
 	set    ipcp.Set // of the flows to other members
 	accept ipcp.Acceptor
 	wg     sync.WaitGroup // of all goroutines but read
-	guests chan struct{}  // bounds the flows that others open
+	guests guests
 
 	table atomic.Pointer[dt.Table]
 	path  atomic.Pointer[ipcp.Path]
@@ -114,7 +114,7 @@ var (
 
 // New returns a member of no layer yet.
 func New(env ipcp.Env) ipcp.Ops {
-	l := &layer{env: env, guests: make(chan struct{}, maxGuests), drawAddr: drawAddr, drawID: drawID}
+	l := &layer{env: env, drawAddr: drawAddr, drawID: drawID}
 	with := env.Log.With
 	l.log = logsOf{
 		unicast: with("unicast-ipcp"), conn: with("connection-manager"), enroll: with("enrollment"), links: with("link-state-routing"),
