@@ -39,6 +39,7 @@ are bound by pid, and programs of other users.`,
 func (s *screen) config(p *picture, types []ipcp.Type) error {
 	fmt.Fprintf(s, "# irmd --config FILE starts what was there on %s.\n", logs.Escape(p.System.RuntimeDir))
 	var items []config.Item
+	bound := make(map[string][]string) // to names, by IPCP
 	for _, n := range p.Names {
 		if !n.Exists {
 			fmt.Fprintf(s, "# Not written: what is bound to %s, which is not created.\n", logs.Escape(n.Name))
@@ -51,7 +52,9 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 		for _, q := range p.by().programs[n.Name] {
 			switch {
 			case autobound(p.IPCPs, q.IPCP, n.Name):
-			case q.UID != p.System.UID || q.IPCP != "":
+			case q.UID == p.System.UID && q.IPCP != "":
+				bound[q.IPCP] = append(bound[q.IPCP], n.Name)
+			case q.UID != p.System.UID:
 				fmt.Fprintf(s, "# Not written: %s%s of uid %d, bound to %s.\n", logs.Escape(q.Path), logs.Escape(q.IPCP), q.UID, logs.Escape(n.Name))
 			default:
 				name.Programs = append(name.Programs, config.Program{Path: q.Path, Auto: q.Auto, Args: q.Args})
@@ -64,7 +67,7 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 		}
 		items = append(items, config.Item{Name: name})
 	}
-	for _, i := range p.IPCPs {
+	for _, i := range inOrder(p.IPCPs) {
 		t, ok := ipcp.Find(types, i.Type)
 		if !ok || t.Name != i.Type {
 			return fmt.Errorf("%w %q of IPCP %q: this irm is not of the same executable as irmd", core.ErrIPCPType, i.Type, i.Name)
@@ -82,7 +85,7 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 			}
 			c.Draft = ipcp.Draft{Layer: i.Layer, Hash: i.Hash, Settings: t.Given(settings)}
 		}
-		c.Autobind = i.Autobind
+		c.Autobind, c.Bind = i.Autobind, bound[i.Name]
 		for _, x := range i.Connections {
 			if x.QoS != core.QoSName(core.QoSRaw) {
 				fmt.Fprintf(s, "# Not written: the QoS %s of the connection of IPCP %s to %s.\n", x.QoS, logs.Escape(i.Name), logs.Escape(x.Dst))
@@ -96,6 +99,20 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 	}
 	fmt.Fprintln(s)
 	return config.Write(s, items)
+}
+
+// inOrder returns the IPCPs with those first that need no other member: the others may
+// reach theirs in these layers.
+func inOrder(all []view.IPCP) []view.IPCP {
+	all = slices.Clone(all)
+	rank := func(i view.IPCP) int {
+		if strings.HasPrefix(i.Via, "enroll ") {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(a, b view.IPCP) int { return rank(a) - rank(b) })
+	return all
 }
 
 // autobound reports whether the binding of an IPCP to name follows from its autobind.

@@ -186,6 +186,11 @@ func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP
 			return fmt.Errorf("autobind of IPCP %q: %w", i.Name, err)
 		}
 	}
+	for _, n := range i.Bind {
+		if err := m.BindProgram(me, &registry.Program{IPCP: i.Name, Name: n}); err != nil {
+			return fmt.Errorf("bind IPCP %q to name %q: %w", i.Name, n, err)
+		}
+	}
 	for _, x := range i.Connect {
 		if err := m.ConnectIPCP(ctx, me, i.Name, x); err != nil {
 			return fmt.Errorf("connect IPCP %q to %q: %w", i.Name, x.Dst, err)

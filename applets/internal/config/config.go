@@ -66,6 +66,7 @@ type IPCP struct {
 	Enrol    string
 	Register []string // names to register with it
 	Autobind bool     // bind it to its own name and to the layer's
+	Bind     []string // names to bind it to
 	Connect  []ipcp.Connection
 	// Protection is of its flows.
 	Protection registry.Protection
@@ -81,7 +82,7 @@ func ipcpKeys(t ipcp.Type) []string {
 		keys = slices.Insert(keys, 1, "enrol")
 	}
 	if t.Does.Can(ipcp.Connects) {
-		keys = append(keys, "autobind", "conn")
+		keys = append(keys, "autobind", "bind", "conn")
 	}
 	if t.Far {
 		keys = append(keys, registry.ProtectionKeys(false)...)

@@ -58,6 +58,7 @@ max_ttl = 7
 enrol = "uniA"
 reg = ["x"]
 autobind = true
+bind = ["y", "z z"]
 conn = ["mgmt:uniA", "dt:a:b"]
 `
 
@@ -71,7 +72,7 @@ func TestParse(t *testing.T) {
 		{line: at(12), Name: &Name{Name: "a b", Policy: "round-robin", Programs: nil}},
 		{line: at(14), IPCP: &IPCP{Name: "i", Type: types[1]}},
 		{line: at(16), IPCP: &IPCP{Name: "m", Type: types[2], Draft: ipcp.Draft{Layer: "made-layer", Settings: []ipcp.Setting{{Name: "dev", Value: "eth0"}, {Name: "ttl", Value: "7"}, {Name: "ethertype", Value: "0xB000"}, {Name: "quiet", Value: "true"}}}, Enrol: "", Register: nil}},
-		{line: at(23), IPCP: &IPCP{Name: "e", Type: types[3], Enrol: "uniA", Register: []string{"x"}, Autobind: true, Connect: []ipcp.Connection{{Dst: "uniA", Component: "mgmt", QoS: core.QoSRaw}, {Dst: "a:b", Component: "dt", QoS: core.QoSRaw}}}},
+		{line: at(23), IPCP: &IPCP{Name: "e", Type: types[3], Enrol: "uniA", Register: []string{"x"}, Autobind: true, Bind: []string{"y", "z z"}, Connect: []ipcp.Connection{{Dst: "uniA", Component: "mgmt", QoS: core.QoSRaw}, {Dst: "a:b", Component: "dt", QoS: core.QoSRaw}}}},
 	}
 	for i := range got {
 		if i < len(want) && got[i].Line() != want[i].Line() {
@@ -113,7 +114,8 @@ func TestRefused(t *testing.T) {
 		{"[uni.x]\nenrol = \"a\"\naddr = 4", `f:3: addr needs a layer`},
 		{"[uni.x]\nenrol = \"a\"\nhash = \"SHA3_256\"", `f:3: hash needs a layer`},
 		{"[uni.x]\nenrol = \"\"", `f:2: invalid value: a name has`},
-		{"[uni.x]\nenroll = \"a\"", `f:2: unknown key "enroll": the keys here are bootstrap, enrol, hash, reg, autobind, conn, addr`},
+		{"[uni.x]\nenroll = \"a\"", `f:2: unknown key "enroll": the keys here are bootstrap, enrol, hash, reg, autobind, bind, conn, addr`},
+		{"[uni.x]\nenrol = \"a\"\nbind = [\"\"]", `f:3: invalid value: a name has at least one byte`},
 		{"[uni.x]\nenrol = \"a\"\nautobind = 1", `f:3: autobind is true or false`},
 		{"[uni.x]\nenrol = \"a\"\nconn = [\"a\"]", `f:3: conn has "mgmt:NAME" and "dt:NAME" for each member to connect to: component "a"`},
 		{"[uni.x]\nenrol = \"a\"\nconn = [\"dt:\"]", `f:3: conn has "mgmt:NAME" and "dt:NAME" for each member to connect to: invalid value: a name has`},

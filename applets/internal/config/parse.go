@@ -186,12 +186,7 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 			return err
 		},
 		"reg": func(v any) (err error) {
-			i.Register, err = texts("reg", v)
-			for _, n := range i.Register {
-				if err == nil {
-					err = core.CheckName(n)
-				}
-			}
+			i.Register, err = names("reg", v)
 			return err
 		},
 	}
@@ -213,6 +208,10 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 				return errors.New("autobind is true or false")
 			}
 			return nil
+		}
+		checks["bind"] = func(v any) (err error) {
+			i.Bind, err = names("bind", v)
+			return err
 		}
 		checks["conn"] = func(v any) error {
 			all, err := texts("conn", v)
@@ -246,7 +245,7 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 	}
 	if i.Draft.Layer == "" {
 		for _, k := range p.sorted(path, keys) {
-			if i.Enrol == "" || k != "enrol" && k != "reg" && k != "autobind" && k != "conn" && !slices.Contains(registry.ProtectionKeys(false), k) {
+			if i.Enrol == "" || k != "enrol" && k != "reg" && k != "autobind" && k != "bind" && k != "conn" && !slices.Contains(registry.ProtectionKeys(false), k) {
 				return nil, p.fail(keys[k], "%s needs a layer: bootstrap = \"LAYER\"", k)
 			}
 		}
@@ -321,6 +320,17 @@ func text(key string, v any) (string, error) {
 		return "", fmt.Errorf("%s is a text: %s = \"...\"", key, key)
 	}
 	return s, nil
+}
+
+// names returns an array of names.
+func names(key string, v any) ([]string, error) {
+	all, err := texts(key, v)
+	for _, n := range all {
+		if err == nil {
+			err = core.CheckName(n)
+		}
+	}
+	return all, err
 }
 
 func texts(key string, v any) ([]string, error) {

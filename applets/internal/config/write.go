@@ -79,7 +79,7 @@ func (o *output) ipcp(i *IPCP) error {
 	for _, x := range i.Connect {
 		conn = append(conn, x.Component+":"+x.Dst)
 	}
-	if err := utf8Only(fmt.Sprintf("IPCP %q", i.Name), slices.Concat([]string{i.Name, i.Draft.Layer, i.Enrol}, i.Register, conn)); err != nil {
+	if err := utf8Only(fmt.Sprintf("IPCP %q", i.Name), slices.Concat([]string{i.Name, i.Draft.Layer, i.Enrol}, i.Register, i.Bind, conn)); err != nil {
 		return err
 	}
 	bodies := []any{struct {
@@ -88,8 +88,9 @@ func (o *output) ipcp(i *IPCP) error {
 		Hash      string   `toml:"hash,omitempty"`
 		Reg       []string `toml:"reg,omitempty"`
 		Autobind  bool     `toml:"autobind,omitempty"`
+		Bind      []string `toml:"bind,omitempty"`
 		Conn      []string `toml:"conn,omitempty"`
-	}{i.Draft.Layer, i.Enrol, i.Draft.Hash, i.Register, i.Autobind, conn}}
+	}{i.Draft.Layer, i.Enrol, i.Draft.Hash, i.Register, i.Autobind, i.Bind, conn}}
 	for _, opt := range i.Type.Options {
 		if s := ipcp.Settings(i.Draft.Settings).Text(opt.Name); s != "" {
 			bodies = append(bodies, map[string]any{key(opt): tomlValue(opt, s)})
