@@ -226,6 +226,12 @@ func (a *allocation) searchFar(far []*registry.IPCP, said map[*registry.IPCP]err
 func (a *allocation) unknown(up []*registry.IPCP, said map[*registry.IPCP]error) error {
 	a.m.mu.Lock()
 	created := a.m.reg.Name(a.name) != nil
+	own := "" // the layer of the IPCP that asks, where it alone knows the name
+	for _, i := range a.m.reg.IPCPs() {
+		if i.Knows(a.name) && !slices.Contains(up, i) {
+			own = i.Layer
+		}
+	}
 	a.m.mu.Unlock()
 	var no, failed []string
 	for _, i := range up {
@@ -246,6 +252,8 @@ func (a *allocation) unknown(up []*registry.IPCP, said map[*registry.IPCP]error)
 		detail = ": " + strings.Join(failed, ", ")
 	}
 	switch {
+	case own != "":
+		return fmt.Errorf("%w: %q is registered in %s alone, and a member of that layer does not reach others through it; register it in a layer below: irm name register %s layer LAYER", core.ErrIPCP, a.name, own, logs.Word(a.name))
 	case len(up) == 0:
 		return fmt.Errorf("%w: there is no layer yet; make one: irm ipcp bootstrap type local name IPCP layer LAYER", core.ErrIPCP)
 	case !created:

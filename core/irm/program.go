@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/ipcp"
 	"o7s/core/logs"
 	"o7s/core/registry"
 )
@@ -194,6 +195,14 @@ func (m *Manager) mayServeLocked(name string) error {
 		case p.Auto:
 			return nil
 		}
+	}
+	for _, p := range b.Programs() {
+		if p.IPCP != "" {
+			return fmt.Errorf("%w: no process accepts for %q: IPCP %q, which is bound to it, does not run or is in no layer yet; \"irm ipcp list\" shows that", core.ErrNotAllocated, name, p.IPCP)
+		}
+	}
+	if i := m.reg.IPCP(name); i != nil && i.Type.Does.Can(ipcp.Connects) {
+		return fmt.Errorf("%w: no process is bound to %q; bind the IPCP: irm bind ipcp %[3]s name %[3]s", core.ErrNotAllocated, name, logs.Word(name))
 	}
 	return noProcess(name)
 }
