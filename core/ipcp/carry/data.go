@@ -197,6 +197,18 @@ func (f *Flows[P]) Other(eid uint64) (to P, remote uint64, ok bool) {
 	return fl.peer, fl.remote, true
 }
 
+// ID returns which flow of this system has the endpoint id eid. It reports false where
+// none has.
+func (f *Flows[P]) ID(eid uint64) (id core.FlowID, ok bool) {
+	fl := f.slots.find(eid)
+	if fl == nil {
+		return 0, false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fl.id, fl.hasID
+}
+
 // Flush lets the processes see what was delivered.
 func (f *Flows[P]) Flush() {
 	for i, fl := range f.dirty {

@@ -417,7 +417,9 @@ func (l *layer) allocator(b []byte) {
 			l.Requested(m.From, m.Sender, core.Hash(m.Rest[:n]), m.QoS, m.Rest[n:])
 		}
 	case fa.Reply:
-		l.log.fa.Debugf("IPCP received msg response %d for flow on fd %d.", m.Response, m.Receiver&maxAddr)
+		if id, ok := l.ID(m.Receiver); ok {
+			l.log.fa.Debugf("IPCP received msg response %d for flow on fd %d.", m.Response, id)
+		}
 		code := carry.Code(m.Response)
 		if code == 0 && m.Sender < dt.FirstFlow {
 			code = core.ErrMessage // no id to send to

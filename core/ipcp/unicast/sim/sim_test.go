@@ -76,7 +76,7 @@ func seeds(t *testing.T, first, n uint64, test func(t *testing.T, seed uint64) [
 }
 
 // TestSim runs layers of 200 members over 20 seeds. Larger ones take longer: with
-// -members 1000 -seed 1, some minutes.
+// -members 1000 -seed 1, about a minute.
 func TestSim(t *testing.T) {
 	n := uint64(20)
 	if testing.Short() || raced {
