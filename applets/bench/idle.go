@@ -16,10 +16,10 @@ import (
 	"o7s/ipc"
 )
 
-// maxIdle is how many flows that idle are measured at most.
+// maxIdle is how many idle flows are measured at most.
 const maxIdle = 10000
 
-// idle measures what flows over which nothing passes cost the IPCPs.
+// idle measures what idle flows cost the IPCPs: those on which no packet passes.
 func (b *bench) idle(ctx context.Context) error {
 	b.tell("flows that idle")
 	s := spec{Kind: "idle", Role: "passive", Name: fmt.Sprintf("bench-%d", names.Add(1)), Time: 60 * b.time, Most: maxIdle}
@@ -73,7 +73,7 @@ func (b *bench) idle(ctx context.Context) error {
 // usage is what a process takes.
 type usage struct {
 	threads int
-	kib     int // in memory, that which it shares with others too
+	kib     int // of memory, shared memory included
 	cpu     time.Duration
 }
 
@@ -102,8 +102,8 @@ func usageOf(pid int) (u usage) {
 // dialers is how many flows are asked for at a time.
 const dialers = 4
 
-// idle allocates flows for a while and says how many. It holds them until ctx is
-// done.
+// idle allocates flows for a while and prints how many it has. It holds them until
+// ctx is done.
 func idle(ctx context.Context, s spec, out io.Writer) error {
 	var flows atomic.Int32
 	var all sync.WaitGroup

@@ -23,7 +23,7 @@ func (l *packets) send(n uint64) (int, error) {
 
 func (l *packets) recv(got func(uint64)) error {
 	n, err := l.Read(l.in)
-	if err == nil && n == 0 { // SEQPACKET's end
+	if err == nil && n == 0 { // so a SEQPACKET socket reports its end
 		err = io.EOF
 	}
 	if err != nil {
@@ -36,7 +36,7 @@ func (l *packets) recv(got func(uint64)) error {
 	return nil
 }
 
-// stream is one that does not: each packet is as long as the next.
+// stream is a net.Conn without boundaries: all packets have the same size.
 type stream struct {
 	io.ReadWriteCloser
 	p []byte
@@ -56,7 +56,7 @@ func (l *stream) recv(got func(uint64)) error {
 	return nil
 }
 
-// pipe is two pipes.
+// pipe is two pipes, one for each direction.
 type pipe struct{ r, w *os.File }
 
 func (p pipe) Read(b []byte) (int, error)  { return p.r.Read(b) }

@@ -66,7 +66,7 @@ func bootstrap(ctx context.Context, typ string, settings []ipcp.Setting) (pid in
 	defer cancel()
 	c, err := irmctl.Dial(ctx)
 	for errors.Is(err, core.ErrIRMd) && ctx.Err() == nil {
-		time.Sleep(time.Millisecond) // the socket's file is not there yet: nothing tells of it
+		time.Sleep(time.Millisecond) // until the file of the socket is there
 		c, err = irmctl.Dial(ctx)
 	}
 	if err != nil {
@@ -91,9 +91,8 @@ func stop(cmd *exec.Cmd) {
 
 const runtimeDir = "O7S_RUNTIME_DIR"
 
-// self returns this executable as another process, whose IRMd is that in dir. Its
-// group is its own, so
-// that Ctrl-C reaches the bench alone, which ends it.
+// self returns a command that runs this executable, with the IRMd in dir. It gets a
+// process group of its own, so that Ctrl-C reaches the bench alone. The bench ends it.
 func self(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args[1:]...)
 	// What the user has configured is not measured.

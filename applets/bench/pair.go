@@ -25,11 +25,11 @@ type spec struct {
 	IPs  [2]string // of the client and the server, over UDP
 	Peer port.MAC  // of frames
 	Time time.Duration
-	Most int // how many flows that idle
+	Most int // of idle flows
 }
 
-// result is what a worker measured. Of allocations P50 is Dial's and P99 holds
-// the median of Close.
+// result is what a worker measured. For allocations P50 is the median time of Dial,
+// and P99 the median time of Close.
 type result struct {
 	N        int
 	Sent     int // of one way: N is what arrived
@@ -46,7 +46,7 @@ func (b *bench) pair(ctx context.Context, s spec, p placement) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	defer closeAll(ends[0]) // again is no harm
+	defer closeAll(ends[0]) // a second close does nothing
 	s.Name = fmt.Sprintf("bench-%d", names.Add(1))
 	s.Role = "passive"
 	passive, pout, err := b.server.worker(ctx, s, p.cpus[1], ends[1])

@@ -20,8 +20,8 @@ import (
 	machine "o7s/ipc/port"
 )
 
-// The kinds of links over UDP: a flow between two systems, a socket that passes
-// many datagrams at a time, and one that passes one.
+// The kinds of links over UDP: a flow between two systems, a socket with many
+// datagrams in a system call, and a socket with one.
 const (
 	farFlow   = "far flow"
 	segmented = "sockets, many at a time"
@@ -37,8 +37,8 @@ func (s *spec) lossy() bool {
 	return false
 }
 
-// loopback returns the addresses of the two systems: of the loopback device, and
-// hardly used by anybody else.
+// loopback returns the addresses of the two systems. They are addresses of the
+// loopback device that other programs rarely use.
 func loopback() (client, server string) {
 	net := fmt.Sprintf("127.%d.%d.", 1+rand.IntN(254), rand.IntN(256))
 	return net + "1", net + "2"
@@ -169,8 +169,8 @@ func (b *bench) freePort() (uint16, error) {
 	}
 }
 
-// quiet is for how long nothing comes when the other socket is done: one that is
-// closed says nothing.
+// quiet is how long a worker waits for the next datagram. If none comes, the other
+// socket is closed: UDP has no message for that.
 const quiet = 500 * time.Millisecond
 
 // openUDP returns a worker's end over a socket.

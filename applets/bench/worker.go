@@ -61,7 +61,7 @@ func work(ctx context.Context, arg string, out io.Writer) error {
 	return json.NewEncoder(out).Encode(r)
 }
 
-// active measures: round trips, or how it writes.
+// active measures round trips, or the rate at which it writes.
 func active(ctx context.Context, s spec) (result, error) {
 	l, err := open(ctx, s, nil)
 	if err != nil {
@@ -134,7 +134,7 @@ func passive(ctx context.Context, s spec, out io.Writer) (result, error) {
 			break
 		}
 		if s.lossy() {
-			last = time.Now() // the end of a lossy one takes time
+			last = time.Now() // where packets may be lost, the end is noticed later
 		}
 		if err != nil {
 			return r, err
@@ -229,8 +229,8 @@ func openFlow(ctx context.Context, s spec, say func()) (*ipc.Conn, error) {
 	return l.AcceptFlow()
 }
 
-// dial allocates and closes flows. The time ends when the last one is
-// deallocated, and with it all before.
+// dial allocates and closes flows. The measured time ends when the last flow is
+// deallocated. All others are deallocated by then.
 func dial(ctx context.Context, s spec) (result, error) {
 	var r result
 	var dials, closes []int64
@@ -260,7 +260,7 @@ func dial(ctx context.Context, s spec) (result, error) {
 	return r, nil
 }
 
-// accept closes each flow that it is given when its client has.
+// accept accepts flows, and closes each when its client has closed it.
 func accept(ctx context.Context, s spec, out io.Writer) error {
 	l, err := ipc.Listen(ctx, s.Name, ipc.WithLayer("bench"))
 	if err != nil {

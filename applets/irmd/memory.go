@@ -19,14 +19,15 @@ type memory struct {
 	last  atomic.Int64             // ring of the last flow
 }
 
-// ringBudget is about what the rings of a process may take together, were all
-// of them full, before those of its next flows are made smaller. Below
-// flow.MinRing they do not shrink: a packet must fit.
+// ringBudget is how many bytes, about, the rings of a process may take together
+// when all are full. When a process has that much, its next flows get smaller
+// rings. No ring is smaller than flow.MinRing: a packet must fit.
 const ringBudget = 1 << 30
 
 // ringSize returns the bytes of ring, in each direction, of a flow between
-// processes that hold so many others at the most. Few flows get the rings that
-// are fastest between two cores; many get small ones.
+// processes of which none holds more than held flows. While a process holds few
+// flows their rings have the size that is fastest between two cores; the rings of
+// many flows are small.
 func ringSize(held int) int {
 	size := flow.DefaultRing
 	for size > flow.MinRing && held*2*size >= ringBudget {
@@ -36,8 +37,8 @@ func ringSize(held int) int {
 }
 
 // counts reports whether the IRMd may keep one descriptor more to count what
-// passes in a flow. An eighth of those that it may have are for that: a flow that
-// nobody counts is better than no flow, or a process that it cannot hear.
+// passes in a flow. It uses an eighth of the descriptors that it may have for that.
+// The others are for new flows and for connections of processes.
 func (m *memory) counts() bool {
 	var lim unix.Rlimit
 	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim)
@@ -54,11 +55,12 @@ func (m *memory) counts() bool {
 type end struct {
 	*shared
 	side    int
-	foreign bool // a process has got it that may make the close wait
+	foreign bool // a process that is not trusted has got it, and may make the close wait
 }
 
-// passTo notes that the process at the other end of l gets e. One of another
-// user, but for root, is not trusted: others can stop this IRMd anyway.
+// passTo notes that the process at the other end of l gets e, and returns the
+// descriptors. A process of another user is not trusted. Root's and this user's
+// are: they can stop this IRMd anyway.
 func (e *end) passTo(l *rpc.Link) (mem, bell int) {
 	uid := l.Peer().UID
 	e.foreign = uid != os.Geteuid() && uid != 0
@@ -100,8 +102,8 @@ func (m *memory) NewFlow(who registry.Owner, held int) (a, b registry.End, err e
 	return &end{shared: s, side: 0}, &end{shared: s, side: 1}, nil
 }
 
-// Prepare implements irm.Memory: who asks for the next flow does not wait until
-// its memory is made.
+// Prepare implements irm.Memory. It makes the memory of the next flow now, so that
+// the process that asks for that flow does not wait for it.
 func (m *memory) Prepare() {
 	if m.spare.Load() != nil {
 		return
@@ -110,7 +112,8 @@ func (m *memory) Prepare() {
 	if err == nil && !m.spare.CompareAndSwap(nil, kit) {
 		kit.Close()
 	}
-	// An error is none: nobody has asked for it yet.
+	// An error is not reported: no process has asked for this memory. NewFlow
+	// tries again.
 }
 
 // Close implements registry.End.
@@ -137,9 +140,9 @@ func (s *shared) release() {
 	}
 }
 
-// Meter implements registry.Metered. It keeps the descriptor of the memory,
-// one for a flow, which the ends would else have closed, and maps nothing. It is
-// nil where there are too few descriptors for that.
+// Meter implements registry.Metered. The Meter keeps the one descriptor of the
+// flow's memory open, and maps nothing. Meter returns nil where there are too few
+// descriptors.
 func (e *end) Meter() registry.Meter {
 	if !e.kept {
 		return nil
@@ -150,8 +153,9 @@ func (e *end) Meter() registry.Meter {
 
 type flowMeter struct{ e *end }
 
-// countTries is how often positions that can't be are read. The processes of the
-// flow change them meanwhile, so one look may see an old and a new one together.
+// countTries is how often Count reads the positions while they make no sense. The
+// processes of the flow change them meanwhile, so one read may get an old position
+// together with a new one.
 const countTries = 16
 
 // Count implements registry.Meter.

@@ -63,7 +63,7 @@ func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Chi
 		Mux: ipcpMux(s.m, i), DownErr: core.ErrIPCP,
 		// The kernel takes this process for the peer, which made the pair.
 		Peer: &rpc.Peer{PID: cmd.Process.Pid, UID: os.Geteuid(), GID: os.Getegid()},
-		// An IPCP that has closed its link is as good as dead.
+		// An IPCP that has closed its link can do nothing more.
 		OnEnd: func(*rpc.Link, error) { _ = cmd.Process.Kill() },
 		// It calls for every flow that its layer allocates.
 		Limits: rpc.Limits{Calls: 1 << 16, Queue: 64 << 20, Stall: ipcpctl.Stall},

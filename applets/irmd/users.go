@@ -16,13 +16,13 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// process is one that has announced itself. It is registry.User.
+// process is a process that has announced itself. It implements registry.User.
 type process struct {
 	link *rpc.Link
-	pid  int // that the system shows for it; negative: see users.announce
+	pid  int // its number in this system; negative: see users.announce
 	proc *registry.Process
 
-	asked chan struct{} // a token while a question about its flows is not answered
+	asked chan struct{} // holds a token while it has not answered a question about its flows
 }
 
 // FlowArrived implements registry.User.
@@ -44,9 +44,9 @@ func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry
 	}, files...)
 }
 
-// flowFiles returns the descriptors that go with f to a process: those of e and, of
-// an encrypted flow, one that holds the key, which the caller gives to closeKey when
-// it is sent. The key is in no memory of this process then.
+// flowFiles returns the descriptors that go with f to a process: those of e and, for
+// an encrypted flow, keyFile, which holds the key. The caller closes keyFile with
+// closeKey when it is sent. The key is no longer in the memory of this process.
 func flowFiles(f *registry.Flow, e *end, l *rpc.Link) (files []int, keyFile int, err error) {
 	keyFile = -1
 	if f.Cipher != 0 {
@@ -87,8 +87,8 @@ const (
 )
 
 // facts returns what the process says of its end id of a flow; nothing where it
-// does not answer. The next question is sent when it has answered the last one: else
-// those of others would fill the socket of a process that is stopped.
+// does not answer. A question is sent only when the process has answered the one
+// before: else questions would fill the socket of a process that is stopped.
 func (u *process) facts(ctx context.Context, id core.FlowID) *irmctl.Facts {
 	ctx, cancel := context.WithTimeout(ctx, factTime)
 	defer cancel()
@@ -126,7 +126,8 @@ func flowMsg(f *registry.Flow, e *end) irmctl.Flow {
 	return irmctl.Flow{ID: f.ID, Side: e.side, Ring: e.kit.Ring, QoS: f.QoS, Path: f.Path, Ours: f.Ours, Cipher: f.Cipher, CN: f.CN}
 }
 
-// userGone ends what a link's process had. It is the OnEnd of those links.
+// userGone ends what the process at the other end of l had. It is the OnEnd of such
+// links.
 func (d *daemon) userGone(l *rpc.Link, _ error) {
 	d.mu.Lock()
 	delete(d.links, l)
@@ -138,23 +139,23 @@ func (d *daemon) userGone(l *rpc.Link, _ error) {
 	}
 }
 
-// users are the processes that have announced themselves, by pid. Package irm
-// takes a second announcement of a pid for one that replaces the first; what
-// reaches it has been judged here.
+// users are the processes that have announced themselves, by pid. For package irm a
+// second announcement of a pid replaces the first. So announce checks here that the
+// first process has gone.
 type users struct {
 	mu         sync.Mutex // guards the fields below; held while a process is announced
 	byPID      map[int]*process
-	lastHidden int // the last number that hidden has given
+	lastHidden int // the last number given to a process whose pid is unknown
 }
 
 // live reports whether the process still has its connection.
 func (u *process) live() bool { return !u.link.PeerClosed() && u.link.Peer().Alive() }
 
-// announce makes u known by announce, which gets its pid. The process must be
-// alive: else its number may be another's. A process that lives and has
-// announced itself is not replaced. One that closes a connection and makes
-// another, by exec for instance, may be heard here in any order: then the old
-// connection is closed.
+// announce calls the function announce with u's pid. The process must be alive:
+// else another process may have its pid. A process that lives and has announced
+// itself is not replaced. When a process closes a connection and makes another, by
+// exec for instance, the new one may be handled first: its old connection is closed
+// then, and so it is replaced.
 func (us *users) announce(u *process, announce func(pid int)) error {
 	us.mu.Lock()
 	defer us.mu.Unlock()
@@ -163,7 +164,7 @@ func (us *users) announce(u *process, announce func(pid int)) error {
 		return fmt.Errorf("%w: process %d, which made the connection, has ended", core.ErrClosed, pid)
 	}
 	if pid == 0 {
-		// A process of a PID namespace that is not seen here.
+		// The process is in a PID namespace whose pids are unknown here.
 		us.lastHidden--
 		pid = us.lastHidden
 	}
@@ -184,7 +185,7 @@ func (us *users) remove(u *process) {
 	}
 }
 
-// named judges a pid that an administrator has named.
+// named returns why a call that names the process pid can't be done.
 func (us *users) named(pid int) error {
 	us.mu.Lock()
 	defer us.mu.Unlock()
@@ -197,7 +198,7 @@ func (us *users) named(pid int) error {
 	return nil
 }
 
-// caller returns who is at the other end of l, by the kernel's word.
+// caller returns the process at the other end of l, as the kernel tells it.
 func caller(l *rpc.Link) irm.Caller {
 	p := l.Peer()
 	return irm.Caller{PID: p.PID, UID: p.UID, Groups: append([]int{p.GID}, p.Groups...)}
@@ -270,7 +271,7 @@ func (d *daemon) userMux() *rpc.Mux {
 	handleUser(d, m, irmctl.Unlisten, func(u *process, r *irmctl.Listener) error {
 		return d.m.Unlisten(u.proc, r.ID)
 	})
-	// To register the name in a layer takes its IPCP's answer.
+	// Listen blocks: it may have to wait until an IPCP has registered the name.
 	handleBlocking(d, m, irmctl.Listen, func(ctx context.Context, l *rpc.Link, r *irmctl.ListenReq) (*rpc.Empty, error) {
 		u, err := announced(l)
 		if err != nil {
@@ -283,9 +284,9 @@ func (d *daemon) userMux() *rpc.Mux {
 	return m
 }
 
-// inTurn calls f. Of a user who is no administrator, whose call waits for nothing, one
-// runs at a time: it may take a while to look through what that user has in the tables,
-// and nobody else's call goes on meanwhile.
+// inTurn calls f. For a user who is no administrator it runs one call at a time. Such a
+// call may have to look through all that the user has in the tables, and calls of others
+// have to wait meanwhile.
 func (d *daemon) inTurn(ctx context.Context, l *rpc.Link, f func() error) error {
 	if d.admin(l.Peer()) {
 		return f()

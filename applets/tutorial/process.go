@@ -26,7 +26,7 @@ type process struct {
 	mu       sync.Mutex // guards the fields below
 	lines    []string   // printed, and not seen by await
 	last     string     // the last line that was not empty
-	stopping bool       // it may end, and however it likes
+	stopping bool       // it may end, with any status
 }
 
 // start types a command in w.
@@ -60,8 +60,8 @@ func (t *tutorial) start(w window, words string) (*process, error) {
 	return p, nil
 }
 
-// follow shows what p prints until it has ended. An end that nobody asked for
-// is told to fail. It is p's only goroutine, and stop waits for it.
+// follow shows what p prints until p has ended. It calls fail if p ends and stop was
+// not called. It is p's only goroutine, and stop waits for it.
 func (p *process) follow(show func(string), fail context.CancelCauseFunc) {
 	defer close(p.gone)
 	r := bufio.NewReader(p.out)
@@ -70,7 +70,7 @@ func (p *process) follow(show func(string), fail context.CancelCauseFunc) {
 		if line != "" {
 			p.printed(strings.TrimSuffix(line, "\n"), show)
 		}
-		if err != nil { // the end, or stop has lost its patience
+		if err != nil { // the end of the output, or stop has waited long enough
 			break
 		}
 	}
@@ -159,8 +159,8 @@ func (p *process) wait(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// stop ends p, by SIGTERM if that is enough, and waits until it has gone. One
-// that has ended already is no error.
+// stop ends p, by SIGTERM if that is enough, and waits until it has gone. It is no
+// error if p has ended already.
 func (p *process) stop() error {
 	p.mu.Lock()
 	p.stopping = true
@@ -173,7 +173,7 @@ func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	patience := time.AfterFunc(stopTime, func() { _ = p.cmd.Process.Kill() })
 	defer patience.Stop()
-	// Its children, who print too, end when it does, or nobody waits.
+	// Its children print too. They end when it does.
 	hopeless := time.AfterFunc(stopTime+time.Second, func() { p.out.Close() })
 	defer hopeless.Stop()
 	<-p.gone

@@ -17,7 +17,7 @@ const (
 	clientWindow
 )
 
-// windows tells what stands in the margin of each, and its colour.
+// windows has the text in the margin of each window, and its colour.
 var windows = [...]struct{ margin, color string }{
 	irmdWindow:   {"irmd   |", "\x1b[36m"},
 	irmWindow:    {"irm    |", "\x1b[35m"},
@@ -41,7 +41,7 @@ type screen struct {
 
 	mu    sync.Mutex // guards the fields below; one Write at a time
 	w     io.Writer
-	err   error // of the first Write that failed: the last one, too
+	err   error // of the Write that failed; there is none after it
 	lines bool  // the last thing shown was a window's
 	blank bool  // it was an empty line, or there was none
 }
@@ -55,8 +55,8 @@ func (s *screen) title(n int, title string) {
 	s.show(false, true, s.paint(bold, fmt.Sprintf("Step %d: %s", n, title))+"\n\n")
 }
 
-// say shows text that fmt.Sprintf makes, its words set anew in lines. An empty
-// line ends a paragraph.
+// say shows the text that fmt.Sprintf makes. It breaks the text into lines of its own.
+// An empty line ends a paragraph.
 func (s *screen) say(format string, args ...any) {
 	var b strings.Builder
 	for i, par := range strings.Split(strings.TrimSpace(fmt.Sprintf(format, args...)), "\n\n") {
@@ -90,8 +90,8 @@ func (s *screen) paint(color, text string) string {
 	return color + text + plain
 }
 
-// show writes text, whole lines, after an empty line where apart says so and
-// where the tutorial's own words and those of the windows meet.
+// show writes text, which is whole lines. An empty line comes first where apart is
+// set, and between the tutorial's own text and lines of the windows.
 func (s *screen) show(lines, apart bool, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -195,7 +195,7 @@ func (t *tutorial) irm(ctx context.Context, words string) error {
 	if err != nil {
 		return err
 	}
-	// It waits for the IRMd with patience of its own, and says what for.
+	// The command itself waits for the IRMd, and its error says what it waited for.
 	return p.wait(ctx, 2*patience)
 }
 
@@ -210,8 +210,8 @@ func (t *tutorial) interval() time.Duration {
 	return time.Second
 }
 
-// idle returns the server's time-out. It is long enough for a client on a busy
-// machine to be through with its end first, as the story goes.
+// idle returns the server's time-out. It is so long that the client has ended before,
+// as the tutorial tells it, also on a busy machine.
 func (t *tutorial) idle() time.Duration {
 	if t.fast {
 		return 2 * time.Second

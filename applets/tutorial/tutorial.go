@@ -1,6 +1,6 @@
 // Package tutorial runs Tutorial 01 or 02 with real processes and tells what it
-// does. It knows the story and how to end it in order; what the processes do
-// is their own business, and it speaks to none of them but by their commands.
+// does. It knows the steps and how to end them in order. It uses the processes as a
+// person does: by typing commands and reading what they print.
 package tutorial
 
 import (
@@ -52,7 +52,7 @@ func Applet() applets.Applet {
 // programs are the applets that the tutorial types.
 var programs = []string{"irmd", "irm", "oping"}
 
-// tutorial is one that runs.
+// tutorial is a tutorial that runs.
 type tutorial struct {
 	story  story
 	screen *screen
@@ -64,9 +64,9 @@ type tutorial struct {
 	irmd, server, ping *process
 }
 
-// run runs the tutorial. Whatever happens, it ends the processes that it
-// started and removes its directory. SIGKILL alone gets in its way: then the
-// kernel ends the processes, and the directory stays.
+// run runs the tutorial. In any case it ends the processes that it started and
+// removes its directory. Only after a SIGKILL the directory stays, and the kernel ends
+// the processes.
 func run(ctx context.Context, env *applets.Env, story story, fast bool) (err error) {
 	// The processes get SIGTERM when the thread that started them ends; so
 	// this one lasts as long as they do.

@@ -17,10 +17,10 @@ type Flow interface {
 	// Put writes one packet, head and then body, which the process does not
 	// see before Show. It returns false where there is no room now.
 	Put(head, body []byte) (bool, error)
-	// Show lets the process see all that was Put, and wakes it once.
+	// Show lets the process see all packets that were Put, and wakes it once.
 	Show()
-	// Unread returns how many bytes of the memory the process has been shown
-	// and has not read.
+	// Unread returns how many bytes of the memory hold packets that the process
+	// can see and has not read.
 	Unread() int
 
 	// ReadPacket reads one packet that the process wrote, and waits for it.
@@ -44,8 +44,8 @@ type Set interface {
 	Add(f Flow, v any) error
 	// Remove takes f out of the set; so does its Close.
 	Remove(f Flow)
-	// Room makes Wait return f's value, once more, when a packet of n bytes
-	// fits and at most half of the memory is taken.
+	// Room makes Wait return f's value once when a packet of n bytes fits and at
+	// most half of the memory is taken.
 	Room(f Flow, n int)
 	// Wait waits for the next member with news, in turn. A member that it
 	// returned before and that still has news comes again. The error is

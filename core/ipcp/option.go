@@ -14,7 +14,7 @@ import (
 	"o7s/core/view"
 )
 
-// Option is a choice that whoever bootstraps a layer of a type has: a device,
+// Option is a choice that one has when one bootstraps a layer of a type: a device,
 // an address, a time-out. The type's own folder declares it, once; the command
 // line, its help and completion, the config file, JSON and the IRMd follow.
 type Option struct {

@@ -185,8 +185,8 @@ func (m *Manager) offeredLocked(waiting *allocation, server *registry.Flow) {
 
 // deliverLocked hands f to the process that accepts it. If that has more accepts
 // queued it accepts again from now on, which the log tells before anything that
-// the flow leads to. Whoever dialled does not wait until the process has taken
-// the flow: one that dies before that is as one that dies right after.
+// the flow leads to. The process that dialled does not wait until the other has taken
+// the flow: a server that dies before that is treated like one that dies just after.
 func (m *Manager) deliverLocked(f *registry.Flow, end registry.End) {
 	if end == nil {
 		// The other end has gone since; or the IPCP forgot the memory.

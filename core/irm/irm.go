@@ -26,7 +26,7 @@ import (
 	"o7s/core/view"
 )
 
-// Caller is who calls, by the kernel's word.
+// Caller is the process that calls, as the kernel tells it.
 type Caller struct {
 	PID, UID int
 	Groups   []int

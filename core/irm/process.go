@@ -27,7 +27,7 @@ func (m *Manager) Announce(c Caller, program, path string, user registry.User) *
 }
 
 // Gone says that the connection of p has ended: its ends are deallocated for
-// it, then it leaves the table. More than once is as good as once.
+// it, then it leaves the table. A second call does nothing.
 func (m *Manager) Gone(p *registry.Process) { m.decide(func() { m.goneLocked(p) }) }
 
 func (m *Manager) goneLocked(p *registry.Process) {

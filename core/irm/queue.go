@@ -90,9 +90,9 @@ func (m *Manager) carryOut() {
 	m.mu.Unlock()
 }
 
-// AwaitRoom waits while very much is queued. It is for whoever reads messages, ahead
-// of each: an output that takes no lines stops the system, and does not fill its
-// memory. Nothing that the Manager calls may call it.
+// AwaitRoom waits while very much is queued. A goroutine that reads messages calls it
+// before each. So a log whose output takes no lines stops the system, but does not fill
+// its memory. Nothing that the Manager calls may call it.
 func (m *Manager) AwaitRoom() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

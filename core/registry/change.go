@@ -161,7 +161,7 @@ func (i *IPCP) Look() IPCPCopy {
 	return IPCPCopy{i.Name, i.Layer, i.Via, i.PID, i.Type, i.Hash, i.Settings, i.Protection, len(i.regs), len(i.flows), i.Autobind, slices.Clone(i.Connections)}
 }
 
-// FlowCopy is a copy of what people see of an end of a flow. Who has it closes its
+// FlowCopy is a copy of what people see of an end of a flow. The caller closes its
 // Meter, which may be nil. Peer is -1 where there is none.
 type FlowCopy struct {
 	ID                         core.FlowID

@@ -42,7 +42,7 @@ type RefusalBody struct {
 func Control(kind Kind, word uint32, body any) []byte {
 	b, err := json.Marshal(body)
 	if err != nil {
-		panic(err) // a programmer's error
+		panic(err) // the caller's mistake: see above
 	}
 	if kind != Hello {
 		word = noWord

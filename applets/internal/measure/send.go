@@ -27,20 +27,20 @@ type Sender struct {
 	Duration time.Duration // above 0
 
 	stop atomic.Bool
-	_    [64]byte // what the loop changes is apart
+	_    [64]byte // keeps what the loop changes in another cache line
 	Sent atomic.Uint64
 	_    [64]byte
 }
 
-// A batch is for packets that are shorter than the rest of what they cost.
+// Short packets pass in batches, because a call costs more than the copy of one.
 // Longer ones pass one by one, in a buffer that stays in the cache.
 const (
 	batch      = 64
 	batchSize  = 512      // bytes, of a packet
 	batchBytes = 16 << 10 // one core's first cache holds it
 
-	// FloodStride is how many batches pass, as fast as packets can come,
-	// between two stores in a counter that others look at.
+	// FloodStride is how many batches a flood sends between two stores in the
+	// counter that other goroutines read.
 	FloodStride = 16
 )
 
@@ -85,7 +85,7 @@ func (s *Sender) write(packets [][]byte, n uint64) (uint64, error) {
 			binary.LittleEndian.PutUint32(p, uint32(n)+uint32(i))
 		}
 	}
-	if len(packets) == 1 { // which costs less so
+	if len(packets) == 1 { // WritePacket costs less for one
 		if err := s.Flow.WritePacket(packets[0]); err != nil {
 			return n, err
 		}
@@ -130,7 +130,8 @@ func (s *Sender) paced(packets [][]byte, pace *Pace, start time.Time) (err error
 		if s.Mode == Spin {
 			continue
 		}
-		// A halt is seen in time, not at once: no channel is worth it.
+		// The loop checks for a halt here. A channel would cost more, to end it
+		// a little earlier.
 		timer.Reset(min(max(pace.Next()-time.Since(start), 0), maxNap))
 		<-timer.C
 	}

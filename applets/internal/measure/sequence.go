@@ -3,13 +3,13 @@ package measure
 // SequenceWindow is how many numbers back a Sequence remembers.
 const SequenceWindow = 1 << 16
 
-// Sequence tells of numbered packets, from 0, which come in order, late or
-// twice, in fixed memory. The zero value is ready. While all come in order, as
-// most do, it touches none of that memory.
+// Sequence counts packets that are numbered from 0: those that came in order, those
+// that came late and those that came twice. Its memory is of a fixed size. The zero
+// value is ready. While packets come in order it does not touch the window.
 type Sequence struct {
 	Received uint64 // each number once
 	Late     uint64 // of Received: after a higher number
-	Again    uint64 // received before, or so old that nobody remembers
+	Again    uint64 // received before, or older than the window
 
 	next    uint64                      // one more than the highest number
 	holes   int                         // bits in missing
@@ -29,10 +29,10 @@ func (s *Sequence) Extend(low uint32) (uint64, bool) {
 	return uint64(n), n >= 0
 }
 
-// InTurn counts the packet whose number's lower 32 bits are low, if it is the one
-// that follows the last and none is missing; else, and for the first of all, it
-// reports false, and Extend and Take are to be asked. It is small, for what
-// happens to nearly all packets.
+// InTurn counts the packet whose number has the lower 32 bits low, if it follows the
+// last packet and no packet is missing. Else, and for the first packet of all, it
+// reports false: then the caller uses Extend and Take. InTurn is short because nearly
+// all packets need nothing else.
 func (s *Sequence) InTurn(low uint32) bool {
 	if low != uint32(s.next) || s.holes != 0 || s.next == 0 {
 		return false
@@ -42,8 +42,8 @@ func (s *Sequence) InTurn(low uint32) bool {
 	return true
 }
 
-// Take counts the packet n. late says that a higher number came before; ok is
-// false for one that came before itself, or is too old to know.
+// Take counts the packet n. late says that a higher number came before. ok is false
+// for a packet that was counted before, or that is older than the window.
 func (s *Sequence) Take(n uint64) (late, ok bool) {
 	if n == s.next && s.holes == 0 {
 		s.next++
@@ -73,7 +73,7 @@ func (s *Sequence) take(n uint64) (late, ok bool) {
 			s.set(i)
 		}
 	}
-	s.clear(n) // what is left of the number a window before
+	s.clear(n) // the bit may still be set for the number one window before
 	s.next = n + 1
 	s.Received++
 	return false, true

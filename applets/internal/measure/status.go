@@ -57,8 +57,8 @@ func (s *Status) erase() {
 	}
 }
 
-// Progress returns the text for a run of which took has passed: what it
-// reaches now, and the time left where total, its length, is above 0.
+// Progress returns the text for a run that has taken took so far: its rate now, and
+// the time that is left where total, its whole length, is above 0.
 func Progress(what string, took, total time.Duration) string {
 	if total <= 0 {
 		return fmt.Sprintf("%s, %v so far", what, took.Round(time.Second))

@@ -10,7 +10,7 @@ import (
 )
 
 var units = map[string]time.Duration{
-	"":   0, // as the caller says
+	"":   0, // the caller says what a bare number means
 	"ms": time.Millisecond,
 	"s":  time.Second,
 	"m":  time.Minute,
@@ -74,7 +74,7 @@ const maxRate = 1e13 // bit/s
 // low and high; clamped says that it was not.
 func ParseSize(s string, low, high int) (size int, clamped bool, err error) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range, n is the bound
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // where it is out of range, n is the bound
 		return 0, false, fmt.Errorf("%q is no number of bytes", s)
 	}
 	size = int(min(max(n, int64(low)), int64(high)))

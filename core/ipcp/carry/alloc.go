@@ -80,7 +80,7 @@ func (f *Flows[P]) requestAgain(fl *flow[P], data []byte) {
 	if r, ok := f.out.(Refresher); ok {
 		r.Refresh(fl.dst)
 	}
-	_ = f.out.Request(to, fl.eid, fl.dst, wire(fl.qos), data) // as good as lost
+	_ = f.out.Request(to, fl.eid, fl.dst, wire(fl.qos), data) // an error: as if it were lost on the way
 }
 
 // wire returns q as the other end is to see it. The C prototype checks no bits of a

@@ -175,7 +175,7 @@ func (l *layer) Reply(to port.MAC, remote, eid uint64, c core.Errno, data []byte
 	if c == 0 {
 		m.SEID, m.Rest = uint16(eid), data
 	}
-	_ = l.manage(to, m) // as good as lost
+	_ = l.manage(to, m) // an error: as if it were lost on the way
 }
 
 // Bye implements carry.Out.

@@ -217,7 +217,7 @@ func (l *layer) Reply(to netip.AddrPort, remote, eid uint64, c core.Errno, data 
 	if c == 0 {
 		m.DEID, m.Rest = uint32(eid), data
 	}
-	_ = l.send(to, m) // as good as lost
+	_ = l.send(to, m) // an error: as if it were lost on the way
 }
 
 // Bye implements carry.Out.

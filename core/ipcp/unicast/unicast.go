@@ -356,7 +356,7 @@ func (l *layer) Refresh(dst core.Hash) {
 type directoryOut layer
 
 // Send implements dht.Out.
-func (d *directoryOut) Send(addr uint64, msg []byte) { _ = (*layer)(d).send(addr, dt.Directory, msg) } // as good as lost
+func (d *directoryOut) Send(addr uint64, msg []byte) { _ = (*layer)(d).send(addr, dt.Directory, msg) } // an error: as if it were lost on the way
 
 // Reachable implements dht.Out.
 func (d *directoryOut) Reachable(addr uint64) bool { return d.reach[addr] }
@@ -391,7 +391,7 @@ func (l *layer) Reply(to uint64, remote, eid uint64, code core.Errno, data []byt
 	if code == 0 {
 		m.Sender, m.Rest = eid, data
 	}
-	_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // as good as lost
+	_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // an error: as if it were lost on the way
 }
 
 // Bye implements carry.Out.

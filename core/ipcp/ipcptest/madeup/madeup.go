@@ -227,7 +227,7 @@ func (l *layer) Request(to netip.AddrPort, eid uint64, dst core.Hash, qos core.Q
 
 // Reply implements carry.Out.
 func (l *layer) Reply(to netip.AddrPort, remote, eid uint64, code core.Errno, data []byte) {
-	_ = l.send(to, &message{Kind: reply, To: uint32(remote), From: uint32(eid), Code: carry.Response(code), Data: data}) // as good as lost
+	_ = l.send(to, &message{Kind: reply, To: uint32(remote), From: uint32(eid), Code: carry.Response(code), Data: data}) // an error: as if it were lost on the way
 }
 
 // Bye implements carry.Out.
