@@ -24,29 +24,7 @@ type known struct {
 // the errors of that package do not: a flag that does not exist, lacks its
 // value, has a bad one, or is given twice.
 func spread(flags []cli.Flag, args []string) (out []string, err error) {
-	byName := map[string]known{}
-	for _, name := range []string{"help", "h", "version", "v"} {
-		byName[name] = known{name: name, many: true, check: isBool}
-	}
-	for _, f := range flags {
-		k := known{name: f.Names()[0]}
-		if doc, ok := f.(cli.DocGenerationFlag); ok {
-			k.value = doc.TakesValue()
-		}
-		switch f.(type) {
-		case *cli.BoolFlag:
-			k.check = isBool
-		case *cli.IntFlag:
-			k.check = isInt
-		case *cli.DurationFlag:
-			k.check = isDuration
-		case *cli.StringSliceFlag:
-			k.many = true
-		}
-		for _, name := range f.Names() {
-			byName[name] = k
-		}
-	}
+	byName := knownFlags(flags)
 	given := map[string]string{} // by the first name: as it was typed
 	take := func(flag string, value *string) error {
 		k := byName[strings.TrimLeft(flag, "-")]
@@ -121,6 +99,34 @@ func spread(flags []cli.Flag, args []string) (out []string, err error) {
 		}
 	}
 	return out, nil
+}
+
+// knownFlags returns what is known of the flags, by each of their names.
+func knownFlags(flags []cli.Flag) map[string]known {
+	byName := map[string]known{}
+	for _, name := range []string{"help", "h", "version", "v"} {
+		byName[name] = known{name: name, many: true, check: isBool}
+	}
+	for _, f := range flags {
+		k := known{name: f.Names()[0]}
+		if doc, ok := f.(cli.DocGenerationFlag); ok {
+			k.value = doc.TakesValue()
+		}
+		switch f.(type) {
+		case *cli.BoolFlag:
+			k.check = isBool
+		case *cli.IntFlag:
+			k.check = isInt
+		case *cli.DurationFlag:
+			k.check = isDuration
+		case *cli.StringSliceFlag:
+			k.many = true
+		}
+		for _, name := range f.Names() {
+			byName[name] = k
+		}
+	}
+	return byName
 }
 
 func isBool(s string) string {

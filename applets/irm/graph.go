@@ -146,34 +146,70 @@ func membersOf(ctx context.Context, d irmd, p *picture, types []ipcp.Type) map[s
 
 // newDrawing returns the drawing of p, whose IPCPs say members of themselves.
 func newDrawing(p *picture, members map[string]member) *drawing {
-	g := &drawing{title: fmt.Sprintf("irmd, pid %d, in %s", p.System.PID, logs.Escape(p.System.RuntimeDir))}
+	g := &sketch{
+		drawing: &drawing{title: fmt.Sprintf("irmd, pid %d, in %s", p.System.PID, logs.Escape(p.System.RuntimeDir))},
+		p:       p, members: members,
+		layerOf: make(map[string]*frame), ipcps: make(map[int]view.IPCP),
+		byID: make(map[string]*box), rank: make(map[*frame]int),
+	}
+	g.drawLayers()
+	g.drawUsers()
+	g.drawNames()
+	g.drawFlows()
+	for _, b := range p.Bindings {
+		// A program that is bound is a client as well, and then serves nobody.
+		if b.By == "program" && p.by().processes[b.PID].Listeners == 0 {
+			continue
+		}
+		g.link(fmt.Sprint("process ", b.PID), "name "+b.Name, "bound")
+	}
+	for _, r := range p.Registrations {
+		g.link("name "+r.Name, "ipcp "+r.IPCP, "known")
+	}
+	return g.drawing
+}
+
+// sketch is a drawing that is being made.
+type sketch struct {
+	*drawing
+	p       *picture
+	members map[string]member // by IPCP
+	layerOf map[string]*frame // by IPCP
+	ipcps   map[int]view.IPCP // by pid
+	byID    map[string]*box
+	rank    map[*frame]int // the level of each layer, 0 at the top
+}
+
+// add puts b into to, which is a part of the drawing.
+func (g *sketch) add(to *[]*box, b *box) {
+	for i, l := range b.lines {
+		b.lines[i] = logs.Escape(l)
+	}
+	*to = append(*to, b)
+	g.byID[b.id] = b
+}
+
+// link joins two boxes, if the drawing has both.
+func (g *sketch) link(from, to, kind string) {
+	if g.byID[from] != nil && g.byID[to] != nil {
+		g.edges = append(g.edges, edge{g.byID[from], g.byID[to], kind, edgeText[kind]})
+	}
+}
+
+// drawLayers draws the layers with their IPCPs, and puts them in levels. The process of
+// an IPCP that uses flows is no box of its own.
+func (g *sketch) drawLayers() {
 	frames, order := make(map[string]*frame), []*frame(nil)
-	layerOf := make(map[string]*frame) // by IPCP
-	byID := make(map[string]*box)
-	add := func(to *[]*box, b *box) {
-		for i, l := range b.lines {
-			b.lines[i] = logs.Escape(l)
-		}
-		*to = append(*to, b)
-		byID[b.id] = b
-	}
-	link := func(from, to, kind string) {
-		if byID[from] != nil && byID[to] != nil {
-			g.edges = append(g.edges, edge{byID[from], byID[to], kind, edgeText[kind]})
-		}
-	}
-	// The process of an IPCP that uses flows is no box of its own.
-	ipcps := make(map[int]view.IPCP)
-	for _, i := range p.IPCPs {
+	for _, i := range g.p.IPCPs {
 		f := frames[i.Layer]
 		if f == nil {
 			f = &frame{name: i.Layer}
 			frames[i.Layer], order = f, append(order, f)
 		}
-		layerOf[i.Name] = f
-		ipcps[i.PID] = i
+		g.layerOf[i.Name] = f
+		g.ipcps[i.PID] = i
 		b := &box{id: "ipcp " + i.Name, kind: "layer", lines: []string{"IPCP " + i.Name, fmt.Sprintf("%s, pid %d", i.Type, i.PID)}, bad: i.Layer == ""}
-		if m := members[i.Name]; m.silent {
+		if m := g.members[i.Name]; m.silent {
 			b.lines, b.bad = append(b.lines, "does not answer"), true
 		} else if m.address != "" {
 			b.lines = append(b.lines, "address "+m.address)
@@ -181,137 +217,45 @@ func newDrawing(p *picture, members map[string]member) *drawing {
 				b.lines, b.bad = append(b.lines, "waits for "+m.waits), true
 			}
 		}
-		add(&f.members, b)
-		byID[fmt.Sprint("process ", i.PID)] = b
+		g.add(&f.members, b)
+		g.byID[fmt.Sprint("process ", i.PID)] = b
 	}
-	g.join(p, members, layerOf, byID, add)
-	g.order(order, levelsOf(p, ipcps, frames))
-
-	rank := make(map[*frame]int)
+	g.join()
+	g.order(order, levelsOf(g.p, g.ipcps, frames))
 	for i, level := range g.levels {
 		for _, f := range level.frames {
-			rank[f] = i
+			g.rank[f] = i
 		}
 	}
-	// above returns where the users of names, and of the flows of pid, are: above all
-	// that they use.
-	flowsOf := grouped(p.Flows, func(f view.Flow) int { return f.PID })
-	namesOf := grouped(p.Bindings, func(b view.Binding) int { return b.PID })
-	above := func(names []string, pid int) *[]*box {
-		top := len(g.levels)
-		for _, n := range names {
-			for _, r := range p.by().registered[n] {
-				top = min(top, rank[layerOf[r.IPCP]])
-			}
-		}
-		for _, f := range flowsOf[pid] {
-			if l := layerOf[f.IPCP]; l != nil {
-				top = min(top, rank[l])
-			}
-		}
-		if top == 0 || top == len(g.levels) {
-			return &g.users
-		}
-		return &g.levels[top-1].users
-	}
-	for _, q := range p.Processes {
-		if _, ok := ipcps[q.PID]; !ok {
-			var names []string
-			for _, b := range namesOf[q.PID] {
-				names = append(names, b.Name)
-			}
-			add(above(names, q.PID), &box{id: fmt.Sprint("process ", q.PID), kind: "process", lines: []string{fmt.Sprintf("%s %d", q.Program, q.PID), fmt.Sprintf("uid %d, %s", q.UID, accepting(q))}})
-		}
-	}
-	for _, q := range p.Programs {
-		if q.IPCP == "" {
-			add(above([]string{q.Name}, -1), &box{id: "program " + q.Key(), kind: "program", lines: []string{q.Path, strings.TrimSpace("program " + auto(q))}})
-		}
-	}
-	for _, n := range p.Names {
-		lines := []string{n.Name, n.Policy}
-		if !n.Exists {
-			lines[1] = "not created"
-		}
-		// In the topmost layer that knows it: the edges to others go down.
-		where := &g.users
-		var top *frame
-		for _, r := range p.by().registered[n.Name] {
-			if f := layerOf[r.IPCP]; f != nil && (top == nil || rank[f] < rank[top]) {
-				top, where = f, &f.serves
-			}
-		}
-		add(where, &box{id: "name " + n.Name, kind: "name", lines: lines, bad: n.Layers == 0 || n.Processes+n.Programs == 0})
-	}
-	for _, q := range p.Programs {
-		if q.IPCP == "" {
-			link("program "+q.Key(), "name "+q.Name, "auto")
-		}
-	}
-	for _, f := range p.Flows {
-		if f.Role == "server" && f.Peer >= 0 {
-			continue
-		}
-		id := fmt.Sprint("flow ", f.ID)
-		text := id
-		if f.Peer >= 0 {
-			text += fmt.Sprintf(", %d", f.Peer)
-		}
-		where := &g.users
-		if l := layerOf[f.IPCP]; l != nil {
-			where = &l.serves
-		}
-		b := &box{id: id, kind: "flow", lines: []string{text, "to " + f.Name, f.QoS + ", " + f.State}}
-		if f.From != "" {
-			b.lines = append(b.lines, "other end at "+f.From)
-		}
-		add(where, b)
-		link(fmt.Sprint("process ", f.PID), id, f.Role)
-		if e, ok := p.by().flows[f.Peer]; ok {
-			link(fmt.Sprint("process ", e.PID), id, e.Role)
-		}
-		link(id, "ipcp "+f.IPCP, "carried")
-	}
-	for _, b := range p.Bindings {
-		// A program that is bound is a client as well, and then serves nobody.
-		if b.By == "program" && p.by().processes[b.PID].Listeners == 0 {
-			continue
-		}
-		link(fmt.Sprint("process ", b.PID), "name "+b.Name, "bound")
-	}
-	for _, r := range p.Registrations {
-		link("name "+r.Name, "ipcp "+r.IPCP, "known")
-	}
-	return g
 }
 
 // join adds the edges between members of one layer, and the members on other systems
 // that those here have flows to.
-func (g *drawing) join(p *picture, members map[string]member, layerOf map[string]*frame, byID map[string]*box, add func(*[]*box, *box)) {
+func (g *sketch) join() {
 	type place struct {
 		layer   *frame
 		address string
 	}
 	here := make(map[place]*box)
 	where := make(map[*frame]string) // an address is that belongs to no IPCP here
-	for _, i := range p.IPCPs {
-		if f := layerOf[i.Name]; members[i.Name].silent {
+	for _, i := range g.p.IPCPs {
+		if f := g.layerOf[i.Name]; g.members[i.Name].silent {
 			where[f] = "on another system, or does not answer"
 		} else if where[f] == "" {
 			where[f] = "on another system"
 		}
-		if m := members[i.Name]; m.address != "" {
-			here[place{layerOf[i.Name], m.address}] = byID["ipcp "+i.Name]
+		if m := g.members[i.Name]; m.address != "" {
+			here[place{g.layerOf[i.Name], m.address}] = g.byID["ipcp "+i.Name]
 		}
 	}
 	at := make(map[[2]*box]int) // places in g.edges
-	for _, i := range p.IPCPs {
-		f, from := layerOf[i.Name], byID["ipcp "+i.Name]
-		for _, n := range members[i.Name].neighbours {
+	for _, i := range g.p.IPCPs {
+		f, from := g.layerOf[i.Name], g.byID["ipcp "+i.Name]
+		for _, n := range g.members[i.Name].neighbours {
 			to := here[place{f, n.address}]
 			if to == nil {
 				to = &box{id: "member " + n.address + " of " + i.Layer, kind: "elsewhere", lines: []string{"member " + n.address, where[f]}}
-				add(&f.members, to)
+				g.add(&f.members, to)
 				here[place{f, n.address}] = to
 			}
 			f.joined = true
@@ -330,6 +274,98 @@ func (g *drawing) join(p *picture, members map[string]member, layerOf map[string
 				g.edges[e].text = strings.Join(parts, ", ")
 			}
 		}
+	}
+}
+
+// drawUsers draws the processes and the programs.
+func (g *sketch) drawUsers() {
+	flowsOf := grouped(g.p.Flows, func(f view.Flow) int { return f.PID })
+	namesOf := grouped(g.p.Bindings, func(b view.Binding) int { return b.PID })
+	for _, q := range g.p.Processes {
+		if _, ok := g.ipcps[q.PID]; !ok {
+			var names []string
+			for _, b := range namesOf[q.PID] {
+				names = append(names, b.Name)
+			}
+			g.add(g.above(names, flowsOf[q.PID]), &box{id: fmt.Sprint("process ", q.PID), kind: "process", lines: []string{fmt.Sprintf("%s %d", q.Program, q.PID), fmt.Sprintf("uid %d, %s", q.UID, accepting(q))}})
+		}
+	}
+	for _, q := range g.p.Programs {
+		if q.IPCP == "" {
+			g.add(g.above([]string{q.Name}, nil), &box{id: "program " + q.Key(), kind: "program", lines: []string{q.Path, strings.TrimSpace("program " + auto(q))}})
+		}
+	}
+}
+
+// above returns where a user of names and flows is drawn: above all that it uses.
+func (g *sketch) above(names []string, flows []view.Flow) *[]*box {
+	top := len(g.levels)
+	for _, n := range names {
+		for _, r := range g.p.by().registered[n] {
+			top = min(top, g.rank[g.layerOf[r.IPCP]])
+		}
+	}
+	for _, f := range flows {
+		if l := g.layerOf[f.IPCP]; l != nil {
+			top = min(top, g.rank[l])
+		}
+	}
+	if top == 0 || top == len(g.levels) {
+		return &g.users
+	}
+	return &g.levels[top-1].users
+}
+
+// drawNames draws the names, each in the topmost layer that knows it: the edges to others
+// go down. It joins them to the programs that serve them.
+func (g *sketch) drawNames() {
+	for _, n := range g.p.Names {
+		lines := []string{n.Name, n.Policy}
+		if !n.Exists {
+			lines[1] = "not created"
+		}
+		where := &g.users
+		var top *frame
+		for _, r := range g.p.by().registered[n.Name] {
+			if f := g.layerOf[r.IPCP]; f != nil && (top == nil || g.rank[f] < g.rank[top]) {
+				top, where = f, &f.serves
+			}
+		}
+		g.add(where, &box{id: "name " + n.Name, kind: "name", lines: lines, bad: n.Layers == 0 || n.Processes+n.Programs == 0})
+	}
+	for _, q := range g.p.Programs {
+		if q.IPCP == "" {
+			g.link("program "+q.Key(), "name "+q.Name, "auto")
+		}
+	}
+}
+
+// drawFlows draws the flows and joins them to their processes and to their IPCP. A flow
+// within this system is one box for both ends.
+func (g *sketch) drawFlows() {
+	for _, f := range g.p.Flows {
+		if f.Role == "server" && f.Peer >= 0 {
+			continue
+		}
+		id := fmt.Sprint("flow ", f.ID)
+		text := id
+		if f.Peer >= 0 {
+			text += fmt.Sprintf(", %d", f.Peer)
+		}
+		where := &g.users
+		if l := g.layerOf[f.IPCP]; l != nil {
+			where = &l.serves
+		}
+		b := &box{id: id, kind: "flow", lines: []string{text, "to " + f.Name, f.QoS + ", " + f.State}}
+		if f.From != "" {
+			b.lines = append(b.lines, "other end at "+f.From)
+		}
+		g.add(where, b)
+		g.link(fmt.Sprint("process ", f.PID), id, f.Role)
+		if e, ok := g.p.by().flows[f.Peer]; ok {
+			g.link(fmt.Sprint("process ", e.PID), id, e.Role)
+		}
+		g.link(id, "ipcp "+f.IPCP, "carried")
 	}
 }
 

@@ -150,18 +150,7 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	}
 	defer home.release()
 
-	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), users: users{byPID: make(map[int]*process)}}
-	d.held = newDescriptors(func(who account) bool { return d.m.Administers(irm.Caller{UID: who.uid, Groups: who.groups}) })
-	d.helpers = newHelpers(d.held)
-	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
-	d.m = irm.New(irm.Config{
-		Log: log, Types: types, Memory: &memory{held: d.held},
-		Spawner: spawn, Starter: &starter{dir: dir, log: log, helpers: d.helpers},
-		Security: newSecurity(config.Dir()), Encrypts: true,
-		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
-	})
-	spawn.m = d.m
-	d.count = newCensus(d.admin)
+	d := newDaemon(c, log, level, dir, types)
 	links, err := d.linkConfig()
 	if err != nil {
 		return err
@@ -207,6 +196,23 @@ func run(c *cli.Context, env *applets.Env, types []ipcp.Type) error {
 	d.disconnect()
 	log.Infof("Bye.")
 	return err
+}
+
+// newDaemon returns the daemon of the runtime directory dir. It has no socket yet.
+func newDaemon(c *cli.Context, log *logs.Logger, level *slog.LevelVar, dir string, types []ipcp.Type) *daemon {
+	d := &daemon{log: log, level: level, dir: dir, links: make(map[*rpc.Link]bool), users: users{byPID: make(map[int]*process)}}
+	d.held = newDescriptors(func(who account) bool { return d.m.Administers(irm.Caller{UID: who.uid, Groups: who.groups}) })
+	d.helpers = newHelpers(d.held)
+	spawn := &spawner{args: func() []string { return applets.LogArgs(c, level) }}
+	d.m = irm.New(irm.Config{
+		Log: log, Types: types, Memory: &memory{held: d.held},
+		Spawner: spawn, Starter: &starter{dir: dir, log: log, helpers: d.helpers},
+		Security: newSecurity(config.Dir()), Encrypts: true,
+		UID: os.Geteuid(), Admins: sudoer(), AdminGID: adminGroup(),
+	})
+	spawn.m = d.m
+	d.count = newCensus(d.admin)
+	return d
 }
 
 // linkConfig returns what all connections of processes share.
