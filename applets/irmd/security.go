@@ -178,8 +178,8 @@ func (s *security) look(role, name string, files registry.Files) *looked {
 
 // hasFolder reports whether a name has a folder of its own.
 func (l *looked) hasFolder(dir, role, name string) bool {
-	if dir == "" || strings.ContainsAny(name, "/\x00") || name == "" || name == "." || name == ".." {
-		return false // no folder is called so
+	if dir == "" || strings.IndexByte(name, 0) >= 0 || !filepath.IsLocal(name) || filepath.Clean(name) == "." {
+		return false // it is the path of no folder below
 	}
 	there, err := folders(filepath.Dir(dir), filepath.Base(dir), role, name)
 	if there && !config.Folder(name) {

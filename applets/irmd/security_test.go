@@ -307,9 +307,14 @@ func TestNamesThatArePaths(t *testing.T) {
 		}
 	}
 	// A folder that somebody has made for such a name is not passed over.
-	put(t, 0o644, "kex=rot13", dir, "security/server/a b/enc.conf")
-	if _, err := s.Server("a b", registry.Files{}); err == nil || !strings.Contains(err.Error(), "letters, digits") {
-		t.Error(err)
+	for _, name := range []string{"a b", "a/b", "a/b/"} {
+		put(t, 0o644, "kex=rot13", dir, "security/server", name, "enc.conf")
+		if _, err := s.Server(name, registry.Files{}); err == nil || !strings.Contains(err.Error(), "letters, digits") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if c, err := s.Server("a/c", registry.Files{}); c != nil || err != nil {
+		t.Errorf("%v, %v", c, err)
 	}
 	// Such a name has its files in the configuration file.
 	enc := put(t, 0o644, "kex=X25519", dir, "elsewhere")
