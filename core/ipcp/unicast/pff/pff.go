@@ -31,6 +31,10 @@ func (p Policy) String() string {
 	return fmt.Sprintf("policy %d", uint8(p))
 }
 
+// maxHops bounds the next hops of one route: neighbours that make up members make up
+// ways to them as well, each of a thousand neighbours to each of 30,000 members.
+const maxHops = 16
+
 // Routes returns, by the address of each member that own can reach, the addresses
 // of the neighbours that packets to it go to, the first choice first. usable says
 // which neighbours of own packets can be sent to.
@@ -67,7 +71,7 @@ func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) 
 		first := len(all)
 		for _, n := range near {
 			if n.far[dst] == best {
-				if all = append(all, n.addr); p != ECMP {
+				if all = append(all, n.addr); p != ECMP || len(all)-first == maxHops {
 					break
 				}
 			}
@@ -76,7 +80,9 @@ func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) 
 			for _, n := range near {
 				// Loop-free: n's own way to dst does not lead back here.
 				if n.addr != all[first] && n.far[dst] < n.far[self]+best+1 {
-					all = append(all, n.addr)
+					if all = append(all, n.addr); len(all)-first == maxHops {
+						break
+					}
 				}
 			}
 		}

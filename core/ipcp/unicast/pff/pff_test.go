@@ -39,6 +39,20 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+// However many neighbours there are on the way, a route has a bounded number.
+func TestManyNeighbours(t *testing.T) {
+	var pairs [][2]uint64
+	for i := range uint64(40) {
+		pairs = append(pairs, [2]uint64{1, 10 + i}, [2]uint64{10 + i, 1000})
+	}
+	g := linkstate.NewGraph(pairs)
+	for p, want := range map[Policy]int{Simple: 1, LFA: maxHops, ECMP: maxHops} {
+		if got := Routes(p, g, 1, all)[1000]; len(got) != want {
+			t.Errorf("%v: by %d neighbours, want %d", p, len(got), want)
+		}
+	}
+}
+
 // In any layer each policy reaches what can be reached, in as many hops as it has to
 // be, and an alternate never sends a packet back.
 func TestRandomGraphs(t *testing.T) {
