@@ -59,6 +59,9 @@ const (
 	joinMax = time.Second
 	// foundTime is how long the result of a look-up is remembered.
 	foundTime = 60 * time.Second
+	// idTime is the least time between two ids of a contact: a new one is told the
+	// names that it is to keep, and whoever makes up ids has as much sent to it.
+	idTime = time.Second
 	// maxFails is how many requests in a row a contact may leave unanswered.
 	maxFails  = 3
 	sweepTime = time.Second
@@ -100,6 +103,7 @@ type contact struct {
 	Contact
 	prefix uint64
 	fails  int
+	since  time.Time // when it had another id, or none
 }
 
 // published is a value of this member's own.
@@ -245,14 +249,15 @@ func (s *State) learn(c Contact) {
 		return
 	}
 	known := s.contacts[c.Addr]
-	if known != nil && known.ID == c.ID {
+	now := s.clock.Now()
+	if known != nil && (known.ID == c.ID || now.Sub(known.since) < idTime) {
 		return
 	}
 	if known == nil && len(s.contacts) >= maxKnown {
 		return
 	}
 	first := len(s.contacts) == 0
-	one := &contact{Contact: c, prefix: prefix(c.ID)}
+	one := &contact{Contact: c, prefix: prefix(c.ID), since: now}
 	s.contacts[c.Addr] = one
 	delete(s.asks, c.Addr)
 	for _, key := range keys(s.own) {

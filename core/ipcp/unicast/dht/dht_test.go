@@ -466,6 +466,34 @@ func TestLiesAreBounded(t *testing.T) {
 	})
 }
 
+// One that says another id in each message does not get all names each time.
+func TestManyIDs(t *testing.T) {
+	world(t, 3, func(n *net) {
+		const names = 100
+		o := n.nodes[1]
+		n.locked(func() {
+			for i := range names {
+				o.Register(hash.SHA3_256.Sum(fmt.Sprint("name ", i)))
+			}
+		})
+		time.Sleep(20 * time.Second)
+		n.locked(func() {
+			n.nodes[2].deaf = true
+			before := n.count
+			for i := range byte(200) {
+				id := string(bytes.Repeat([]byte{i + 1}, hashLen))
+				m := &message{Code: findNode, Src: Contact{id, 2}, Key: id, Cookie: 1}
+				o.Receive(m.append(nil))
+			}
+			if sent := n.count - before; sent > 200+2*names {
+				t.Errorf("200 messages are answered with %d", sent)
+			}
+			n.nodes[2].deaf = false
+		})
+		time.Sleep(time.Minute)
+	})
+}
+
 func TestClosest(t *testing.T) {
 	world(t, 30, func(n *net) {
 		n.locked(func() {
