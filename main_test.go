@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	}
 	commands["as"], commands["at"], commands["holds"], commands["old"] = as, at, holds, old
 	commands["webserver"], commands["webclient"] = webserver, webclient
+	commands["nameserver"] = nameserver
 	commands["reader"], commands["writer"], commands["crowd"] = reader, writer, crowd
 	testscript.Main(m, commands)
 }
