@@ -105,7 +105,7 @@ func (m *Manager) DestroyIPCP(c Caller, name string) error {
 	m.decide(func() {
 		switch i = m.reg.IPCP(name); {
 		case i == nil:
-			err = fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
+			err = errNoIPCP(name)
 		default:
 			err = i.Take()
 		}
@@ -116,6 +116,11 @@ func (m *Manager) DestroyIPCP(c Caller, name string) error {
 	m.stopChild(i)
 	m.info("Destroyed IPCP %d.", i.PID)
 	return nil
+}
+
+// errNoIPCP is the error where no IPCP is called name.
+func errNoIPCP(name string) error {
+	return fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
 }
 
 // stopChild ends the process of i on purpose: nobody is told that it died.

@@ -93,7 +93,7 @@ func (m *Manager) Autobind(c Caller, name string) error {
 	var layer string
 	switch {
 	case i == nil:
-		err = fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
+		err = errNoIPCP(name)
 	case !i.Type.Does.Can(ipcp.Connects):
 		err = fmt.Errorf("%w: members of a layer of type %s are not connected one by one, so none is bound to a name", core.ErrNotSupported, i.Type.Name)
 	default:
@@ -275,7 +275,7 @@ func (m *Manager) eachComponent(ctx context.Context, c Caller, name string, x ip
 func (m *Manager) takeMemberLocked(name string) (*registry.IPCP, error) {
 	switch i := m.reg.IPCP(name); {
 	case i == nil:
-		return nil, fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
+		return nil, errNoIPCP(name)
 	case !i.Type.Does.Can(ipcp.Connects):
 		return nil, fmt.Errorf("%w: members of a layer of type %s are not connected one by one", core.ErrNotSupported, i.Type.Name)
 	case !i.Operational():

@@ -88,7 +88,7 @@ func (m *Manager) bindProgramLocked(c Caller, p *registry.Program) error {
 	}
 	if p.IPCP != "" {
 		if m.reg.IPCP(p.IPCP) == nil {
-			return fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, p.IPCP)
+			return errNoIPCP(p.IPCP)
 		}
 		if err := m.mayAdmin(c); err != nil {
 			return err

@@ -47,7 +47,7 @@ func (m *Manager) ProtectIPCP(c Caller, ipcp string, p registry.Protection) erro
 	i := m.reg.IPCP(ipcp)
 	switch {
 	case i == nil:
-		return fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, ipcp)
+		return errNoIPCP(ipcp)
 	case !i.Type.Far && p != registry.Protection{}:
 		return fmt.Errorf("%w: flows of a layer of type %s stay within this system", core.ErrUsage, i.Type.Name)
 	}

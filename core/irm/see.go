@@ -2,7 +2,6 @@ package irm
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -72,7 +71,7 @@ func (m *Manager) IPCPFacts(ctx context.Context, name string) ([]view.Fact, erro
 	}
 	m.mu.Unlock()
 	if ctl == nil {
-		return nil, fmt.Errorf("%w: no IPCP is called %q: \"irm ipcp list\" shows them", core.ErrNotFound, name)
+		return nil, errNoIPCP(name)
 	}
 	return ctl.Show(ctx)
 }
