@@ -82,7 +82,7 @@ func (d *descriptors) give(who registry.Owner, n int) {
 	}
 }
 
-// owner returns who is, for take and give.
+// owner returns the owner of who, for take and give.
 func (d *descriptors) owner(who account) registry.Owner {
 	return registry.Owner{UID: who.uid, Admin: d == nil || d.admin(who)}
 }

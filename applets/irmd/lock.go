@@ -82,7 +82,7 @@ func runningIn(dirs []string) error {
 	return nil
 }
 
-// holder returns the error that tells who has locked f.
+// holder returns the error that names the process which has locked f.
 func holder(f *os.File) error {
 	var pid [20]byte
 	n, _ := f.ReadAt(pid[:], 0)

@@ -140,7 +140,7 @@ type Arrival struct {
 
 // System returns which system a comes from: From, of an IP address without the port,
 // and of an IPv6 address the first 64 bits alone, since one host may have all the others.
-// Whoever forges addresses is many systems.
+// One that forges addresses counts as many systems.
 func (a *Arrival) System() string {
 	ap, err := netip.ParseAddrPort(a.From)
 	if err != nil {

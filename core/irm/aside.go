@@ -13,7 +13,7 @@ const (
 )
 
 // aside does work that takes long, handshakes, in goroutines of its own, so that
-// whoever reads a link goes on. This system's users and other systems take turns,
+// the reader of a link goes on. This system's users and other systems take turns,
 // and the sources of each do: one that sends thousands of requests delays its own,
 // and a few that do leave room for others. Strangers leave room for this system.
 type aside struct {

@@ -35,7 +35,7 @@ type System struct {
 
 // Bound is how many things of a kind the processes and programs of one user may
 // have, and of all users, and how many all have. Most is how many MostUID has, the
-// user who has the most; -1 where nobody has any. What administrators have is not
+// user who has the most; -1 where no user has any. What administrators have is not
 // counted.
 type Bound struct {
 	What    string `json:"what"`

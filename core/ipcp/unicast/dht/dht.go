@@ -32,8 +32,8 @@ type Config struct {
 	Alpha  int    // requests of one look-up at a time
 	K      int    // members that keep a value
 	Expire time.Duration
-	// Refresh is the time between two looks for who is there, Replicate that
-	// between two times that a value is told to those who keep it.
+	// Refresh is the time between two searches for the members that are there, Replicate
+	// the time after which a value is sent again to the members that keep it.
 	Refresh, Replicate time.Duration
 	Random             func() uint64
 }
