@@ -708,7 +708,7 @@ func TestClientSecretAgain(t *testing.T) {
 		t.Errorf("a client of another implementation: %v", err)
 	}
 	client, server = signed(t, suite)
-	if a, request, err = Ask(client, "srv", now); err != nil {
+	if _, request, err = Ask(client, "srv", now); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := Answer(server, "srv", asC(request), now, new(Replay)); err != nil {
