@@ -280,13 +280,13 @@ func (f *Flows[P]) stop() {
 		f.idle.Wait()
 	}
 	f.mu.Unlock()
+	f.set.Close()
+	f.wg.Wait() // so that nothing more is taken from those that are aborted last
 	for _, fl := range all {
 		if fl.mem != nil {
 			fl.mem.Abort()
 		}
 	}
-	f.set.Close()
-	f.wg.Wait()
 }
 
 var errStopped = fmt.Errorf("%w: the IPCP ends", core.ErrState)

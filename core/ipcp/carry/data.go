@@ -266,7 +266,7 @@ func (f *Flows[P]) sweep() {
 // come more often, and the other end answers these.
 func (f *Flows[P]) checkLocked(fl *flow[P], timeout time.Duration, now int64) {
 	quiet, silent := now-fl.sent.Load(), now-fl.heard.Load()
-	often := int64(timeout / 16)
+	often := int64(timeout / 32)
 	called := fl.called.Swap(false)
 	switch {
 	case silent > int64(timeout) && fl.state == up:

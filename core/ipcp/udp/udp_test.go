@@ -172,9 +172,9 @@ func TestKeepalive(t *testing.T) {
 		// One that misses those of the other end sends its own more often.
 		least := 30 * time.Second
 		if g.At > last+45*time.Second {
-			least = 7500 * time.Millisecond
+			least = 3750 * time.Millisecond
 		}
-		if d := g.At - before; d < least || d > 31*time.Second+50*time.Millisecond || g.At > last+62*time.Second && d > 9*time.Second {
+		if d := g.At - before; d < least || d > 31*time.Second+50*time.Millisecond || g.At > last+62*time.Second && d > 5*time.Second {
 			t.Errorf("keepalive %d came %v after the one before, want %v", i, d, least)
 		}
 		before = g.At
