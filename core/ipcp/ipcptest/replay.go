@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,7 +55,10 @@ func (r Replay) Run(t *testing.T, typ ipcp.Type) (sent []Packet) {
 			must(t, "register", b.p.Register(context.Background(), cfg.Hash.Sum(name)))
 		}
 		start := time.Now()
+		var mu sync.Mutex // guards sent
 		p.net.Tap(func(from, to netip.AddrPort, d []byte) {
+			mu.Lock()
+			defer mu.Unlock()
 			if from == b.addr {
 				sent = append(sent, Packet{time.Since(start), from, to, bytes.Clone(d)})
 			}
@@ -62,7 +66,9 @@ func (r Replay) Run(t *testing.T, typ ipcp.Type) (sent []Packet) {
 		for _, packet := range r.Packets {
 			time.Sleep(time.Until(start.Add(packet.At)))
 			if r.Adapt != nil {
+				mu.Lock()
 				r.Adapt(&packet, sent)
+				mu.Unlock()
 			}
 			p.net.Inject(packet.From, packet.To, packet.Bytes)
 			time.Sleep(10 * time.Millisecond)
@@ -76,6 +82,8 @@ func (r Replay) Run(t *testing.T, typ ipcp.Type) (sent []Packet) {
 		}
 		time.Sleep(time.Until(start.Add(r.For)))
 		p.net.Tap(nil)
+		mu.Lock() // for the race detector: what was sent last was sent on a timer
+		defer mu.Unlock()
 	})
 	return sent
 }
