@@ -125,13 +125,22 @@ func (e *end) respond(code core.Errno) *answer {
 }
 
 // dealloc gives the end up, as its process does.
-func (e *end) dealloc() *answer {
-	a := e.h.answer(fmt.Sprintf("FlowDealloc of flow %d", e.id))
+func (e *end) dealloc() *answer { return e.giveUp(e.takeLeave()) }
+
+// takeLeave reports whether the process has the end still, which it gives up now.
+func (e *end) takeLeave() (held bool) {
 	e.h.mu.Lock()
-	held := e.state < left
+	defer e.h.mu.Unlock()
+	held = e.state < left
 	if held {
 		e.state = left
 	}
+	return held
+}
+
+func (e *end) giveUp(held bool) *answer {
+	a := e.h.answer(fmt.Sprintf("FlowDealloc of flow %d", e.id))
+	e.h.mu.Lock()
 	process := e.process
 	e.h.mu.Unlock()
 	if process != nil {
@@ -153,11 +162,8 @@ func (e *end) dealloc() *answer {
 
 // leave is dealloc, unless that was called before.
 func (e *end) leave() {
-	e.h.mu.Lock()
-	held := e.state < left
-	e.h.mu.Unlock()
-	if held {
-		e.dealloc()
+	if e.takeLeave() {
+		e.giveUp(true)
 	}
 }
 
