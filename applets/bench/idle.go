@@ -2,10 +2,8 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -134,20 +132,8 @@ func idle(ctx context.Context, s spec, out io.Writer) error {
 
 // hold accepts flows and holds them until ctx is done.
 func hold(ctx context.Context, s spec, out io.Writer) error {
-	l, err := ipc.Listen(ctx, s.Name, ipc.WithLayer("bench"))
-	if err != nil {
-		return err
-	}
-	context.AfterFunc(ctx, func() { l.Close() })
-	fmt.Fprintln(out, "ready")
-	for {
-		c, err := l.AcceptFlow()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return acceptEach(ctx, s, out, func(c *ipc.Conn) error {
 		context.AfterFunc(ctx, func() { c.Close() })
-	}
+		return nil
+	})
 }

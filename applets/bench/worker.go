@@ -262,12 +262,6 @@ func dial(ctx context.Context, s spec) (result, error) {
 
 // accept accepts flows, and closes each when its client has closed it.
 func accept(ctx context.Context, s spec, out io.Writer) error {
-	l, err := ipc.Listen(ctx, s.Name, ipc.WithLayer("bench"))
-	if err != nil {
-		return err
-	}
-	context.AfterFunc(ctx, func() { l.Close() })
-	fmt.Fprintln(out, "ready")
 	set, err := ipc.NewFlowSet()
 	if err != nil {
 		return err
@@ -283,6 +277,17 @@ func accept(ctx context.Context, s spec, out io.Writer) error {
 			c.Close()
 		}
 	}()
+	return acceptEach(ctx, s, out, set.Add)
+}
+
+// acceptEach calls take for each flow that comes, until ctx is done or take fails.
+func acceptEach(ctx context.Context, s spec, out io.Writer, take func(*ipc.Conn) error) error {
+	l, err := ipc.Listen(ctx, s.Name, ipc.WithLayer("bench"))
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { l.Close() })
+	fmt.Fprintln(out, "ready")
 	for {
 		c, err := l.AcceptFlow()
 		if errors.Is(err, net.ErrClosed) {
@@ -291,7 +296,7 @@ func accept(ctx context.Context, s spec, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if err := set.Add(c); err != nil {
+		if err := take(c); err != nil {
 			return err
 		}
 	}
