@@ -5,6 +5,8 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -113,14 +115,78 @@ func forbidden(dir, imported string) string {
 	return ""
 }
 
-// forTests reports whether a package is for tests alone.
+// forTests reports whether a package is for tests alone: the name of its folder, or of
+// one above it, says so.
 func forTests(dir string) bool {
-	for _, name := range []string{"ipcptest", "ipctest", "porttest", "testkit", "wiretest"} {
-		if slices.Contains(strings.Split(dir, "/"), name) {
-			return true
+	return slices.ContainsFunc(strings.Split(dir, "/"), func(name string) bool {
+		return strings.HasSuffix(name, "test") || name == "testkit" || name == "sim"
+	})
+}
+
+// Each package has a row in the table of docs/architecture.md.
+func TestArchitecture(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "## The storeys")
+	table, _, _ = strings.Cut(table, "\n## ")
+	rows := packageRows(table)
+	var packages []string
+	err = filepath.WalkDir(".", func(dir string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() || dir == "." {
+			return err
+		}
+		if strings.HasPrefix(d.Name(), ".") || dir == "examples" { // a module of its own
+			return fs.SkipDir
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if len(files) > 0 {
+			packages = append(packages, filepath.ToSlash(dir))
+		}
+		return err
+	})
+	if err != nil || len(packages) < 50 {
+		t.Fatalf("found %d packages: %v", len(packages), err)
+	}
+	for _, dir := range packages {
+		if !slices.Contains(rows, dir) {
+			t.Errorf("docs/architecture.md: the table of the storeys has no row for %s", dir)
 		}
 	}
-	return false
+	for _, dir := range rows {
+		if !slices.Contains(packages, dir) && dir != "main.go" {
+			t.Errorf("docs/architecture.md: the table of the storeys has a row for %s, which does not exist", dir)
+		}
+	}
+}
+
+// packageRows returns the packages that the first column of a table names. In a row of
+// several packages the second and the ones that follow may be named without the folder,
+// which is then that of the first.
+func packageRows(table string) (rows []string) {
+	for line := range strings.Lines(table) {
+		cell, ok := strings.CutPrefix(line, "| `")
+		if !ok {
+			continue
+		}
+		cell, _, _ = strings.Cut(cell, "` |")
+		names := strings.Split(cell, "`, `")
+		for _, name := range names {
+			if !strings.Contains(name, "/") {
+				name = path.Join(path.Dir(names[0]), name)
+			}
+			rows = append(rows, name)
+		}
+	}
+	return rows
+}
+
+func TestPackageRows(t *testing.T) {
+	got := packageRows("| package | job |\n|---|---|\n| `core` | a |\n| `a/b`, `c`, `d/e` | `x/y` |\n")
+	if want := []string{"core", "a/b", "a/c", "d/e"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 // TestCoreOpensNoSocket holds what imports can't show: core may name the
@@ -212,6 +278,9 @@ func TestForbidden(t *testing.T) {
 		{"core/ipcp/udp", "golang.org/x/net/dns/dnsmessage", true},
 		{"core/ipcp/udp", "o7s/core/ipcp/port/porttest", false},
 		{"core/ipcp/ipcptest", "o7s/core/ipcp/port/porttest", true},
+		{"core/ipcp/carry", "o7s/core/clock/clocktest", false},
+		{"core/ipcp/unicast", "o7s/core/ipcp/unicast/sim", false},
+		{"core/ipcp/unicast/sim", "o7s/core/clock/clocktest", true},
 		{"applets", "github.com/rogpeppe/go-internal/testscript", false},
 		{"applets", "example.org/x", false},
 	}

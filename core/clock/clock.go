@@ -1,6 +1,6 @@
 // Package clock is the time that a layer type is given. A test that runs in a
 // bubble of testing/synctest uses Real, which is virtual there. A simulation in one
-// goroutine, whose order a seed repeats, can give another.
+// goroutine uses the clock of package clocktest.
 package clock
 
 import "time"

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"o7s/core/clock"
+	"o7s/core/clock/clocktest"
 	"o7s/core/ipcp"
 	"o7s/core/ipcp/unicast/dt"
 	"o7s/core/logs"
@@ -39,7 +39,7 @@ func (n *narrow) marks() (ecn []uint8) {
 // all the time; and it sends less of a flow whose receiver tells of marks.
 func TestCongestion(t *testing.T) {
 	for _, ecn := range []bool{true, false} {
-		clk := clock.NewSim(time.Unix(1000, 0))
+		clk := clocktest.New(time.Unix(1000, 0))
 		l := New(ipcp.Env{Clock: clk, Log: logs.Discard()}).(*layer)
 		l.opt.ecn, l.opt.ttl, l.own = ecn, 60, 1
 		flow := &narrow{unread: 1 << 20}

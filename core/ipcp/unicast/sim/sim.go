@@ -11,6 +11,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/clock"
+	"o7s/core/clock/clocktest"
 	"o7s/core/hash"
 	"o7s/core/ipcp/carry"
 	"o7s/core/ipcp/unicast/dht"
@@ -43,7 +44,7 @@ const (
 // Layer is one that runs.
 type Layer struct {
 	cfg     Config
-	clock   *clock.Sim
+	clock   *clocktest.Sim
 	rnd     *rand.Rand
 	members []*member          // those that were ever there
 	byAddr  map[uint64]*member // that are there
@@ -110,7 +111,7 @@ type packet struct {
 // New returns a layer whose members have all been started and connected.
 func New(cfg Config) *Layer {
 	l := &Layer{
-		cfg: cfg, clock: clock.NewSim(time.Unix(1_700_000_000, 0)), rnd: rand.New(rand.NewPCG(cfg.Seed, 77)),
+		cfg: cfg, clock: clocktest.New(time.Unix(1_700_000_000, 0)), rnd: rand.New(rand.NewPCG(cfg.Seed, 77)),
 		byAddr: make(map[uint64]*member), names: make(map[string]*member), gone: make(map[string]bool),
 	}
 	for range cfg.Members {

@@ -1,10 +1,15 @@
-package clock
+// Package clocktest is a clock for tests that a test moves itself.
+package clocktest
 
-import "time"
+import (
+	"time"
 
-// Sim is a Clock that stands still until Step or Run moves it. It is for one
-// goroutine: what AfterFunc has arranged is called by Step and Run, in the order of
-// its time and, at the same time, in that of the calls.
+	"o7s/core/clock"
+)
+
+// Sim is a clock that stands still until Step or Run moves it. It is for one
+// goroutine: Step and Run make the calls that AfterFunc has arranged, in the order of
+// their times. Calls of the same time are made in the order in which they were arranged.
 type Sim struct {
 	start  time.Time
 	now    time.Duration // since start
@@ -13,16 +18,16 @@ type Sim struct {
 	spare  []*event // of Call, to be used again
 }
 
-var _ Clock = (*Sim)(nil)
+var _ clock.Clock = (*Sim)(nil)
 
-// NewSim returns a Sim that shows start.
-func NewSim(start time.Time) *Sim { return &Sim{start: start} }
+// New returns a Sim that shows start.
+func New(start time.Time) *Sim { return &Sim{start: start} }
 
-// Now implements Clock.
+// Now implements clock.Clock.
 func (s *Sim) Now() time.Time { return s.start.Add(s.now) }
 
-// AfterFunc implements Clock.
-func (s *Sim) AfterFunc(d time.Duration, f func()) Timer {
+// AfterFunc implements clock.Clock.
+func (s *Sim) AfterFunc(d time.Duration, f func()) clock.Timer {
 	e := &event{sim: s, call: f, at: -1}
 	e.Reset(d)
 	return e
@@ -72,8 +77,8 @@ type event struct {
 	once bool // nobody has it but sim
 }
 
-// entry is an event in the heap. What decides its place is here: to look at events for
-// that would take longer.
+// entry is an event in the heap. It holds what decides the place of the event, because
+// reading that from the event itself would take longer.
 type entry struct {
 	when  time.Duration
 	order uint64
@@ -84,7 +89,7 @@ func (e *entry) before(o *entry) bool {
 	return e.when < o.when || e.when == o.when && e.order < o.order
 }
 
-// Stop implements Timer.
+// Stop implements clock.Timer.
 func (e *event) Stop() bool {
 	if e.at < 0 {
 		return false
@@ -93,7 +98,7 @@ func (e *event) Stop() bool {
 	return true
 }
 
-// Reset implements Timer.
+// Reset implements clock.Timer.
 func (e *event) Reset(d time.Duration) bool {
 	was := e.Stop()
 	s := e.sim

@@ -1,15 +1,17 @@
-package clock
+package clocktest
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"o7s/core/clock"
 )
 
 func TestSim(t *testing.T) {
 	start := time.Unix(1000, 0)
-	s := NewSim(start)
+	s := New(start)
 	got := ""
 	say := func(what string) func() {
 		return func() { got += fmt.Sprint(what, int(s.Now().Sub(start)/time.Second), " ") }
@@ -38,7 +40,7 @@ func TestSim(t *testing.T) {
 // times.
 func TestSimOrder(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	s := NewSim(time.Unix(1000, 0))
+	s := New(time.Unix(1000, 0))
 	var last time.Time
 	calls, gone := 0, 0
 	call := func() {
@@ -48,7 +50,7 @@ func TestSimOrder(t *testing.T) {
 		last = s.Now()
 		calls++
 	}
-	var timers []Timer
+	var timers []clock.Timer
 	for range 5000 {
 		d := time.Duration(rnd.IntN(100)) * time.Millisecond
 		switch rnd.IntN(5) {
