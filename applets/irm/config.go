@@ -10,7 +10,7 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/logs"
-	"o7s/core/registry"
+	"o7s/core/settings"
 	"o7s/core/view"
 )
 
@@ -79,11 +79,11 @@ func (s *screen) config(p *picture, types []ipcp.Type) error {
 		if dst, enrolled := strings.CutPrefix(i.Via, "enroll "); enrolled {
 			c.Enrol = dst
 		} else {
-			var settings ipcp.Settings
+			var given ipcp.Settings
 			for _, o := range i.Options {
-				settings = append(settings, ipcp.Setting{Name: o.Name, Value: o.Value})
+				given = append(given, ipcp.Setting{Name: o.Name, Value: o.Value})
 			}
-			c.Draft = ipcp.Draft{Layer: i.Layer, Hash: i.Hash, Settings: t.Given(settings)}
+			c.Draft = ipcp.Draft{Layer: i.Layer, Hash: i.Hash, Settings: t.Given(given)}
 		}
 		c.Autobind, c.Bind = i.Autobind, bound[i.Name]
 		for _, x := range i.Connections {
@@ -122,8 +122,8 @@ func autobound(all []view.IPCP, ipcp, name string) bool {
 }
 
 // protect sets what a row shows of a protection.
-func protect(p *registry.Protection, settings view.Options) error {
-	for _, o := range settings {
+func protect(p *settings.Protection, from view.Options) error {
+	for _, o := range from {
 		if err := p.Set(o.Name, o.Value); err != nil {
 			return fmt.Errorf("%w: this irm is not of the same executable as irmd", err)
 		}

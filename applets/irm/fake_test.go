@@ -50,7 +50,7 @@ func (f *fakeIRMd) CreateIPCP(ctx context.Context, name, typ string) (int, error
 }
 
 func (f *fakeIRMd) BootstrapIPCP(ctx context.Context, r irmctl.BootstrapReq) (int, error) {
-	return 1, f.ask(ctx, "bootstrap %q %q %q%s%s%s", r.Name, r.Type, r.Draft.Layer, quoteAll(" ", of([]string{r.Draft.Hash}, func(s string) bool { return s != "" })), settings(r.Draft.Settings), bound(r.Autobind))
+	return 1, f.ask(ctx, "bootstrap %q %q %q%s%s%s", r.Name, r.Type, r.Draft.Layer, quoteAll(" ", of([]string{r.Draft.Hash}, func(s string) bool { return s != "" })), settingsOf(r.Draft.Settings), bound(r.Autobind))
 }
 
 // bound returns the word for an autobind.
@@ -88,7 +88,7 @@ func (f *fakeIRMd) FlowFacts(ctx context.Context, id core.FlowID) ([]view.Fact, 
 	return f.facts, f.ask(ctx, "facts of flow %d", id)
 }
 
-func settings(all []ipcp.Setting) string {
+func settingsOf(all []ipcp.Setting) string {
 	s := ""
 	for _, x := range all {
 		s += fmt.Sprintf(" %s=%q", x.Name, x.Value)

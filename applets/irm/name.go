@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"o7s/core"
-	"o7s/core/registry"
+	"o7s/core/settings"
 	"o7s/core/view"
 	"o7s/ipc/irmctl"
 )
@@ -154,7 +154,7 @@ func filterPattern(filter string) string {
 }
 
 func checkPolicy(s string) error {
-	if _, err := registry.ParsePolicy(s); err != nil {
+	if _, err := settings.ParsePolicy(s); err != nil {
 		return fmt.Errorf("%w: a policy is round-robin or spillover", core.ErrUsage)
 	}
 	return nil

@@ -3,7 +3,6 @@ package irmd
 import (
 	"context"
 
-	"o7s/core/registry"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -57,10 +56,7 @@ func (d *daemon) handleAdmin(m *rpc.Mux) {
 		return nil, d.inTurn(ctx, l, func() error { return d.m.BindProgram(caller(l), p) })
 	})
 	handleBlocking(d, m, irmctl.UnbindProgram, func(ctx context.Context, l *rpc.Link, r *irmctl.ProgramReq) (*rpc.Empty, error) {
-		p, err := d.programOf(l, r)
-		if err != nil { // the path as it was typed is the best that is left
-			p = &registry.Program{Path: r.Path, IPCP: r.IPCP, Name: r.Name}
-		}
+		p, _ := d.programOf(l, r) // where it can't be found the path is as it was typed
 		return nil, d.inTurn(ctx, l, func() error { return d.m.UnbindProgram(caller(l), p.Path, p.IPCP, p.Name) })
 	})
 	handleBlocking(d, m, irmctl.CreateName, func(_ context.Context, l *rpc.Link, r *irmctl.NameReq) (*rpc.Empty, error) {

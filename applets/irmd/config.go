@@ -13,7 +13,7 @@ import (
 	"o7s/core/ipcp"
 	"o7s/core/irm"
 	"o7s/core/logs"
-	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // maxConfig bounds a config file, in bytes.
@@ -66,7 +66,7 @@ func readConfig(ctx context.Context, file string, types []ipcp.Type) ([]config.I
 }
 
 // tryFiles reads the files that p names.
-func tryFiles(name string, p registry.Protection) error {
+func tryFiles(name string, p settings.Protection) error {
 	s := newSecurity("")
 	_, err := s.Server(name, p.Server)
 	if err == nil {
@@ -86,13 +86,13 @@ func tryConfig(ctx context.Context, types []ipcp.Type, file string, items []conf
 type noProcesses struct{}
 
 // Spawn implements irm.Spawner.
-func (noProcesses) Spawn(_ context.Context, i *registry.IPCP, _ func(irm.Child, error)) (irm.Child, error) {
-	return noIPCP{typ: i.Type}, nil
+func (noProcesses) Spawn(_ context.Context, i irm.IPCP, _ func(irm.Child, error)) (irm.Child, error) {
+	return noIPCP{typ: i.Type()}, nil
 }
 
 // Start implements irm.Starter. It is never called: an IRM starts a program when
 // a process asks for a flow.
-func (noProcesses) Start(*registry.Program, func(), func(error)) (irm.Instance, error) {
+func (noProcesses) Start(irm.Program, func(), func(error)) (irm.Instance, error) {
 	return nil, core.ErrNotSupported
 }
 
@@ -150,7 +150,7 @@ func loadName(m *irm.Manager, me irm.Caller, n *config.Name) error {
 		return fmt.Errorf("protect name %q: %w", n.Name, err)
 	}
 	for _, p := range n.Programs {
-		err := m.BindProgram(me, &registry.Program{Name: n.Name, Path: canonical(p.Path), Auto: p.Auto, Args: p.Args})
+		err := m.BindProgram(me, irm.Program{Name: n.Name, Path: canonical(p.Path), Auto: p.Auto, Args: p.Args})
 		if err != nil {
 			return fmt.Errorf("bind program %s to name %q: %w", p.Path, n.Name, err)
 		}
@@ -159,7 +159,7 @@ func loadName(m *irm.Manager, me irm.Caller, n *config.Name) error {
 }
 
 func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP) error {
-	if (i.Protection != registry.Protection{}) { // which holds from its first flow on
+	if (i.Protection != settings.Protection{}) { // which holds from its first flow on
 		if _, err := m.CreateIPCP(ctx, me, i.Name, i.Type.Name); err != nil {
 			return fmt.Errorf("create IPCP %q: %w", i.Name, err)
 		}
@@ -176,7 +176,7 @@ func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP
 		if _, err := m.EnrollIPCP(ctx, me, i.Name, i.Type.Name, ipcp.Enrollment{Dst: i.Enrol}); err != nil {
 			return fmt.Errorf("enroll IPCP %q with %q: %w", i.Name, i.Enrol, err)
 		}
-	case i.Protection == registry.Protection{}: // else it is created
+	case i.Protection == settings.Protection{}: // else it is created
 		if _, err := m.CreateIPCP(ctx, me, i.Name, i.Type.Name); err != nil {
 			return fmt.Errorf("create IPCP %q: %w", i.Name, err)
 		}
@@ -187,7 +187,7 @@ func loadIPCP(ctx context.Context, m *irm.Manager, me irm.Caller, i *config.IPCP
 		}
 	}
 	for _, n := range i.Bind {
-		if err := m.BindProgram(me, &registry.Program{IPCP: i.Name, Name: n}); err != nil {
+		if err := m.BindProgram(me, irm.Program{IPCP: i.Name, Name: n}); err != nil {
 			return fmt.Errorf("bind IPCP %q to name %q: %w", i.Name, n, err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
-	"o7s/core/registry"
+	"o7s/core/irm"
 	"o7s/core/view"
 	"o7s/ipc/rpc"
 )
@@ -51,7 +51,7 @@ func (d *descriptors) bounds() (user, all int) {
 
 // take counts n more of who. The error says whose bound that passes; then nothing is
 // counted.
-func (d *descriptors) take(who registry.Owner, n int) error {
+func (d *descriptors) take(who irm.Owner, n int) error {
 	if d == nil || who.Admin {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (d *descriptors) take(who registry.Owner, n int) error {
 }
 
 // give takes back what take counted.
-func (d *descriptors) give(who registry.Owner, n int) {
+func (d *descriptors) give(who irm.Owner, n int) {
 	if d == nil || who.Admin {
 		return
 	}
@@ -83,8 +83,8 @@ func (d *descriptors) give(who registry.Owner, n int) {
 }
 
 // owner returns the owner of who, for take and give.
-func (d *descriptors) owner(who account) registry.Owner {
-	return registry.Owner{UID: who.uid, Admin: d == nil || d.admin(who)}
+func (d *descriptors) owner(who account) irm.Owner {
+	return irm.Owner{UID: who.uid, Admin: d == nil || d.admin(who)}
 }
 
 // Take implements rpc.Budget.

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"o7s/core"
+	"o7s/core/irm"
 	"o7s/core/logs"
-	"o7s/core/registry"
 )
 
 // Each user, and all users together, may have so many descriptors held for them;
@@ -19,7 +19,7 @@ func TestDescriptorsOfUsersAreBounded(t *testing.T) {
 	user, all := d.bounds()
 	fill := func(uid int) (n int, err error) {
 		for {
-			if err := d.take(registry.Owner{UID: uid}, 1); err != nil {
+			if err := d.take(irm.Owner{UID: uid}, 1); err != nil {
 				return n, err
 			}
 			n++
@@ -46,7 +46,7 @@ func TestDescriptorsOfUsersAreBounded(t *testing.T) {
 	if b := d.bound(); b.Used != all || b.Most != user || b.MostUID != 7 || b.User != user || b.All != all {
 		t.Errorf("shown: %+v", b)
 	}
-	d.give(registry.Owner{UID: 7}, user)
+	d.give(irm.Owner{UID: 7}, user)
 	if b := d.bound(); b.Used != all-user || b.MostUID == 7 {
 		t.Errorf("shown, when uid 7 has gone: %+v", b)
 	}
@@ -62,7 +62,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 		}
 	}
 	m := &memory{held: d}
-	a, b, err := m.NewFlow(registry.Owner{UID: 7}, 0)
+	a, b, err := m.NewFlow(irm.Owner{UID: 7}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 	s := &starter{dir: t.TempDir(), log: logs.Discard(), helpers: newHelpers(d)}
 	for path, args := range map[string][]string{sh: {"-c", "exit"}, "/no/such/program": nil} {
 		died := make(chan error, 1)
-		_, err := s.Start(&registry.Program{Path: path, Args: args, UID: self.uid, Groups: self.groups}, func() {}, func(err error) { died <- err })
+		_, err := s.Start(irm.Program{Path: path, Args: args, UID: self.uid, Groups: self.groups}, func() {}, func(err error) { died <- err })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 	if err := d.take(d.owner(self), user); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Start(&registry.Program{Path: sh, UID: self.uid, Groups: self.groups}, func() {}, func(error) {}); !errors.Is(err, core.ErrLimit) {
+	if _, err := s.Start(irm.Program{Path: sh, UID: self.uid, Groups: self.groups}, func() {}, func(error) {}); !errors.Is(err, core.ErrLimit) {
 		t.Errorf("a program too many: %v", err)
 	}
 	if _, _, err := m.NewFlow(d.owner(self), 0); !errors.Is(err, core.ErrLimit) {

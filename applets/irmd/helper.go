@@ -20,7 +20,7 @@ import (
 
 	"o7s/applets"
 	"o7s/core"
-	"o7s/core/registry"
+	"o7s/core/irm"
 )
 
 // A file of another user may lie on a file system of that user's, which need not
@@ -220,7 +220,7 @@ type account struct {
 type helper struct {
 	hs     *helpers
 	who    account
-	owner  registry.Owner // who, for hs.held
+	owner  irm.Owner // who, for hs.held
 	cmd    *exec.Cmd
 	pidfd  int           // for reap; -1: the kernel has none
 	answer *os.File      // where it answers

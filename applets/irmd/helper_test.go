@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/core/irm"
 	"o7s/core/logs"
-	"o7s/core/registry"
 )
 
 // leased returns the path of an executable on which the test holds a lease: until
@@ -59,7 +59,7 @@ func TestFileThatDoesNotAnswer(t *testing.T) {
 	died := make(chan error, maxHelpers)
 	start := func(path string, runs func()) (int, error) {
 		began := time.Now()
-		i, err := s.Start(&registry.Program{Path: path, UID: self.uid, Groups: self.groups}, runs, func(err error) { died <- err })
+		i, err := s.Start(irm.Program{Path: path, UID: self.uid, Groups: self.groups}, runs, func(err error) { died <- err })
 		if d := time.Since(began); d > fileTime/2 {
 			t.Errorf("Start takes %v", d)
 		}
@@ -143,7 +143,7 @@ func TestUserWhoStopsHelpers(t *testing.T) {
 	for n := range 40 {
 		started := make(chan struct{})
 		go func() {
-			i, err := s.Start(&registry.Program{Path: path, UID: who.uid, Groups: who.groups}, func() {}, func(error) {})
+			i, err := s.Start(irm.Program{Path: path, UID: who.uid, Groups: who.groups}, func() {}, func(error) {})
 			if err == nil {
 				stops.Go(i.Stop)
 			} else if !errors.Is(err, core.ErrLimit) { // of files that have not answered
@@ -158,7 +158,7 @@ func TestUserWhoStopsHelpers(t *testing.T) {
 		}
 		if n%10 == 0 { // another user's
 			runs := make(chan struct{})
-			if _, err := s.Start(&registry.Program{Path: path, UID: self.uid, Groups: self.groups}, func() { close(runs) }, func(error) {}); err != nil {
+			if _, err := s.Start(irm.Program{Path: path, UID: self.uid, Groups: self.groups}, func() { close(runs) }, func(error) {}); err != nil {
 				t.Fatal(err)
 			}
 			select {
@@ -194,7 +194,7 @@ func TestProgramsTakeNoThreads(t *testing.T) {
 	var all []interface{ Stop() }
 	for range many {
 		runs := make(chan struct{})
-		i, err := s.Start(&registry.Program{Path: sleep, Args: []string{"60"}, UID: self.uid, Groups: self.groups}, func() { close(runs) }, func(error) {})
+		i, err := s.Start(irm.Program{Path: sleep, Args: []string{"60"}, UID: self.uid, Groups: self.groups}, func() { close(runs) }, func(error) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +276,7 @@ func TestStopDoesNotWaitForFiles(t *testing.T) {
 	var l textLog
 	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers(nil)}
 	died := make(chan error, 1)
-	i, err := s.Start(&registry.Program{Path: path, UID: self.uid, Groups: self.groups}, func() { t.Error("it runs") }, func(err error) { died <- err })
+	i, err := s.Start(irm.Program{Path: path, UID: self.uid, Groups: self.groups}, func() { t.Error("it runs") }, func(err error) { died <- err })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,13 +4,12 @@ import (
 	"o7s/core"
 	"o7s/core/ipcp"
 	"o7s/core/irm"
-	"o7s/core/registry"
 	"o7s/ipc/ipcpctl"
 	"o7s/ipc/rpc"
 )
 
 // ipcpMux returns the handlers of what the IPCP i tells the IRM.
-func ipcpMux(m *irm.Manager, i *registry.IPCP) *rpc.Mux {
+func ipcpMux(m *irm.Manager, i irm.IPCP) *rpc.Mux {
 	mux := rpc.NewMux()
 	rpc.Handle(mux, ipcpctl.FlowReqArr, func(call *rpc.Call[ipcpctl.FlowReq], r *ipcp.Arrival) {
 		m.AwaitRoom()

@@ -3,6 +3,7 @@ package irmd
 import (
 	"errors"
 	"fmt"
+	"o7s/core/irm"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"o7s/core/registry"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -181,7 +181,7 @@ func TestRingsShrinkAsFlowsGrow(t *testing.T) {
 }
 
 func TestMemoryIsClosedWithItsSecondEnd(t *testing.T) {
-	a, b, err := new(memory).NewFlow(registry.Owner{}, 0)
+	a, b, err := new(memory).NewFlow(irm.Owner{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

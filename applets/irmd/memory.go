@@ -1,12 +1,12 @@
 package irmd
 
 import (
+	"o7s/core/irm"
 	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
-	"o7s/core/registry"
 	"o7s/ipc/flow"
 	"o7s/ipc/rpc"
 )
@@ -73,13 +73,13 @@ type shared struct {
 	open atomic.Int32 // ends and meters of kit
 	ends atomic.Int32 // of open
 	kept bool         // counted in m.kept
-	who  registry.Owner
+	who  irm.Owner
 }
 
-var _ registry.Metered = (*end)(nil)
+var _ irm.Metered = (*end)(nil)
 
 // NewFlow implements irm.Memory.
-func (m *memory) NewFlow(who registry.Owner, held int) (a, b registry.End, err error) {
+func (m *memory) NewFlow(who irm.Owner, held int) (a, b irm.End, err error) {
 	if err := m.held.take(who, kitFiles); err != nil {
 		return nil, nil, err
 	}
@@ -116,7 +116,7 @@ func (m *memory) Prepare() {
 	// tries again.
 }
 
-// Close implements registry.End.
+// Close implements irm.End.
 func (e *end) Close() error {
 	if e.foreign {
 		go unix.Close(e.kit.TakeBell(e.side))
@@ -140,10 +140,10 @@ func (s *shared) release() {
 	}
 }
 
-// Meter implements registry.Metered. The Meter keeps the one descriptor of the
+// Meter implements irm.Metered. The Meter keeps the one descriptor of the
 // flow's memory open, and maps nothing. Meter returns nil where there are too few
 // descriptors.
-func (e *end) Meter() registry.Meter {
+func (e *end) Meter() irm.Meter {
 	if !e.kept {
 		return nil
 	}
@@ -158,8 +158,8 @@ type flowMeter struct{ e *end }
 // together with a new one.
 const countTries = 16
 
-// Count implements registry.Meter.
-func (m flowMeter) Count() (c registry.Count, err error) {
+// Count implements irm.Meter.
+func (m flowMeter) Count() (c irm.Count, err error) {
 	for range countTries {
 		d, err := m.e.kit.Positions()
 		if err != nil {
@@ -173,9 +173,9 @@ func (m flowMeter) Count() (c registry.Count, err error) {
 }
 
 // countOf returns the count at e's side of the positions d.
-func (e *end) countOf(d [2]flow.Positions) registry.Count {
+func (e *end) countOf(d [2]flow.Positions) irm.Count {
 	ours, theirs := d[e.side], d[1-e.side]
-	c := registry.Count{
+	c := irm.Count{
 		Sent: ours.Written, Unread: ours.Written - ours.Read,
 		Read: theirs.Read, Waiting: theirs.Written - theirs.Read,
 	}
@@ -184,13 +184,13 @@ func (e *end) countOf(d [2]flow.Positions) registry.Count {
 	return c
 }
 
-// Share implements registry.Meter.
-func (m flowMeter) Share() registry.Meter {
+// Share implements irm.Meter.
+func (m flowMeter) Share() irm.Meter {
 	m.e.open.Add(1)
 	return m
 }
 
-// Close implements registry.Meter.
+// Close implements irm.Meter.
 func (m flowMeter) Close() error {
 	m.e.release()
 	return nil

@@ -1,6 +1,7 @@
 package irmd
 
 import (
+	"o7s/core/irm"
 	"os"
 	"runtime/debug"
 	"testing"
@@ -9,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"o7s/core/registry"
 	"o7s/ipc/flow"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
@@ -74,7 +74,7 @@ func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
 	// A collection waits for calls that the scheduler is not told of: without
 	// one, this test can say what is wrong.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	a, b, err := new(memory).NewFlow(registry.Owner{}, 0)
+	a, b, err := new(memory).NewFlow(irm.Owner{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestCloseOfAnEndDoesNotWaitForItsProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { l.Close(); <-l.Done() }()
-	(&process{link: l}).FlowArrived(&registry.Listener{}, &registry.Flow{}, a, func(int, error) {})
+	(&process{link: l}).FlowArrived(0, irm.HandedFlow{End: a}, func(int, error) {})
 	free := stuck(t, a.(*end).kit.Bell[0]) // as by one that has closed its own copy
 	closed := make(chan struct{})
 	go func() {
@@ -143,7 +143,7 @@ func TestNoDescriptorsAreSentToTheIRMd(t *testing.T) {
 func TestMemoryMadeAhead(t *testing.T) {
 	m := new(memory)
 	kitOf := func(held int) *flow.Kit {
-		a, b, err := m.NewFlow(registry.Owner{}, held)
+		a, b, err := m.NewFlow(irm.Owner{}, held)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +176,7 @@ func TestMemoryMadeAhead(t *testing.T) {
 
 // Counts that the rings can't have are told as such.
 func TestFalseCounts(t *testing.T) {
-	a, b, err := new(memory).NewFlow(registry.Owner{}, 0)
+	a, b, err := new(memory).NewFlow(irm.Owner{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package irmd
 import (
 	"bytes"
 	"fmt"
+	"o7s/core/irm"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"o7s/core/logs"
-	"o7s/core/registry"
 )
 
 // textLog is a log in memory.
@@ -49,7 +49,7 @@ func startScript(t *testing.T, script string) (lines []string, pid int) {
 	var l textLog
 	s := &starter{dir: t.TempDir(), log: logs.New(logs.Options{Writer: &l}).With("irmd"), helpers: newHelpers(nil)}
 	died := make(chan error, 1)
-	i, err := s.Start(&registry.Program{Path: sh, Args: []string{"-c", script}, UID: os.Geteuid(), Groups: []int{os.Getegid()}}, func() {}, func(err error) { died <- err })
+	i, err := s.Start(irm.Program{Path: sh, Args: []string{"-c", script}, UID: os.Geteuid(), Groups: []int{os.Getegid()}}, func() {}, func(err error) { died <- err })
 	if err != nil {
 		t.Fatal(err)
 	}

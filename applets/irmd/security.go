@@ -17,7 +17,7 @@ import (
 	"o7s/applets/internal/pki"
 	"o7s/core/irm"
 	"o7s/core/oap"
-	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // security is irm.Security of the folders that the C prototype has too:
@@ -101,16 +101,16 @@ func unresolved(path string, err error) error {
 }
 
 // Client implements irm.Security.
-func (s *security) Client(name string, files registry.Files) (*oap.Config, error) {
+func (s *security) Client(name string, files settings.Files) (*oap.Config, error) {
 	return s.find("client", name, files)
 }
 
 // Server implements irm.Security.
-func (s *security) Server(name string, files registry.Files) (*oap.Config, error) {
+func (s *security) Server(name string, files settings.Files) (*oap.Config, error) {
 	return s.find("server", name, files)
 }
 
-func (s *security) find(role, name string, files registry.Files) (*oap.Config, error) {
+func (s *security) find(role, name string, files settings.Files) (*oap.Config, error) {
 	l := s.look(role, name, files)
 	key := fmt.Sprintf("%s\x00%s\x00%v", role, name, files)
 	s.mu.Lock()
@@ -143,7 +143,7 @@ type looked struct {
 }
 
 // look finds the files. The error of one that can't be looked at is kept for read.
-func (s *security) look(role, name string, files registry.Files) *looked {
+func (s *security) look(role, name string, files settings.Files) *looked {
 	l := new(looked)
 	in := func(string) string { return "" }
 	if l.hasFolder(s.dir, role, name) {

@@ -19,7 +19,7 @@ import (
 	"o7s/core"
 	"o7s/core/crypt"
 	"o7s/core/oap"
-	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // certify runs the applet cert with the configuration in dir.
@@ -60,11 +60,11 @@ func link(t *testing.T, to string, path ...string) {
 
 // shake does a handshake between what two systems have configured.
 func shake(client, server *security, name string) (c, s *oap.Session, err error) {
-	asks, err := client.Client(name, registry.Files{})
+	asks, err := client.Client(name, settings.Files{})
 	if err != nil {
 		return nil, nil, err
 	}
-	answers, err := server.Server(name, registry.Files{})
+	answers, err := server.Server(name, settings.Files{})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -204,7 +204,7 @@ func TestBadFiles(t *testing.T) {
 		tt.make(filepath.Join(dir, "security/server/srv"))
 		s := newSecurity(dir)
 		for range 2 { // what is remembered too
-			c, err := s.Server("srv", registry.Files{})
+			c, err := s.Server("srv", settings.Files{})
 			if err == nil || c != nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("%s: %v; want %q", tt.what, err, tt.says)
 			}
@@ -215,7 +215,7 @@ func TestBadFiles(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(dir, "security/server/srv")); err != nil {
 			continue // it is not of this name alone
 		}
-		if c, err := s.Server("other", registry.Files{}); c != nil || err != nil {
+		if c, err := s.Server("other", settings.Files{}); c != nil || err != nil {
 			t.Errorf("%s: another name has %v, %v", tt.what, c, err)
 		}
 	}
@@ -229,11 +229,11 @@ func TestNoConfigFolder(t *testing.T) {
 	} {
 		dir := filepath.Join(t.TempDir(), "config")
 		s := newSecurity(dir)
-		if c, err := s.Client("srv", registry.Files{}); s.Configured() || c != nil || err != nil {
+		if c, err := s.Client("srv", settings.Files{}); s.Configured() || c != nil || err != nil {
 			t.Errorf("without a folder: %v, %v", c, err)
 		}
 		make(dir)
-		if _, err := s.Client("srv", registry.Files{}); !s.Configured() || err == nil || !strings.Contains(err.Error(), what) {
+		if _, err := s.Client("srv", settings.Files{}); !s.Configured() || err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -266,7 +266,7 @@ func TestMendedFile(t *testing.T) {
 			must(os.WriteFile(path, []byte(tt.text), 0o644))
 			must(os.Chtimes(path, when, when))
 		}
-		c, err := s.Server("srv", registry.Files{})
+		c, err := s.Server("srv", settings.Files{})
 		if tt.kex == 0 && err == nil || tt.kex != 0 && (err != nil || c.Suite.Kex != tt.kex) {
 			t.Errorf("text %d: %v, %v", i, c, err)
 		}
@@ -282,13 +282,13 @@ func TestForeignKey(t *testing.T) {
 	certify(t, dir, "ca", filepath.Join(dir, "ca"))
 	certify(t, dir, "issue", "srv")
 	s := newSecurity(dir)
-	if _, err := s.Server("srv", registry.Files{}); err != nil {
+	if _, err := s.Server("srv", settings.Files{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chown(filepath.Join(dir, "security/server/srv/key.pem"), 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Server("srv", registry.Files{}); err == nil || !strings.Contains(err.Error(), "belongs to the user 65534") {
+	if _, err := s.Server("srv", settings.Files{}); err == nil || !strings.Contains(err.Error(), "belongs to the user 65534") {
 		t.Error(err)
 	}
 }
@@ -302,26 +302,26 @@ func TestNamesThatArePaths(t *testing.T) {
 	put(t, 0o644, "kex=rot13", dir, "security/server/enc.conf")
 	s := newSecurity(dir)
 	for _, name := range []string{"..", ".", "../..", "../server", "x/../..", "/", "", "a b", "x\x00", strings.Repeat("../", 50) + dir[1:]} {
-		if c, err := s.Server(name, registry.Files{}); c != nil || err != nil {
+		if c, err := s.Server(name, settings.Files{}); c != nil || err != nil {
 			t.Errorf("%q: %v, %v", name, c, err)
 		}
 	}
 	// A folder that somebody has made for such a name is not passed over.
 	for _, name := range []string{"a b", "a/b", "a/b/"} {
 		put(t, 0o644, "kex=rot13", dir, "security/server", name, "enc.conf")
-		if _, err := s.Server(name, registry.Files{}); err == nil || !strings.Contains(err.Error(), "letters, digits") {
+		if _, err := s.Server(name, settings.Files{}); err == nil || !strings.Contains(err.Error(), "letters, digits") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	if c, err := s.Server("a/c", registry.Files{}); c != nil || err != nil {
+	if c, err := s.Server("a/c", settings.Files{}); c != nil || err != nil {
 		t.Errorf("%v, %v", c, err)
 	}
 	// Such a name has its files in the configuration file.
 	enc := put(t, 0o644, "kex=X25519", dir, "elsewhere")
-	if c, err := s.Server("../..", registry.Files{Enc: enc}); err != nil || c.Suite.Kex != oap.X25519 {
+	if c, err := s.Server("../..", settings.Files{Enc: enc}); err != nil || c.Suite.Kex != oap.X25519 {
 		t.Errorf("%v, %v", c, err)
 	}
-	if _, err := s.Server("../..", registry.Files{Enc: enc + "x"}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := s.Server("../..", settings.Files{Enc: enc + "x"}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
@@ -357,7 +357,7 @@ func TestKEMFiles(t *testing.T) {
 	der := append([]byte{0x02, 1, 0, 0x30, 11, 6, 9, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 2, 0x04, 4}, 0x04, 2, 1, 2)
 	der = append([]byte{0x30, byte(len(der))}, der...)
 	put(t, 0o600, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), b, "security/server/srv/kex.key.pem")
-	if _, err := newSecurity(b).Server("srv", registry.Files{}); err == nil || !strings.Contains(err.Error(), "no seed in it") {
+	if _, err := newSecurity(b).Server("srv", settings.Files{}); err == nil || !strings.Contains(err.Error(), "no seed in it") {
 		t.Error(err)
 	}
 	// A hybrid's keys are raw.
@@ -396,7 +396,7 @@ func TestECKey(t *testing.T) {
 	}
 	params := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7}})
 	put(t, 0o600, string(params)+string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})), path)
-	c, err := newSecurity(dir).Server("srv", registry.Files{})
+	c, err := newSecurity(dir).Server("srv", settings.Files{})
 	if err != nil || c.Identity == nil || c.Identity.Name() != "srv" {
 		t.Error(c, err)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"o7s/core"
 	"o7s/core/irm"
-	"o7s/core/registry"
 	"o7s/ipc/ipcpctl"
 	"o7s/ipc/rpc"
 )
@@ -39,15 +38,15 @@ type child struct {
 }
 
 // Spawn implements irm.Spawner.
-func (s *spawner) Spawn(ctx context.Context, i *registry.IPCP, died func(irm.Child, error)) (irm.Child, error) {
+func (s *spawner) Spawn(ctx context.Context, i irm.IPCP, died func(irm.Child, error)) (irm.Child, error) {
 	ours, theirs, err := rpc.Pair()
 	if err != nil {
 		return nil, err
 	}
 
 	// Not the path of the executable, which may be replaced or gone by now.
-	cmd := exec.Command("/proc/self/exe", append(s.args(), "--name="+i.Name)...)
-	cmd.Args[0] = "ipcpd-" + i.Type.Name
+	cmd := exec.Command("/proc/self/exe", append(s.args(), "--name="+i.Name())...)
+	cmd.Args[0] = "ipcpd-" + i.Type().Name
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A group of its own: Ctrl-C is for the irmd.

@@ -14,7 +14,6 @@ import (
 
 	"o7s/core/irm"
 	"o7s/core/logs"
-	"o7s/core/registry"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
@@ -46,7 +45,7 @@ func (s *starter) linesOf(uid int) *allowance {
 }
 
 // Start implements irm.Starter.
-func (s *starter) Start(p *registry.Program, runs func(), died func(error)) (irm.Instance, error) {
+func (s *starter) Start(p irm.Program, runs func(), died func(error)) (irm.Instance, error) {
 	// None of irmd's own descriptors: the program may be another user's. What it
 	// prints comes by a pipe of its own.
 	out, in, err := os.Pipe()
@@ -134,15 +133,16 @@ func (r *running) Stop() {
 	}
 }
 
-// programOf returns the program of a request that came by l to bind or unbind it.
-func (d *daemon) programOf(l *rpc.Link, r *irmctl.ProgramReq) (*registry.Program, error) {
-	p := &registry.Program{Name: r.Name, Path: r.Path, IPCP: r.IPCP, Auto: r.Auto, Args: r.Args}
+// programOf returns the program of a request that came by l to bind or unbind it. Beside
+// an error its path is as the request has it.
+func (d *daemon) programOf(l *rpc.Link, r *irmctl.ProgramReq) (irm.Program, error) {
+	p := irm.Program{Name: r.Name, Path: r.Path, IPCP: r.IPCP, Auto: r.Auto, Args: r.Args}
 	if r.Path == "" {
 		return p, nil
 	}
 	at, err := d.helpers.place(accountOf(l.Peer()), r.Path)
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", r.Path, err)
+		return p, fmt.Errorf("find %s: %w", r.Path, err)
 	}
 	if at.canonical != "" {
 		p.Path = at.canonical

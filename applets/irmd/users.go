@@ -10,26 +10,24 @@ import (
 
 	"o7s/core"
 	"o7s/core/irm"
-	"o7s/core/registry"
 	"o7s/core/view"
 	"o7s/ipc/irmctl"
 	"o7s/ipc/rpc"
 )
 
-// process is a process that has announced itself. It implements registry.User.
+// process is a process that has announced itself. It implements irm.User.
 type process struct {
 	link *rpc.Link
 	pid  int // its number in this system; negative: see users.announce
-	proc *registry.Process
+	proc irm.Process
 
 	asked chan struct{} // holds a token while it has not answered a question about its flows
 }
 
-// FlowArrived implements registry.User.
-func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End, done func(int, error)) {
-	me := e.(*end) // this program's memory makes no other
-	msg := irmctl.ArrivedMsg{Listener: l.ID, Name: f.Name, Flow: flowMsg(f, me)}
-	files, keyFile, err := flowFiles(f, me, u.link)
+// FlowArrived implements irm.User.
+func (u *process) FlowArrived(listener uint32, f irm.HandedFlow, done func(int, error)) {
+	msg := irmctl.ArrivedMsg{Listener: listener, Name: f.Name, Flow: flowMsg(f)}
+	files, keyFile, err := flowFiles(f, u.link)
 	if err != nil {
 		done(0, err)
 		return
@@ -44,10 +42,10 @@ func (u *process) FlowArrived(l *registry.Listener, f *registry.Flow, e registry
 	}, files...)
 }
 
-// flowFiles returns the descriptors that go with f to a process: those of e and, for
+// flowFiles returns the descriptors that go with f to a process: those of its End and, for
 // an encrypted flow, keyFile, which holds the key. The caller closes keyFile with
 // closeKey when it is sent. The key is no longer in the memory of this process.
-func flowFiles(f *registry.Flow, e *end, l *rpc.Link) (files []int, keyFile int, err error) {
+func flowFiles(f irm.HandedFlow, l *rpc.Link) (files []int, keyFile int, err error) {
 	keyFile = -1
 	if f.Cipher != 0 {
 		key := f.Secret.Take()
@@ -60,7 +58,7 @@ func flowFiles(f *registry.Flow, e *end, l *rpc.Link) (files []int, keyFile int,
 			return nil, -1, err
 		}
 	}
-	mem, bell := e.passTo(l)
+	mem, bell := f.End.(*end).passTo(l)
 	if files = []int{mem, bell}; keyFile >= 0 {
 		files = append(files, keyFile)
 	}
@@ -73,7 +71,7 @@ func closeKey(fd int) {
 	}
 }
 
-// FlowDown implements registry.User.
+// FlowDown implements irm.User.
 func (u *process) FlowDown(id core.FlowID, code core.Errno) {
 	// A process whose link has ended finds out by itself.
 	_ = rpc.Notify(u.link, irmctl.Down, &irmctl.DownMsg{ID: id, Code: code})
@@ -122,7 +120,8 @@ func bounded(f irmctl.Facts) *irmctl.Facts {
 	return &irmctl.Facts{List: list}
 }
 
-func flowMsg(f *registry.Flow, e *end) irmctl.Flow {
+func flowMsg(f irm.HandedFlow) irmctl.Flow {
+	e := f.End.(*end) // this program's memory makes no other
 	return irmctl.Flow{ID: f.ID, Side: e.side, Ring: e.kit.Ring, QoS: f.QoS, Path: f.Path, Ours: f.Ours, Cipher: f.Cipher, CN: f.CN}
 }
 
@@ -237,14 +236,13 @@ func (d *daemon) userMux() *rpc.Mux {
 			call.Fail(err)
 			return
 		}
-		call.OnCancel(d.m.FlowAlloc(u.proc, r.Name, r.QoS, r.Timeout, func(f *registry.Flow, e registry.End, err error) {
+		call.OnCancel(d.m.FlowAlloc(u.proc, r.Name, r.QoS, r.Timeout, func(f irm.HandedFlow, err error) {
 			if err != nil {
 				call.Fail(err)
 				return
 			}
-			me := e.(*end) // this program's memory makes no other
-			msg := flowMsg(f, me)
-			files, keyFile, err := flowFiles(f, me, call.Link())
+			msg := flowMsg(f)
+			files, keyFile, err := flowFiles(f, call.Link())
 			if err != nil {
 				call.Fail(err)
 			} else {

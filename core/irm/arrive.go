@@ -10,11 +10,12 @@ import (
 	"o7s/core/registry"
 )
 
-// FlowReqArr is the word of the IPCP i that somebody asks for a flow to dst.
+// FlowReqArr is the word of the IPCP by that somebody asks for a flow to dst.
 // got gets the id of this system's end; a process's answer follows it by
 // FlowAllocResp. A name to which no process is bound refuses at once; where
 // one is bound but does not accept at the moment, the request waits.
-func (m *Manager) FlowReqArr(i *registry.IPCP, r ipcp.Arrival, got func(core.FlowID, error)) {
+func (m *Manager) FlowReqArr(by IPCP, r ipcp.Arrival, got func(core.FlowID, error)) {
+	i := by.record
 	m.decide(func() {
 		told := m.toldLocked(r.From)
 		if told {
@@ -193,16 +194,16 @@ func (m *Manager) deliverLocked(f *registry.Flow, end registry.End) {
 		m.takeBackLocked(f, core.ErrFlowDown)
 		return
 	}
-	l, p := f.Listener, f.User
+	l, user, flow := f.Listener, f.User.User, f.Handed(end)
 	if l.Credit > 0 && l.Process.Listener(l.ID) == l {
 		m.acceptsLocked(l)
 	}
 	m.thenLocked(func() {
-		p.User.FlowArrived(l, f, end, func(credit int, err error) {
+		user.FlowArrived(l.ID, flow, func(credit int, err error) {
 			m.decide(func() { m.takenLocked(f, credit, err) })
 		})
-		end.Close()
-		f.Secret.Zero() // the process has it
+		flow.End.Close()
+		flow.Secret.Zero() // the process has it
 	})
 }
 
@@ -263,8 +264,8 @@ func (m *Manager) rematchLocked(l *registry.Listener) {
 }
 
 // Splice joins the two ends of a flow that the IPCP i provides.
-func (m *Manager) Splice(i *registry.IPCP, a, b core.FlowID) (err error) {
-	m.decide(func() { err = m.spliceLocked(i, a, b) })
+func (m *Manager) Splice(i IPCP, a, b core.FlowID) (err error) {
+	m.decide(func() { err = m.spliceLocked(i.record, a, b) })
 	return err
 }
 
@@ -283,12 +284,13 @@ func (m *Manager) spliceLocked(i *registry.IPCP, a, b core.FlowID) error {
 	return nil
 }
 
-// Attach makes the memory of a flow whose packets the IPCP i carries itself
+// Attach makes the memory of a flow whose packets the IPCP by carries itself
 // and returns the IPCP's end.
-func (m *Manager) Attach(i *registry.IPCP, id core.FlowID) (registry.End, error) {
+func (m *Manager) Attach(by IPCP, id core.FlowID) (End, error) {
+	i := by.record
 	var err error
 	var held int
-	who := registry.Owner{Admin: true} // the IPCP itself
+	who := Owner{Admin: true} // the IPCP itself
 	m.decide(func() {
 		var f *registry.Flow
 		if f, err = m.attachableLocked(i, id); err == nil && f.User != nil {

@@ -8,7 +8,6 @@ import (
 
 	"o7s/core"
 	"o7s/core/ipcp"
-	"o7s/core/registry"
 )
 
 // The tests below are what the simulation has found, each as small as it gets.
@@ -21,7 +20,7 @@ func TestUnlistenLeavesFlowsToTheOtherListener(t *testing.T) {
 	if err := n.m.BindProcess(admin, server.PID, "s"); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.m.Listen(context.Background(), admin, server.Process, 2, "", nil, 1); err != nil {
+	if err := n.m.Listen(context.Background(), admin, server.me, 2, "", nil, 1); err != nil {
 		t.Fatal(err)
 	}
 	client.mustAlloc("s")
@@ -29,7 +28,7 @@ func TestUnlistenLeavesFlowsToTheOtherListener(t *testing.T) {
 	if o.done {
 		t.Fatalf("answered %v by the listener for all names", o.err)
 	}
-	if err := n.m.Unlisten(server.Process, 1); err != nil {
+	if err := n.m.Unlisten(server.me, 1); err != nil {
 		t.Fatal(err)
 	}
 	if !o.done || o.err != nil {
@@ -40,7 +39,7 @@ func TestUnlistenLeavesFlowsToTheOtherListener(t *testing.T) {
 // earlyDeath spawns IPCPs that have died before Spawn returns.
 type earlyDeath struct{ *node }
 
-func (e earlyDeath) Spawn(ctx context.Context, i *registry.IPCP, died func(Child, error)) (Child, error) {
+func (e earlyDeath) Spawn(ctx context.Context, i IPCP, died func(Child, error)) (Child, error) {
 	c, err := e.node.Spawn(ctx, i, died)
 	if err == nil {
 		c.(*kid).kill()
@@ -96,7 +95,7 @@ func TestRemovalIsLoggedLast(t *testing.T) {
 	n.cut = func(line string) {
 		if strings.Contains(line, "Deallocating flow 0 for") {
 			n.cut = nil
-			n.m.Gone(client.Process)
+			n.m.Gone(client.me)
 		}
 	}
 	if err := client.dealloc(id); err != nil {

@@ -15,10 +15,10 @@ import (
 
 // FlowDealloc gives up p's end id. done is called when the IPCP has released it
 // too.
-func (m *Manager) FlowDealloc(p *registry.Process, id core.FlowID, done func(error)) {
+func (m *Manager) FlowDealloc(p Process, id core.FlowID, done func(error)) {
 	m.decide(func() {
 		f := m.reg.Flow(id)
-		if f == nil || f.User != p || f.State() == registry.UserGone {
+		if f == nil || f.User != p.record || f.State() == registry.UserGone {
 			m.thenLocked(func() { done(fmt.Errorf("%w: flow %d", core.ErrNotFound, id)) })
 			return
 		}
@@ -74,15 +74,15 @@ func (m *Manager) userLeftLocked(f *registry.Flow, code core.Errno, done func(er
 }
 
 // ProviderDealloc is the word of the IPCP i that it has released the end id.
-func (m *Manager) ProviderDealloc(i *registry.IPCP, id core.FlowID) (err error) {
+func (m *Manager) ProviderDealloc(i IPCP, id core.FlowID) (err error) {
 	m.decide(func() {
 		f := m.reg.Flow(id)
-		if f == nil || f.Provider != i || f.State() == registry.ProviderGone {
+		if f == nil || f.Provider != i.record || f.State() == registry.ProviderGone {
 			err = fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
 			return
 		}
 		if m.tellsOfLocked(f) {
-			m.debugLocked("Deallocating flow %d for process %d.", id, i.PID)
+			m.debugLocked("Deallocating flow %d for process %d.", id, f.Provider.PID)
 		}
 		m.providerLeftLocked(f, fmt.Errorf("%w: the layer has ended the flow", core.ErrFlowDown))
 	})
@@ -91,10 +91,10 @@ func (m *Manager) ProviderDealloc(i *registry.IPCP, id core.FlowID) (err error) 
 
 // FlowEnd is the word of the IPCP i that the flow of the end id has ended. Its
 // process is told, and holds the end until it gives it up.
-func (m *Manager) FlowEnd(i *registry.IPCP, id core.FlowID, code core.Errno) (err error) {
+func (m *Manager) FlowEnd(i IPCP, id core.FlowID, code core.Errno) (err error) {
 	m.decide(func() {
 		f := m.reg.Flow(id)
-		if f == nil || f.Provider != i || f.State() != registry.Allocated || m.allocs[f] != nil || f.User == nil {
+		if f == nil || f.Provider != i.record || f.State() != registry.Allocated || m.allocs[f] != nil || f.User == nil {
 			err = fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
 			return
 		}

@@ -37,16 +37,16 @@ type allocation struct {
 	again   *time.Timer // when the request is sent again
 	tries   int
 	flow    *registry.Flow // nil until an IPCP is asked
-	done    func(*registry.Flow, registry.End, error)
+	done    func(HandedFlow, error)
 	counted bool // as an allocation that is under way
 	replied bool // the IPCP has brought the other end's answer
 }
 
-// FlowAlloc allocates a flow from p to name. done gets the flow and p's end
-// of its memory, lent for the call, or the reason why there is none; once,
-// within timeout (0: core.AllocTimeout). cancel gives up before that.
-func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, timeout time.Duration, done func(*registry.Flow, registry.End, error)) (cancel func()) {
-	a := &allocation{m: m, p: p, name: name, qos: qos, done: done}
+// FlowAlloc allocates a flow from p to name. done gets the flow, whose End is lent
+// for the call, or the reason why there is none; once, within timeout (0:
+// core.AllocTimeout). cancel gives up before that.
+func (m *Manager) FlowAlloc(p Process, name string, qos core.QoS, timeout time.Duration, done func(HandedFlow, error)) (cancel func()) {
+	a := &allocation{m: m, p: p.record, name: name, qos: qos, done: done}
 	if timeout <= 0 {
 		timeout = core.AllocTimeout
 	}
@@ -55,8 +55,8 @@ func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, time
 			a.failLocked(err)
 			return
 		}
-		m.infoLocked("Allocating flow for %d to %s.", p.PID, name)
-		if err := m.reg.MayAllocate(p.Owner()); err != nil {
+		m.infoLocked("Allocating flow for %d to %s.", a.p.PID, name)
+		if err := m.reg.MayAllocate(a.p.Owner()); err != nil {
 			a.failLocked(err)
 			return
 		}
@@ -68,7 +68,7 @@ func (m *Manager) FlowAlloc(p *registry.Process, name string, qos core.QoS, time
 		a.timer = time.AfterFunc(patience, func() {
 			a.giveUp(fmt.Errorf("%w: no process accepted the flow to %q within %v", core.ErrTimeout, name, timeout.Round(time.Millisecond)))
 		})
-		up := m.waysLocked(p, name)
+		up := m.waysLocked(a.p, name)
 		switch {
 		case len(up) > 0 && up[0].Knows(name):
 			a.startLocked(up[0])
@@ -340,7 +340,7 @@ func (a *allocation) askAgain(req ipcp.AllocRequest) {
 // takeLocked ends a and returns its done, or nil if a has ended before. Where the
 // IRM stops, done does nothing: the process hears of that by the end of its link,
 // and not what its flow comes to then.
-func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
+func (a *allocation) takeLocked() func(HandedFlow, error) {
 	done := a.done
 	if a.done = nil; a.m.fault("an allocation is answered twice") {
 		a.done = done
@@ -358,7 +358,7 @@ func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 		}
 	}
 	if done != nil && a.m.stopping {
-		return func(*registry.Flow, registry.End, error) {}
+		return func(HandedFlow, error) {}
 	}
 	return done
 }
@@ -366,7 +366,7 @@ func (a *allocation) takeLocked() func(*registry.Flow, registry.End, error) {
 // failLocked answers the process with err; there is no flow, or none any more.
 func (a *allocation) failLocked(err error) {
 	if done := a.takeLocked(); done != nil {
-		a.m.thenLocked(func() { done(nil, nil, err) })
+		a.m.thenLocked(func() { done(HandedFlow{}, err) })
 	}
 }
 
@@ -379,7 +379,7 @@ func (a *allocation) giveUpLocked(err error) {
 	if a.flow != nil {
 		a.m.userLeftLocked(a.flow, core.ErrCanceled, nil)
 	}
-	a.m.thenLocked(func() { done(nil, nil, err) })
+	a.m.thenLocked(func() { done(HandedFlow{}, err) })
 }
 
 func (a *allocation) giveUp(err error) { a.m.decide(func() { a.giveUpLocked(err) }) }
@@ -392,13 +392,13 @@ func (m *Manager) refusedLocked(f *registry.Flow, err error) {
 	}
 	done := a.takeLocked()
 	m.removeLocked(f)
-	m.thenLocked(func() { done(nil, nil, err) })
+	m.thenLocked(func() { done(HandedFlow{}, err) })
 }
 
 // FlowAllocReply is the word of the IPCP i that the other end of the flow id
 // has answered.
-func (m *Manager) FlowAllocReply(i *registry.IPCP, r ipcp.AllocReply) (err error) {
-	m.decide(func() { err = m.repliedLocked(i, r) })
+func (m *Manager) FlowAllocReply(i IPCP, r ipcp.AllocReply) (err error) {
+	m.decide(func() { err = m.repliedLocked(i.record, r) })
 	return err
 }
 
@@ -457,13 +457,14 @@ func (m *Manager) answerLocked(f *registry.Flow) {
 	if end == nil {
 		m.userLeftLocked(f, core.ErrInternal, nil)
 		m.thenLocked(func() {
-			done(nil, nil, fmt.Errorf("%w: the other end of the flow to %q went before it was complete", core.ErrNotAllocated, f.Name))
+			done(HandedFlow{}, fmt.Errorf("%w: the other end of the flow to %q went before it was complete", core.ErrNotAllocated, a.name))
 		})
 		return
 	}
+	flow := f.Handed(end)
 	m.thenLocked(func() {
-		done(f, end, nil)
-		end.Close()
-		f.Secret.Zero() // the process has it
+		done(flow, nil)
+		flow.End.Close()
+		flow.Secret.Zero() // the process has it
 	})
 }

@@ -62,7 +62,7 @@ func (m *Manager) noType(word string) error {
 func (m *Manager) spawn(ctx context.Context, i *registry.IPCP) error {
 	var known, died bool // guarded by m.mu
 	var why error
-	child, err := m.cfg.Spawner.Spawn(ctx, i, func(c Child, err error) {
+	child, err := m.cfg.Spawner.Spawn(ctx, IPCP{i}, func(c Child, err error) {
 		m.decide(func() {
 			if died, why = true, err; known {
 				m.diedLocked(i, c, err)

@@ -34,10 +34,10 @@ type Caller struct {
 
 // Spawner starts IPC processes.
 type Spawner interface {
-	// Spawn starts the process of i, whose calls the Manager gets as i's.
+	// Spawn starts the process of i, in whose name it calls the Manager.
 	// died is called once, when it has ended and is reaped, however that
 	// came.
-	Spawn(ctx context.Context, i *registry.IPCP, died func(c Child, err error)) (Child, error)
+	Spawn(ctx context.Context, i IPCP, died func(c Child, err error)) (Child, error)
 }
 
 // Child is an IPC process that a Spawner has started.
@@ -54,7 +54,7 @@ type Memory interface {
 	// process that holds most of the two, or the one, holds: who holds many
 	// gets less memory for each. The error is core.ErrLimit where
 	// descriptors or memory have run out, or who has too many flows on their way.
-	NewFlow(who registry.Owner, held int) (a, b registry.End, err error)
+	NewFlow(who Owner, held int) (a, b End, err error)
 	// Prepare is called when both processes of a flow have been told of it:
 	// what NewFlow makes next may be made ahead, then.
 	Prepare()

@@ -40,7 +40,7 @@ func TestTutorial(t *testing.T) {
 	if err := client.dealloc(0); err != nil {
 		t.Fatal(err)
 	}
-	n.m.Gone(client.Process)
+	n.m.Gone(client.me)
 	if err := server.dealloc(1); err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +94,8 @@ func TestFlowIDsAreReusedLowestFirst(t *testing.T) {
 	if id := client.mustAlloc("s"); id != 0 {
 		t.Errorf("got flow %d, want 0", id)
 	}
-	n.m.Gone(client.Process)
-	n.m.Gone(server.Process)
+	n.m.Gone(client.me)
+	n.m.Gone(server.me)
 	n.empty()
 }
 
@@ -124,14 +124,14 @@ func TestRefusals(t *testing.T) {
 			n.register("s")
 			p := n.process(0, "server")
 			p.listen("s", 1)
-			n.m.Gone(p.Process)
+			n.m.Gone(p.me)
 		}, core.ErrNotAllocated, "no process is bound"},
 		{"listener closed", func(n *node) {
 			n.layer()
 			n.register("s")
 			p := n.process(0, "server")
 			p.listen("s", 1)
-			n.m.Unlisten(p.Process, 1)
+			n.m.Unlisten(p.me, 1)
 		}, core.ErrNotAllocated, "no process is bound"},
 		{"IPCP destroyed", func(n *node) {
 			n.layer()
@@ -173,7 +173,7 @@ func TestRequestWaitsForAnAcceptor(t *testing.T) {
 	if o.done {
 		t.Fatalf("answered %v though the server does not accept", o.err)
 	}
-	if err := n.m.Accept(server.Process, 1, 1); err != nil {
+	if err := n.m.Accept(server.me, 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	if !o.done || o.err != nil || len(server.arrived) != 2 {
@@ -189,7 +189,7 @@ func TestFlowsOnTheirWayToAProcessAreBounded(t *testing.T) {
 	for range registry.MaxArriving {
 		client.mustAlloc("s")
 	}
-	if err := n.m.Accept(server.Process, 1, 2); err != nil {
+	if err := n.m.Accept(server.me, 1, 2); err != nil {
 		t.Fatal(err)
 	}
 	first, second := client.alloc("s"), client.alloc("s")
@@ -204,8 +204,8 @@ func TestFlowsOnTheirWayToAProcessAreBounded(t *testing.T) {
 	if !second.done || second.err != nil {
 		t.Errorf("two were taken: the second is answered %v, %v", second.done, second.err)
 	}
-	n.m.Gone(client.Process)
-	n.m.Gone(server.Process)
+	n.m.Gone(client.me)
+	n.m.Gone(server.me)
 	n.empty()
 }
 
@@ -220,7 +220,7 @@ func TestFlowsOnTheirWayByAnotherListener(t *testing.T) {
 			n, server, client := served(t, registry.MaxArriving)
 			n.register("t")
 			server.silent = true
-			if err := n.m.Listen(t.Context(), Caller{UID: 1000}, server.Process, 2, "t", nil, 1); err != nil {
+			if err := n.m.Listen(t.Context(), Caller{UID: 1000}, server.me, 2, "t", nil, 1); err != nil {
 				t.Fatal(err)
 			}
 			for range registry.MaxArriving {
@@ -234,8 +234,8 @@ func TestFlowsOnTheirWayByAnotherListener(t *testing.T) {
 			if !o.done || o.err != nil {
 				t.Errorf("when there is room: answered %v, %v", o.done, o.err)
 			}
-			n.m.Gone(client.Process)
-			n.m.Gone(server.Process)
+			n.m.Gone(client.me)
+			n.m.Gone(server.me)
 			n.empty()
 		})
 	}
@@ -249,9 +249,9 @@ func TestWaitEnds(t *testing.T) {
 	}{
 		{"time-out", func(_ *node, _, _ *proc, _ *outcome) { time.Sleep(core.AllocTimeout) }, core.ErrTimeout},
 		{"cancel", func(_ *node, _, _ *proc, o *outcome) { o.cancel() }, core.ErrCanceled},
-		{"server gone", func(n *node, s, _ *proc, _ *outcome) { n.m.Gone(s.Process) }, core.ErrNotAllocated},
-		{"unlisten", func(n *node, s, _ *proc, _ *outcome) { n.m.Unlisten(s.Process, 1) }, core.ErrNotAllocated},
-		{"client gone", func(n *node, _, c *proc, _ *outcome) { n.m.Gone(c.Process) }, core.ErrFlowDown},
+		{"server gone", func(n *node, s, _ *proc, _ *outcome) { n.m.Gone(s.me) }, core.ErrNotAllocated},
+		{"unlisten", func(n *node, s, _ *proc, _ *outcome) { n.m.Unlisten(s.me, 1) }, core.ErrNotAllocated},
+		{"client gone", func(n *node, _, c *proc, _ *outcome) { n.m.Gone(c.me) }, core.ErrFlowDown},
 		{"IPCP killed", func(n *node, _, _ *proc, _ *outcome) { n.kids[0].kill() }, core.ErrFlowDown},
 		{"IPCP destroyed", func(n *node, _, _ *proc, _ *outcome) { n.m.DestroyIPCP(admin, "local-ipcp") }, core.ErrFlowDown},
 	}
@@ -283,7 +283,7 @@ func TestSilentCallerTimesOutAfterItsOwnTime(t *testing.T) {
 		client.mustAlloc("s")
 		took := make(chan time.Duration, 1)
 		start := time.Now()
-		n.m.FlowAlloc(client.Process, "s", core.QoSRaw, 3*time.Second, func(_ *registry.Flow, _ registry.End, err error) {
+		n.m.FlowAlloc(client.me, "s", core.QoSRaw, 3*time.Second, func(_ HandedFlow, err error) {
 			took <- time.Since(start)
 		})
 		if d := <-took; d != 3*time.Second {
@@ -343,7 +343,7 @@ func TestNamedListenerComesBeforeTheOneForAll(t *testing.T) {
 	n.register("s")
 	p := n.process(0, "server")
 	p.listen("", 1)
-	if err := n.m.Listen(context.Background(), admin, p.Process, 2, "s", nil, 1); err != nil {
+	if err := n.m.Listen(context.Background(), admin, p.me, 2, "s", nil, 1); err != nil {
 		t.Fatal(err)
 	}
 	client := n.process(0, "client")
@@ -383,7 +383,7 @@ func TestProcessDeathDeallocatesFirst(t *testing.T) {
 	n, server, client := served(t, 8)
 	client.mustAlloc("s")
 	n.lines()
-	n.m.Gone(client.Process)
+	n.m.Gone(client.me)
 	l := n.lines()
 	if last := l[len(l)-1]; !strings.HasSuffix(last, "Dead process removed: "+strconv.Itoa(client.PID)+".") {
 		t.Errorf("last line %q", last)
@@ -391,7 +391,7 @@ func TestProcessDeathDeallocatesFirst(t *testing.T) {
 	if !strings.Contains(l[0], "Deallocating flow 0 for process "+strconv.Itoa(client.PID)) {
 		t.Errorf("first line %q", l[0])
 	}
-	n.m.Gone(server.Process)
+	n.m.Gone(server.me)
 	n.empty()
 }
 
@@ -429,8 +429,8 @@ func TestDeathInTheMiddle(t *testing.T) {
 					t.Error("the allocation was never answered")
 				}
 				n.cut = nil
-				n.m.Gone(client.Process)
-				n.m.Gone(server.Process)
+				n.m.Gone(client.me)
+				n.m.Gone(server.me)
 				n.empty()
 				if who == "server" && got.err == nil {
 					t.Error("allocated though the server died first")
@@ -453,7 +453,7 @@ func TestDeathWhileTheMemoryIsMade(t *testing.T) {
 				n.m.mu.Unlock()
 				switch who {
 				case "layer":
-					if err := n.m.ProviderDealloc(i, 0); err != nil {
+					if err := n.m.ProviderDealloc(IPCP{i}, 0); err != nil {
 						t.Error(err)
 					}
 				case "cancel":
@@ -467,8 +467,8 @@ func TestDeathWhileTheMemoryIsMade(t *testing.T) {
 			if !got.done || got.err == nil && who != "client" {
 				t.Errorf("answered %v, %v", got.done, got.err)
 			}
-			n.m.Gone(client.Process)
-			n.m.Gone(server.Process)
+			n.m.Gone(client.me)
+			n.m.Gone(server.me)
 			n.empty()
 		})
 	}
@@ -586,7 +586,7 @@ func TestWhoMayBind(t *testing.T) {
 	check("again", n.m.BindProcess(me, mine.PID, "a"), nil)
 	check("another's process", n.m.BindProcess(me, yours.PID, "b"), core.ErrPermission)
 	check("name held by another", n.m.BindProcess(you, yours.PID, "a"), core.ErrPermission)
-	check("listen for a name held by another", n.m.Listen(context.Background(), you, yours.Process, 1, "a", nil, 1), core.ErrPermission)
+	check("listen for a name held by another", n.m.Listen(context.Background(), you, yours.me, 1, "a", nil, 1), core.ErrPermission)
 	check("administrator, name held by another", n.m.BindProcess(admin, yours.PID, "a"), nil)
 	check("unbind another's", n.m.UnbindProcess(me, yours.PID, "a"), core.ErrPermission)
 	check("unbind another's by administrator", n.m.UnbindProcess(admin, yours.PID, "a"), nil)
@@ -605,16 +605,16 @@ func TestListenerUnbindsWhatItBound(t *testing.T) {
 	if err := n.m.BindProcess(admin, p.PID, "a"); err != nil {
 		t.Fatal(err)
 	}
-	n.m.Unlisten(p.Process, 1)
+	n.m.Unlisten(p.me, 1)
 	if !p.Bound("a") {
 		t.Error("closing a listener undid an administrator's bind")
 	}
 	p.listen("b", 1)
-	n.m.Unlisten(p.Process, 1)
+	n.m.Unlisten(p.me, 1)
 	if p.Bound("b") {
 		t.Error("still bound though the listener is closed")
 	}
-	if err := n.m.Unlisten(p.Process, 1); !errors.Is(err, core.ErrNotFound) {
+	if err := n.m.Unlisten(p.me, 1); !errors.Is(err, core.ErrNotFound) {
 		t.Errorf("unlisten twice: %v", err)
 	}
 }
@@ -623,32 +623,32 @@ func TestExecReplacesTheProcess(t *testing.T) {
 	n, server, client := served(t, 8)
 	client.mustAlloc("s")
 	again := n.m.Announce(Caller{PID: client.PID, UID: 1000}, "other", "/bin/other", client)
-	if n.m.reg.Process(client.PID) != again {
+	if n.m.reg.Process(client.PID) != again.record {
 		t.Error("the old process is still in the table")
 	}
-	n.m.Gone(server.Process)
+	n.m.Gone(server.me)
 	n.empty()
 }
 
 func TestForeignIDsAreHarmless(t *testing.T) {
 	n, server, client := served(t, 8)
 	client.mustAlloc("s")
-	stranger := &registry.IPCP{}
+	stranger := IPCP{&registry.IPCP{}}
 	for what, err := range map[string]error{
 		"dealloc another's flow":   client.dealloc(1),
 		"dealloc no flow":          client.dealloc(77),
 		"provider dealloc":         n.m.ProviderDealloc(stranger, 0),
 		"reply":                    n.m.FlowAllocReply(stranger, ipcp.AllocReply{}),
 		"splice":                   n.m.Splice(stranger, 0, 1),
-		"accept at another's":      n.m.Accept(client.Process, 1, 1),
-		"accept at no listener":    n.m.Accept(server.Process, 99, 1),
+		"accept at another's":      n.m.Accept(client.me, 1, 1),
+		"accept at no listener":    n.m.Accept(server.me, 99, 1),
 		"provider dealloc unknown": n.m.ProviderDealloc(stranger, 99),
 	} {
 		if !errors.Is(err, core.ErrNotFound) {
 			t.Errorf("%s: %v, want ErrNotFound", what, err)
 		}
 	}
-	if err := n.m.Accept(server.Process, 1, MaxCredit+1); !errors.Is(err, core.ErrUsage) {
+	if err := n.m.Accept(server.me, 1, MaxCredit+1); !errors.Is(err, core.ErrUsage) {
 		t.Errorf("credit beyond the bound: %v", err)
 	}
 	if err := client.dealloc(0); err != nil {
@@ -688,7 +688,7 @@ func TestGivesUpBeforeTheIPCPKnows(t *testing.T) {
 		i := n.m.reg.IPCP("local-ipcp")
 		i.Control = lateControl{i.Control, func() {
 			if dies {
-				n.m.Gone(client.Process)
+				n.m.Gone(client.me)
 				return
 			}
 			n.m.mu.Lock()
@@ -762,7 +762,7 @@ func TestMessagesOfAnIDKeepTheirOrder(t *testing.T) {
 			i.Control = heldControl{i.Control, sent}
 			client.User = heldUser{client, sent}
 			layerEnds := func() {
-				if err := n.m.ProviderDealloc(i, 0); err != nil {
+				if err := n.m.ProviderDealloc(IPCP{i}, 0); err != nil {
 					t.Error(err)
 				}
 			}
@@ -787,8 +787,8 @@ func TestMessagesOfAnIDKeepTheirOrder(t *testing.T) {
 			if want := []string{"alloc 0", call + " 0", "alloc 0"}; len(sent.sent) < 3 || !slices.Equal(sent.sent[:3], want) {
 				t.Errorf("sent %q, want %q first", sent.sent, want)
 			}
-			n.m.Gone(client.Process)
-			n.m.Gone(server.Process)
+			n.m.Gone(client.me)
+			n.m.Gone(server.me)
 			n.empty()
 		})
 	}

@@ -103,7 +103,7 @@ func (m *Manager) Autobind(c Caller, name string) error {
 	m.mu.Unlock()
 	for _, n := range []string{name, layer} {
 		if err == nil {
-			err = m.BindProgram(c, &registry.Program{IPCP: name, Name: n})
+			err = m.BindProgram(c, Program{IPCP: name, Name: n})
 		}
 	}
 	return err

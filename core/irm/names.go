@@ -9,6 +9,7 @@ import (
 	"o7s/core"
 	"o7s/core/logs"
 	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // CreateName makes a name. The policy is round-robin where it is "".
@@ -19,10 +20,10 @@ func (m *Manager) CreateName(c Caller, name, policy string) error {
 	if err := core.CheckName(name); err != nil {
 		return err
 	}
-	p := registry.RoundRobin
+	p := settings.RoundRobin
 	if policy != "" {
 		var err error
-		if p, err = registry.ParsePolicy(policy); err != nil {
+		if p, err = settings.ParsePolicy(policy); err != nil {
 			return err
 		}
 	}
@@ -31,7 +32,7 @@ func (m *Manager) CreateName(c Caller, name, policy string) error {
 	return err
 }
 
-func (m *Manager) createNameLocked(name string, p registry.Policy) (created bool, err error) {
+func (m *Manager) createNameLocked(name string, p settings.Policy) (created bool, err error) {
 	if created, err = m.reg.CreateName(name, p); created {
 		m.infoLocked("Created new name: %s.", name)
 	}
@@ -88,7 +89,7 @@ func (m *Manager) RegisterName(ctx context.Context, c Caller, name string, layer
 	created := false
 	m.decide(func() {
 		if with, err = m.membersLocked(layers, ipcps); err == nil && m.reg.Name(name) == nil {
-			created, err = m.createNameLocked(name, registry.Spillover)
+			created, err = m.createNameLocked(name, settings.Spillover)
 		}
 	})
 	if err != nil {

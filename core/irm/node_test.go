@@ -113,13 +113,13 @@ type kid struct {
 	done   chan struct{}
 }
 
-func (n *node) Spawn(_ context.Context, i *registry.IPCP, died func(Child, error)) (Child, error) {
+func (n *node) Spawn(_ context.Context, i IPCP, died func(Child, error)) (Child, error) {
 	if n.noSpawn != nil {
 		return nil, n.noSpawn
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &kid{pid: n.nextPID(), n: n, died: died, cancel: cancel, done: make(chan struct{})}
-	k.Process = ipcp.NewProcess(i.Type, ipcp.Env{Host: host{n, i}, Log: n.logger(k.pid)})
+	k.Process = ipcp.NewProcess(i.Type(), ipcp.Env{Host: host{n, i}, Log: n.logger(k.pid)})
 	go func() {
 		k.Run(ctx)
 		close(k.done)
@@ -149,7 +149,7 @@ func (k *kid) kill() {
 // host is ipcp.Host, straight to the Manager.
 type host struct {
 	n *node
-	i *registry.IPCP
+	i IPCP
 }
 
 func (h host) FlowReqArr(a ipcp.Arrival, got func(core.FlowID, error)) {
@@ -181,7 +181,7 @@ type fakeEnd struct{ n *node }
 
 func (n *node) Prepare() {}
 
-func (n *node) NewFlow(registry.Owner, int) (a, b registry.End, err error) {
+func (n *node) NewFlow(Owner, int) (a, b End, err error) {
 	if n.noMemory != nil {
 		return nil, nil, n.noMemory
 	}
@@ -209,6 +209,7 @@ func (e *fakeEnd) Close() error {
 type proc struct {
 	n *node
 	*registry.Process
+	me Process
 
 	arrived []core.FlowID
 	down    []core.FlowID
@@ -221,11 +222,14 @@ type proc struct {
 
 func (n *node) process(uid int, program string) *proc {
 	p := &proc{n: n}
-	p.Process = n.m.Announce(Caller{PID: n.nextPID(), UID: uid}, program, "/bin/"+program, p)
+	p.is(n.m.Announce(Caller{PID: n.nextPID(), UID: uid}, program, "/bin/"+program, p))
 	return p
 }
 
-func (p *proc) FlowArrived(_ *registry.Listener, f *registry.Flow, _ registry.End, done func(int, error)) {
+// is says who p is for the Manager.
+func (p *proc) is(me Process) { p.me, p.Process = me, me.record }
+
+func (p *proc) FlowArrived(_ uint32, f HandedFlow, done func(int, error)) {
 	if p.dead {
 		done(0, errors.New("broken pipe"))
 		return
@@ -244,7 +248,7 @@ func (p *proc) FlowDown(id core.FlowID, _ core.Errno) { p.down = append(p.down, 
 // listen makes listener 1 of p with credit.
 func (p *proc) listen(name string, credit int) {
 	p.n.t.Helper()
-	if err := p.n.m.Listen(context.Background(), Caller{PID: p.PID, UID: p.UID}, p.Process, 1, name, nil, credit); err != nil {
+	if err := p.n.m.Listen(context.Background(), Caller{PID: p.PID, UID: p.UID}, p.me, 1, name, nil, credit); err != nil {
 		p.n.t.Fatalf("listen for %q: %v", name, err)
 	}
 }
@@ -260,15 +264,13 @@ type outcome struct {
 func (p *proc) alloc(name string) *outcome {
 	o := &outcome{}
 	got := make(chan struct{})
-	o.cancel = p.n.m.FlowAlloc(p.Process, name, core.QoSRaw, 0, func(f *registry.Flow, _ registry.End, err error) {
+	o.cancel = p.n.m.FlowAlloc(p.me, name, core.QoSRaw, 0, func(f HandedFlow, err error) {
 		if o.done {
 			p.n.t.Errorf("allocation to %q answered twice", name)
 			return
 		}
 		o.done, o.err = true, err
-		if f != nil {
-			o.id = f.ID
-		}
+		o.id = f.ID
 		close(got)
 	})
 	p.n.m.wg.Wait() // for a slow look-up
@@ -287,7 +289,7 @@ func (p *proc) mustAlloc(name string) core.FlowID {
 
 func (p *proc) dealloc(id core.FlowID) error {
 	err := errors.New("not answered")
-	p.n.m.FlowDealloc(p.Process, id, func(e error) { err = e })
+	p.n.m.FlowDealloc(p.me, id, func(e error) { err = e })
 	return err
 }
 
@@ -311,9 +313,9 @@ func (n *node) register(name string) {
 func (n *node) end(who string, server, client *proc) {
 	switch who {
 	case "client":
-		n.m.Gone(client.Process)
+		n.m.Gone(client.me)
 	case "server":
-		n.m.Gone(server.Process)
+		n.m.Gone(server.me)
 	case "ipcp":
 		n.kids[0].kill()
 	default:

@@ -13,7 +13,7 @@ import (
 // Announce puts the process that c is into the table. program is the word
 // for it in the logs, path the program's file. A process of that pid that is
 // there already is one that has replaced itself by exec: it goes first.
-func (m *Manager) Announce(c Caller, program, path string, user registry.User) *registry.Process {
+func (m *Manager) Announce(c Caller, program, path string, user User) Process {
 	p := &registry.Process{PID: c.PID, UID: c.UID, Admin: m.Administers(c), Program: program, Path: path, User: user}
 	m.decide(func() {
 		if old := m.reg.Process(c.PID); old != nil {
@@ -23,12 +23,12 @@ func (m *Manager) Announce(c Caller, program, path string, user registry.User) *
 		m.reg.AddProcess(p)
 		m.announcedLocked(p)
 	})
-	return p
+	return Process{p}
 }
 
 // Gone says that the connection of p has ended: its ends are deallocated for
 // it, then it leaves the table. A second call does nothing.
-func (m *Manager) Gone(p *registry.Process) { m.decide(func() { m.goneLocked(p) }) }
+func (m *Manager) Gone(p Process) { m.decide(func() { m.goneLocked(p.record) }) }
 
 func (m *Manager) goneLocked(p *registry.Process) {
 	if p.Gone || m.stopping {
@@ -57,7 +57,7 @@ func (m *Manager) removeDeadLocked(p *registry.Process) {
 
 // Listen gives p a listener, for name or, where that is "", for the names
 // bound to p. It binds p to name and registers name in the layers first.
-func (m *Manager) Listen(ctx context.Context, c Caller, p *registry.Process, id uint32, name string, layers []string, credit int) (err error) {
+func (m *Manager) Listen(ctx context.Context, c Caller, p Process, id uint32, name string, layers []string, credit int) (err error) {
 	if name != "" {
 		if err := core.CheckName(name); err != nil {
 			return err
@@ -75,7 +75,7 @@ func (m *Manager) Listen(ctx context.Context, c Caller, p *registry.Process, id 
 			return fmt.Errorf("%w; only the registration in a layer is refused: listen without it (no WithLayer, no --layer), and let an administrator type: irm name register %s layer LAYER", err, logs.Word(name))
 		}
 	}
-	m.decide(func() { err = m.listenLocked(c, p, id, name, credit) })
+	m.decide(func() { err = m.listenLocked(c, p.record, id, name, credit) })
 	return err
 }
 
@@ -132,8 +132,8 @@ func (m *Manager) acceptsLocked(l *registry.Listener) {
 }
 
 // Accept lets credit more flows arrive at a listener of p.
-func (m *Manager) Accept(p *registry.Process, id uint32, credit int) (err error) {
-	m.decide(func() { err = m.acceptLocked(p, id, credit) })
+func (m *Manager) Accept(p Process, id uint32, credit int) (err error) {
+	m.decide(func() { err = m.acceptLocked(p.record, id, credit) })
 	return err
 }
 
@@ -157,8 +157,8 @@ func (m *Manager) acceptLocked(p *registry.Process, id uint32, credit int) error
 }
 
 // Unlisten ends a listener of p. The flows that it has been given stay p's.
-func (m *Manager) Unlisten(p *registry.Process, id uint32) (err error) {
-	m.decide(func() { err = m.unlistenLocked(p, id) })
+func (m *Manager) Unlisten(p Process, id uint32) (err error) {
+	m.decide(func() { err = m.unlistenLocked(p.record, id) })
 	return err
 }
 

@@ -21,7 +21,7 @@ type Starter interface {
 	// the program runs. died is called once, last: the instance has ended, or, if
 	// runs was not called, its program could not be run. Neither is called before
 	// Start has returned.
-	Start(p *registry.Program, runs func(), died func(error)) (Instance, error)
+	Start(p Program, runs func(), died func(error)) (Instance, error)
 }
 
 // Instance is a process that a Starter has started.
@@ -37,7 +37,7 @@ type Instance interface {
 
 // instance is a process that this IRM has started.
 type instance struct {
-	program *registry.Program
+	program *registry.BoundProgram
 	run     Instance
 	runs    bool              // the program, not only what starts it
 	proc    *registry.Process // once it uses flows
@@ -55,17 +55,17 @@ const (
 
 // BindProgram lets the instances of p, of c's uid, accept for its name, those
 // that run included. With Auto, one is started at once when nobody accepts.
-func (m *Manager) BindProgram(c Caller, p *registry.Program) error {
+func (m *Manager) BindProgram(c Caller, p Program) error {
 	if err := checkProgram(p); err != nil {
 		return err
 	}
-	p.BoundBy(c.UID, c.Groups, m.Administers(c))
+	p = p.By(c.UID, c.Groups, m.Administers(c))
 	var err error
 	m.decide(func() { err = m.bindProgramLocked(c, p) })
 	return err
 }
 
-func checkProgram(p *registry.Program) error {
+func checkProgram(p Program) error {
 	if err := core.CheckName(p.Name); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func checkProgram(p *registry.Program) error {
 	return nil
 }
 
-func (m *Manager) bindProgramLocked(c Caller, p *registry.Program) error {
+func (m *Manager) bindProgramLocked(c Caller, p Program) error {
 	if err := m.mayHoldLocked(c, p.Name); err != nil {
 		return err
 	}
@@ -122,8 +122,8 @@ func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) (err error) {
 }
 
 func (m *Manager) unbindProgramLocked(c Caller, path, ipcp, name string) error {
-	what := (&registry.Program{Path: path, IPCP: ipcp}).What()
-	var found []*registry.Program
+	what := Program{Path: path, IPCP: ipcp}.What()
+	var found []*registry.BoundProgram
 	others := -1 // the uid of somebody else who has bound it
 	admin := m.Administers(c)
 	for _, p := range m.reg.ProgramsOf(path, ipcp) {
@@ -143,7 +143,7 @@ func (m *Manager) unbindProgramLocked(c Caller, path, ipcp, name string) error {
 	case len(found) == 0:
 		return fmt.Errorf("%w: %s is bound to no name: \"irm status\" shows what is", core.ErrNotFound, what)
 	}
-	slices.SortFunc(found, func(a, b *registry.Program) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(found, func(a, b *registry.BoundProgram) int { return strings.Compare(a.Name, b.Name) })
 	for _, p := range found {
 		m.reg.UnbindProgram(p)
 	}
@@ -245,7 +245,7 @@ func (m *Manager) wakeLocked(name string) {
 // start starts the process of i, which the table knows by key.
 func (m *Manager) start(i *instance, key int) {
 	begun := make(chan struct{})
-	run, err := m.cfg.Starter.Start(i.program, func() {
+	run, err := m.cfg.Starter.Start(i.program.Program, func() {
 		<-begun
 		m.decide(func() { m.runsLocked(i) })
 	}, func(err error) {
@@ -299,7 +299,7 @@ func (m *Manager) notStartedLocked(i *instance, err error) {
 
 // failed notes that an instance of p has failed, and returns how long no other one
 // is started.
-func failed(p *registry.Program) time.Duration {
+func failed(p *registry.BoundProgram) time.Duration {
 	wait := min(firstPause<<min(p.Failures, 10), maxPause)
 	p.Failed(time.Now().Add(wait))
 	return wait

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"o7s/core"
-	"o7s/core/registry"
 )
 
 // fakeStarter starts programs that live in the test.
@@ -23,13 +22,13 @@ type fakeStarter struct {
 type fakeInstance struct {
 	n       *node
 	pid     int
-	program *registry.Program
+	program Program
 	died    func(error)
 	stopped bool
 	dead    bool
 }
 
-func (s *fakeStarter) Start(p *registry.Program, runs func(), died func(error)) (Instance, error) {
+func (s *fakeStarter) Start(p Program, runs func(), died func(error)) (Instance, error) {
 	if s.fail != nil {
 		return nil, s.fail
 	}
@@ -62,7 +61,7 @@ func withPrograms(t *testing.T, paths ...string) (*node, *fakeStarter) {
 	n.layer()
 	n.register("s")
 	for _, path := range paths {
-		if err := n.m.BindProgram(Caller{PID: 3, UID: 1000, Groups: []int{7}}, &registry.Program{Name: "s", Path: path, Auto: true}); err != nil {
+		if err := n.m.BindProgram(Caller{PID: 3, UID: 1000, Groups: []int{7}}, Program{Name: "s", Path: path, Auto: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,7 +73,7 @@ func ask(n *node) *error {
 	outcome := new(error)
 	*outcome = errors.New("none yet")
 	c := n.process(1000, "client")
-	n.m.FlowAlloc(c.Process, "s", core.QoSRaw, 0, func(_ *registry.Flow, _ registry.End, err error) { *outcome = err })
+	n.m.FlowAlloc(c.me, "s", core.QoSRaw, 0, func(_ HandedFlow, err error) { *outcome = err })
 	return outcome
 }
 
@@ -123,7 +122,7 @@ func TestInstanceServes(t *testing.T) {
 	n, s := withPrograms(t, "/a")
 	got := ask(n)
 	p := &proc{n: n}
-	p.Process = n.m.Announce(Caller{PID: s.started[0].pid, UID: 1000}, "a", "/elsewhere", p)
+	p.is(n.m.Announce(Caller{PID: s.started[0].pid, UID: 1000}, "a", "/elsewhere", p))
 	if !p.Auto || !p.Bound("s") {
 		t.Fatalf("auto %v, bound %v", p.Auto, p.Bound("s"))
 	}
@@ -133,7 +132,7 @@ func TestInstanceServes(t *testing.T) {
 	}
 	// One of another uid is none.
 	q := n.m.Announce(Caller{PID: 9999, UID: 1001}, "a", "/a", p)
-	if q.Bound("s") {
+	if q.record.Bound("s") {
 		t.Error("a process of another uid is bound")
 	}
 	n.m.Gone(q)
@@ -145,7 +144,7 @@ func TestInstanceOutlastsOtherPrograms(t *testing.T) {
 	n, s := withPrograms(t, "/script", "/other")
 	ask(n)
 	p := &proc{n: n}
-	p.Process = n.m.Announce(Caller{PID: s.started[0].pid, UID: 1000}, "a", "/elsewhere", p)
+	p.is(n.m.Announce(Caller{PID: s.started[0].pid, UID: 1000}, "a", "/elsewhere", p))
 	c := Caller{UID: 1000}
 	if err := n.m.UnbindProgram(c, "/other", "", "s"); err != nil || !p.Bound("s") {
 		t.Errorf("without another program: bound %v, error %v", p.Bound("s"), err)
@@ -181,7 +180,7 @@ func TestProgramsHoldTheName(t *testing.T) {
 	if err := n.m.BindProcess(c, p.PID, "s"); !errors.Is(err, core.ErrPermission) {
 		t.Errorf("bind process: error %v", err)
 	}
-	if err := n.m.BindProgram(c, &registry.Program{Name: "s", Path: "/b"}); !errors.Is(err, core.ErrPermission) {
+	if err := n.m.BindProgram(c, Program{Name: "s", Path: "/b"}); !errors.Is(err, core.ErrPermission) {
 		t.Errorf("bind program: error %v", err)
 	}
 	if err := n.m.UnbindProgram(c, "/a", "", "s"); !errors.Is(err, core.ErrPermission) {
@@ -191,7 +190,7 @@ func TestProgramsHoldTheName(t *testing.T) {
 		t.Error(err)
 	}
 	// Root's, too.
-	if err := n.m.BindProgram(Caller{UID: 0}, &registry.Program{Name: "s", Path: "/r"}); err != nil {
+	if err := n.m.BindProgram(Caller{UID: 0}, Program{Name: "s", Path: "/r"}); err != nil {
 		t.Error(err)
 	}
 	if err := n.m.UnbindProgram(c, "/r", "", "s"); !errors.Is(err, core.ErrPermission) {
@@ -253,11 +252,11 @@ func TestNumberOfAnInstanceThatEnded(t *testing.T) {
 	old := s.started[0]
 	old.dead = true // it has ended, and the word of that is on its way
 	p := &proc{n: n}
-	p.Process = n.m.Announce(Caller{PID: old.pid, UID: 1000}, "x", "/x", p)
+	p.is(n.m.Announce(Caller{PID: old.pid, UID: 1000}, "x", "/x", p))
 	if p.Auto || p.Bound("s") {
 		t.Error("a process is taken for an instance that has ended")
 	}
-	n.m.Gone(p.Process)
+	n.m.Gone(p.me)
 	n.pid = old.pid - 1 // the next instance gets the same number
 	if err := n.m.UnbindProgram(Caller{UID: 1000}, old.program.Path, "", "s"); err != nil {
 		t.Fatal(err)
@@ -268,9 +267,9 @@ func TestNumberOfAnInstanceThatEnded(t *testing.T) {
 	}
 	old.died(errors.New("killed"))
 	q := &proc{n: n}
-	q.Process = n.m.Announce(Caller{PID: old.pid, UID: 1000}, "x", "/x", q)
+	q.is(n.m.Announce(Caller{PID: old.pid, UID: 1000}, "x", "/x", q))
 	if !q.Auto || !q.Bound("s") {
 		t.Error("the second instance is not known any more")
 	}
-	n.m.Gone(q.Process)
+	n.m.Gone(q.me)
 }

@@ -55,7 +55,7 @@ func TestSearch(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := New(Config{Log: logs.Discard()})
-				a := &allocation{m: m, name: "x", done: func(*registry.Flow, registry.End, error) {}}
+				a := &allocation{m: m, name: "x", done: func(HandedFlow, error) {}}
 				var far []*registry.IPCP
 				for n, c := range tt.layers {
 					far = append(far, &registry.IPCP{Name: "ipcp", Layer: "l" + string(rune('a'+n)), Type: ipcp.Type{Far: true}, Control: c})

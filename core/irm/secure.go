@@ -9,6 +9,7 @@ import (
 	"o7s/core/logs"
 	"o7s/core/oap"
 	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // Security finds out how flows to other systems are protected. It may read files.
@@ -19,12 +20,12 @@ type Security interface {
 	// Client is about flows from this system to name, Server about those to name
 	// on this system. A nil Config is that of a name for which nothing is set.
 	// An error says what is set and can't be used: then there is no flow.
-	Client(name string, files registry.Files) (*oap.Config, error)
-	Server(name string, files registry.Files) (*oap.Config, error)
+	Client(name string, files settings.Files) (*oap.Config, error)
+	Server(name string, files settings.Files) (*oap.Config, error)
 }
 
 // ProtectName sets what is wanted of flows to other systems, to and from name.
-func (m *Manager) ProtectName(c Caller, name string, p registry.Protection) error {
+func (m *Manager) ProtectName(c Caller, name string, p settings.Protection) error {
 	if err := m.mayAdmin(c); err != nil {
 		return err
 	}
@@ -38,7 +39,7 @@ func (m *Manager) ProtectName(c Caller, name string, p registry.Protection) erro
 }
 
 // ProtectIPCP sets what is wanted of all flows that the IPCP called ipcp provides.
-func (m *Manager) ProtectIPCP(c Caller, ipcp string, p registry.Protection) error {
+func (m *Manager) ProtectIPCP(c Caller, ipcp string, p settings.Protection) error {
 	if err := m.mayAdmin(c); err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func (m *Manager) ProtectIPCP(c Caller, ipcp string, p registry.Protection) erro
 	switch {
 	case i == nil:
 		return errNoIPCP(ipcp)
-	case !i.Type.Far && p != registry.Protection{}:
+	case !i.Type.Far && p != settings.Protection{}:
 		return fmt.Errorf("%w: flows of a layer of type %s stay within this system", core.ErrUsage, i.Type.Name)
 	}
 	i.Protect(p)
@@ -56,7 +57,7 @@ func (m *Manager) ProtectIPCP(c Caller, ipcp string, p registry.Protection) erro
 }
 
 // protectionLocked returns what is wanted for flows to name through i.
-func (m *Manager) protectionLocked(name string, i *registry.IPCP) registry.Protection {
+func (m *Manager) protectionLocked(name string, i *registry.IPCP) settings.Protection {
 	if n := m.reg.Name(name); n != nil {
 		return n.Protection.And(i.Protection)
 	}
@@ -64,18 +65,18 @@ func (m *Manager) protectionLocked(name string, i *registry.IPCP) registry.Prote
 }
 
 // configured reports whether p, or the Security, may have something to say.
-func (m *Manager) configured(p registry.Protection) bool {
-	return p != registry.Protection{} || m.cfg.Security != nil && m.cfg.Security.Configured()
+func (m *Manager) configured(p settings.Protection) bool {
+	return p != settings.Protection{} || m.cfg.Security != nil && m.cfg.Security.Configured()
 }
 
 // oapConfig returns the configuration of this end of a flow to name.
-func (m *Manager) oapConfig(name string, p registry.Protection, server bool) (*oap.Config, error) {
+func (m *Manager) oapConfig(name string, p settings.Protection, server bool) (*oap.Config, error) {
 	c := new(oap.Config)
 	files := p.Client
 	if server {
 		files = p.Server
 	}
-	if s := m.cfg.Security; s != nil && (files != registry.Files{} || s.Configured()) {
+	if s := m.cfg.Security; s != nil && (files != settings.Files{} || s.Configured()) {
 		find := s.Client
 		if server {
 			find = s.Server

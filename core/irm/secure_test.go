@@ -18,6 +18,7 @@ import (
 	"o7s/core/logs"
 	"o7s/core/oap"
 	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // wire is a far layer between two nodes: each Ops hands what it is told to the
@@ -118,11 +119,11 @@ type fakeSecurity struct {
 }
 
 func (s *fakeSecurity) Configured() bool { return true }
-func (s *fakeSecurity) Client(string, registry.Files) (*oap.Config, error) {
+func (s *fakeSecurity) Client(string, settings.Files) (*oap.Config, error) {
 	s.asked.Add(1)
 	return s.client, s.err
 }
-func (s *fakeSecurity) Server(string, registry.Files) (*oap.Config, error) {
+func (s *fakeSecurity) Server(string, settings.Files) (*oap.Config, error) {
 	s.asked.Add(1)
 	return s.server, s.err
 }
@@ -134,7 +135,7 @@ type keyed struct {
 	keys []*crypt.Key
 }
 
-func (p *keyed) FlowArrived(l *registry.Listener, f *registry.Flow, e registry.End, done func(int, error)) {
+func (p *keyed) FlowArrived(_ uint32, f HandedFlow, done func(int, error)) {
 	p.mu.Lock()
 	p.keys = append(p.keys, f.Secret.Take())
 	p.mu.Unlock()
@@ -166,7 +167,7 @@ func twoSystems(t *testing.T, security [2]Security) (nodes [2]*node, server *key
 		t.Fatal(err)
 	}
 	server = &keyed{proc: &proc{n: n}}
-	server.Process = n.m.Announce(Caller{PID: n.nextPID(), UID: 0}, "srv", "/bin/srv", server)
+	server.is(n.m.Announce(Caller{PID: n.nextPID(), UID: 0}, "srv", "/bin/srv", server))
 	server.listen("srv", 1)
 	return nodes, server
 }
@@ -175,17 +176,13 @@ func twoSystems(t *testing.T, security [2]Security) (nodes [2]*node, server *key
 type dialed struct {
 	err  error
 	key  *crypt.Key
-	flow registry.FlowCopy
+	flow HandedFlow
 }
 
 func dial(n *node, p *proc) dialed {
 	got := make(chan dialed, 1)
-	n.m.FlowAlloc(p.Process, "srv", core.QoSRaw, time.Second, func(f *registry.Flow, _ registry.End, err error) {
-		d := dialed{err: err}
-		if f != nil {
-			d.key, d.flow = f.Secret.Take(), f.Look()
-		}
-		got <- d
+	n.m.FlowAlloc(p.me, "srv", core.QoSRaw, time.Second, func(f HandedFlow, err error) {
+		got <- dialed{err, f.Secret.Take(), f}
 	})
 	return <-got
 }
@@ -198,8 +195,8 @@ func TestProtectedFlow(t *testing.T) {
 	for _, tt := range []struct {
 		what           string
 		client, server *oap.Config
-		wants          [2]registry.Protection // of the name
-		layer          [2]registry.Protection
+		wants          [2]settings.Protection // of the name
+		layer          [2]settings.Protection
 		cipher         crypt.Cipher
 		err            core.Errno
 		says           string
@@ -208,15 +205,15 @@ func TestProtectedFlow(t *testing.T) {
 		{what: "the client asks", client: encrypted, cipher: crypt.AES128GCM},
 		{what: "both ask", client: encrypted, server: encrypted, cipher: crypt.AES128GCM},
 		{what: "the server alone wants it", server: encrypted, err: core.ErrCrypt, says: "this end asked for a plain flow"},
-		{what: "the client's name requires it", wants: [2]registry.Protection{{Encrypt: true}}, cipher: crypt.AES256GCM},
-		{what: "the client's layer requires it", layer: [2]registry.Protection{{Encrypt: true}}, cipher: crypt.AES256GCM},
-		{what: "the server's name requires it", wants: [2]registry.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
-		{what: "the server's layer requires it", layer: [2]registry.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
-		{what: "the server requires it, the client asks", client: encrypted, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES256GCM},
-		{what: "the server requires it, the client asks for what proves nothing", client: unproved, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES256GCM},
-		{what: "the server has said that this will do", client: unproved, server: unproved, wants: [2]registry.Protection{1: {Encrypt: true}}, cipher: crypt.AES128CTR},
-		{what: "the server requires a certificate", client: encrypted, wants: [2]registry.Protection{1: {Auth: true}}, err: core.ErrAuth},
-		{what: "the client requires a certificate", client: encrypted, wants: [2]registry.Protection{{Auth: true}}, err: core.ErrAuth, says: "shows no certificate"},
+		{what: "the client's name requires it", wants: [2]settings.Protection{{Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the client's layer requires it", layer: [2]settings.Protection{{Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the server's name requires it", wants: [2]settings.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
+		{what: "the server's layer requires it", layer: [2]settings.Protection{1: {Encrypt: true}}, err: core.ErrCrypt},
+		{what: "the server requires it, the client asks", client: encrypted, wants: [2]settings.Protection{1: {Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the server requires it, the client asks for what proves nothing", client: unproved, wants: [2]settings.Protection{1: {Encrypt: true}}, cipher: crypt.AES256GCM},
+		{what: "the server has said that this will do", client: unproved, server: unproved, wants: [2]settings.Protection{1: {Encrypt: true}}, cipher: crypt.AES128CTR},
+		{what: "the server requires a certificate", client: encrypted, wants: [2]settings.Protection{1: {Auth: true}}, err: core.ErrAuth},
+		{what: "the client requires a certificate", client: encrypted, wants: [2]settings.Protection{{Auth: true}}, err: core.ErrAuth, says: "shows no certificate"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			security := [2]Security{&fakeSecurity{client: tt.client}, &fakeSecurity{server: tt.server}}
@@ -226,7 +223,7 @@ func TestProtectedFlow(t *testing.T) {
 			nodes, server := twoSystems(t, security)
 			for side, n := range nodes {
 				n.m.mu.Lock()
-				if _, err := n.m.reg.CreateName("srv", registry.Spillover); err != nil {
+				if _, err := n.m.reg.CreateName("srv", settings.Spillover); err != nil {
 					t.Fatal(err)
 				}
 				n.m.reg.Name("srv").Protection = tt.wants[side]
@@ -268,7 +265,7 @@ func TestKeyIsForgotten(t *testing.T) {
 	server.n.m.mu.Unlock()
 	client := nodes[0].process(0, "client")
 	over := make(chan error, 1)
-	nodes[0].m.FlowAlloc(client.Process, "srv", core.QoSRaw, 200*time.Millisecond, func(_ *registry.Flow, _ registry.End, err error) { over <- err })
+	nodes[0].m.FlowAlloc(client.me, "srv", core.QoSRaw, 200*time.Millisecond, func(_ HandedFlow, err error) { over <- err })
 	if err := <-over; !errors.Is(err, core.ErrTimeout) {
 		t.Fatal(err)
 	}
@@ -458,7 +455,7 @@ func TestStrangersLog(t *testing.T) {
 		i := m.reg.IPCP("w")
 		idle := n.m.Announce(Caller{PID: n.nextPID(), UID: 0}, "idle", "/bin/idle", &keyed{proc: &proc{n: n}}) // accepts nothing
 		for _, err := range []error{
-			m.RegisterName(t.Context(), admin, "idle", nil, []string{"w"}), m.BindProcess(admin, idle.PID, "idle"),
+			m.RegisterName(t.Context(), admin, "idle", nil, []string{"w"}), m.BindProcess(admin, idle.record.PID, "idle"),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -468,12 +465,12 @@ func TestStrangersLog(t *testing.T) {
 		n.lines()
 		for range 500 {
 			got := make(chan func() error, 1)
-			m.FlowReqArr(i, ipcp.Arrival{Dst: i.Sum("idle"), QoS: core.QoSRaw, Data: []byte(data), Path: wirePath, From: "stranger"}, func(id core.FlowID, err error) {
+			m.FlowReqArr(IPCP{i}, ipcp.Arrival{Dst: i.Sum("idle"), QoS: core.QoSRaw, Data: []byte(data), Path: wirePath, From: "stranger"}, func(id core.FlowID, err error) {
 				got <- func() error {
 					if err != nil {
 						return err
 					}
-					return m.ProviderDealloc(i, id)
+					return m.ProviderDealloc(IPCP{i}, id)
 				}
 			})
 			(<-got)() // an error is a refusal
@@ -516,7 +513,7 @@ func TestFlood(t *testing.T) {
 		var start time.Time
 		go func() { // as one that reads a link
 			link.Read(make([]byte, 1))
-			m.FlowReqArr(i, plain, func(_ core.FlowID, err error) {
+			m.FlowReqArr(IPCP{i}, plain, func(_ core.FlowID, err error) {
 				if err != nil {
 					t.Error(err)
 				}
@@ -526,7 +523,7 @@ func TestFlood(t *testing.T) {
 		var answered sync.WaitGroup
 		answered.Add(many)
 		for _, a := range flood {
-			m.FlowReqArr(i, a, func(core.FlowID, error) { answered.Done() })
+			m.FlowReqArr(IPCP{i}, a, func(core.FlowID, error) { answered.Done() })
 		}
 		start = time.Now()
 		end.Write([]byte{1})

@@ -159,14 +159,14 @@ func (m *Manager) Bindings() []view.Binding {
 // Programs shows what programs and IPCPs are bound.
 func (m *Manager) Programs() []view.Program {
 	m.mu.Lock()
-	var all []registry.Program
+	var all []registry.BoundProgram
 	for _, b := range m.reg.Bindings() {
 		for _, p := range b.Programs() {
 			all = append(all, *p)
 		}
 	}
 	m.mu.Unlock()
-	return sorted(all, func(p registry.Program) view.Program {
+	return sorted(all, func(p registry.BoundProgram) view.Program {
 		args := p.Args
 		if args == nil {
 			args = []string{}
@@ -204,7 +204,7 @@ func (m *Manager) Flows() []view.Flow {
 }
 
 // FlowUser returns the process that has the end id of a flow, nil where none has.
-func (m *Manager) FlowUser(id core.FlowID) registry.User {
+func (m *Manager) FlowUser(id core.FlowID) User {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if f := m.reg.Flow(id); f != nil && f.User != nil {

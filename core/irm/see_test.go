@@ -77,7 +77,7 @@ func TestListsAreSortedAndComplete(t *testing.T) {
 		if err := n.m.BindProcess(admin, server.PID, name); err != nil {
 			t.Fatal(err)
 		}
-		if err := n.m.BindProgram(admin, &registry.Program{Name: name, Path: "/bin/server"}); err != nil {
+		if err := n.m.BindProgram(admin, Program{Name: name, Path: "/bin/server"}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -27,14 +27,14 @@ func TestUsersAreBounded(t *testing.T) {
 	caller := func(p *proc) Caller { return Caller{PID: p.PID, UID: p.UID, Groups: []int{7}} }
 	for what, do := range map[string]func(p *proc, i int) error{
 		"listen": func(p *proc, i int) error {
-			return n.m.Listen(context.Background(), caller(p), p.Process, uint32(i), fmt.Sprint("listen", p.UID, i), nil, 1)
+			return n.m.Listen(context.Background(), caller(p), p.me, uint32(i), fmt.Sprint("listen", p.UID, i), nil, 1)
 		},
 		"bind a process": func(p *proc, i int) error { return n.m.BindProcess(caller(p), p.PID, fmt.Sprint("bind", p.UID, i)) },
 		"bind a program": func(p *proc, i int) error {
-			return n.m.BindProgram(caller(p), &registry.Program{Name: fmt.Sprint("program", p.UID, i), Path: "/x"})
+			return n.m.BindProgram(caller(p), Program{Name: fmt.Sprint("program", p.UID, i), Path: "/x"})
 		},
 		"bind long programs": func(p *proc, i int) error {
-			return n.m.BindProgram(caller(p), &registry.Program{Name: fmt.Sprint("long", p.UID, i), Path: "/x", Args: []string{strings.Repeat("x", 300)}})
+			return n.m.BindProgram(caller(p), Program{Name: fmt.Sprint("long", p.UID, i), Path: "/x", Args: []string{strings.Repeat("x", 300)}})
 		},
 	} {
 		for _, p := range []*proc{user, other, root} {
@@ -56,14 +56,14 @@ func TestUsersAreBounded(t *testing.T) {
 		}
 		for _, p := range []*proc{user, other, root} {
 			for i := range 3 * most {
-				_ = n.m.Unlisten(p.Process, uint32(i))
+				_ = n.m.Unlisten(p.me, uint32(i))
 			}
 			_ = n.m.UnbindProcess(caller(p), p.PID, "")
 			_ = n.m.UnbindProgram(caller(p), "/x", "", "")
 		}
 	}
 	for _, p := range []*proc{user, other, root} {
-		n.m.Gone(p.Process)
+		n.m.Gone(p.me)
 	}
 	n.nothingCounted()
 }
@@ -88,7 +88,7 @@ func TestFlowsOfAUserAreBounded(t *testing.T) {
 	const most = 3
 	n.m.reg.Bounds[registry.Flows] = registry.Bound{User: most, All: 2 * most}
 	dial := func(p *proc) (err error) {
-		n.m.FlowAlloc(p.Process, "s", core.QoSRaw, 0, func(_ *registry.Flow, _ registry.End, e error) { err = e })
+		n.m.FlowAlloc(p.me, "s", core.QoSRaw, 0, func(_ HandedFlow, e error) { err = e })
 		return err
 	}
 	user, root := n.process(2000, "user"), n.process(0, "root")
@@ -105,7 +105,7 @@ func TestFlowsOfAUserAreBounded(t *testing.T) {
 			t.Fatalf("root: %v", err)
 		}
 	}
-	n.m.FlowDealloc(user.Process, user.Flows()[0].ID, func(error) {})
+	n.m.FlowDealloc(user.me, user.Flows()[0].ID, func(error) {})
 	if err := dial(user); err != nil {
 		t.Errorf("where one has gone: %v", err)
 	}
@@ -113,7 +113,7 @@ func TestFlowsOfAUserAreBounded(t *testing.T) {
 	// Nobody accepts: allocations wait.
 	n.m.reg.Bounds[registry.Flows].User = 100
 	n.m.reg.Bounds[registry.Allocations] = registry.Bound{User: most, All: 2 * most}
-	n.m.Gone(server.Process)
+	n.m.Gone(server.me)
 	_ = n.m.BindProcess(admin, root.PID, "s")
 	for range most {
 		if err := dial(user); err != nil {
@@ -123,8 +123,8 @@ func TestFlowsOfAUserAreBounded(t *testing.T) {
 	if err := dial(user); !errors.Is(err, core.ErrLimit) {
 		t.Errorf("one more allocation: %v", err)
 	}
-	n.m.Gone(user.Process)
-	n.m.Gone(root.Process)
+	n.m.Gone(user.me)
+	n.m.Gone(root.me)
 	n.empty()
 	n.nothingCounted()
 }
@@ -138,10 +138,10 @@ func TestStartedProgramsAreBounded(t *testing.T) {
 	for i := range 3 {
 		name := fmt.Sprint("p", i)
 		n.register(name)
-		if err := n.m.BindProgram(Caller{UID: 2000, Groups: []int{7}}, &registry.Program{Name: name, Path: "/x", Auto: true}); err != nil {
+		if err := n.m.BindProgram(Caller{UID: 2000, Groups: []int{7}}, Program{Name: name, Path: "/x", Auto: true}); err != nil {
 			t.Fatal(err)
 		}
-		n.m.FlowAlloc(client.Process, name, core.QoSRaw, 0, func(*registry.Flow, registry.End, error) {})
+		n.m.FlowAlloc(client.me, name, core.QoSRaw, 0, func(HandedFlow, error) {})
 	}
 	if len(s.started) != 2 {
 		t.Errorf("%d are started, want 2", len(s.started))

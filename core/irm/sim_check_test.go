@@ -34,7 +34,7 @@ func (w *sim) check() {
 				w.fail("process %d has no answer about %q, %v after its time", p.c.PID, a.name, time.Since(a.deadline))
 			}
 		}
-		if !p.gone && m.reg.Process(p.c.PID) != p.reg {
+		if !p.gone && m.reg.Process(p.c.PID) != p.reg.record {
 			w.fail("process %d is not in the table", p.c.PID)
 		}
 	}
@@ -82,7 +82,7 @@ func (w *sim) checkBinding(name string, b *registry.Binding) {
 		w.fail("flows wait for %q, to which nobody is bound", name)
 	}
 	for p := range who {
-		if !slices.Contains(b.Processes(), p.reg) {
+		if !slices.Contains(b.Processes(), p.reg.record) {
 			w.fail("process %d is not bound to %q", p.c.PID, name)
 		}
 		if b.Waiting() > 0 && p.accepts(name) {
@@ -101,7 +101,7 @@ func (w *sim) checkBinding(name string, b *registry.Binding) {
 func (p *simProc) accepts(name string) bool {
 	own, credit, all := false, false, false
 	for id, l := range p.listeners {
-		r := p.reg.Listener(id)
+		r := p.reg.record.Listener(id)
 		switch {
 		case r == nil:
 		case l.name == name:
@@ -138,7 +138,10 @@ func (w *sim) checkFlows() {
 		}
 		held := false
 		for _, p := range w.procs {
-			held = held || !p.gone && p.reg == f.User && p.held[f.ID] != nil && p.held[f.ID].f == f
+			held = held || !p.gone && p.reg.record == f.User && p.held[f.ID] != nil
+		}
+		if f.Listener != nil && f.Listener.Process != f.User {
+			w.fail("flow %d is for a listener of another process than has it", f.ID)
 		}
 		switch s := f.State(); s {
 		case registry.AllocPending:
@@ -190,7 +193,7 @@ func (w *sim) checkProcs() {
 		for id, h := range p.held {
 			f := m.reg.Flow(id)
 			switch {
-			case f != h.f || f.User != p.reg:
+			case f == nil || f.User != p.reg.record:
 				w.fail("process %d holds flow %d, which is not its", p.c.PID, id)
 			case f.State() == registry.ProviderGone && h.answered && !h.down:
 				w.fail("process %d does not know that flow %d is down", p.c.PID, id)
@@ -199,7 +202,7 @@ func (w *sim) checkProcs() {
 			}
 		}
 		for id, l := range p.listeners {
-			r := p.reg.Listener(id)
+			r := p.reg.record.Listener(id)
 			if (r != nil) == l.ended {
 				w.fail("process %d: listener %d in the table: %v, want %v", p.c.PID, id, r != nil, !l.ended)
 			} else if r != nil && l.given != l.arrived+r.Credit {
@@ -217,7 +220,7 @@ func (w *sim) checkIPCPs() {
 	up := make(map[*registry.IPCP]*simIPCP)
 	for _, k := range w.ipcps {
 		if k.alive() {
-			up[k.i] = k
+			up[k.i.record] = k
 		}
 	}
 	m := w.m
@@ -325,9 +328,11 @@ func (w *sim) checkEnd() {
 	if n := len(w.m.instances); n > 0 {
 		w.fail("%d instances are left", n)
 	}
-	for _, g := range w.model.programs {
-		if g.Running != 0 {
-			w.fail("%d instances of %s run, by its count", g.Running, g.Path)
+	for _, b := range w.m.reg.Bindings() {
+		for _, g := range b.Programs() {
+			if g.Running != 0 {
+				w.fail("%d instances of %s run, by its count", g.Running, g.Path)
+			}
 		}
 	}
 }
@@ -350,7 +355,7 @@ func (w *sim) probe() {
 			})
 			w.finish()
 			if fd := w.model.fds[k.pid]; fd != core.FirstFD {
-				w.fail("IPCP %q gives fd %d to its first flow", k.i.Name, fd)
+				w.fail("IPCP %q gives fd %d to its first flow", k.i.Name(), fd)
 			}
 		}
 	}

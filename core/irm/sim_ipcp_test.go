@@ -15,7 +15,7 @@ import (
 type simIPCP struct {
 	w      *sim
 	pid    int
-	i      *registry.IPCP
+	i      IPCP
 	proc   *ipcp.Process
 	far    *far // nil where the layer is another
 	link   *simLink
@@ -31,7 +31,7 @@ type simSpawner struct{ w *sim }
 var errSpawn = errors.New("no more processes")
 
 // Spawn implements Spawner.
-func (s simSpawner) Spawn(_ context.Context, i *registry.IPCP, died func(Child, error)) (Child, error) {
+func (s simSpawner) Spawn(_ context.Context, i IPCP, died func(Child, error)) (Child, error) {
 	w := s.w
 	w.pause(4)
 	if w.one(10) {
@@ -43,7 +43,7 @@ func (s simSpawner) Spawn(_ context.Context, i *registry.IPCP, died func(Child, 
 	k := &simIPCP{w: w, pid: w.nextPID, i: i, died: died, cancel: cancel, ran: make(chan struct{}), reaped: make(chan struct{})}
 	w.mu.Unlock()
 	k.link = w.link(core.ErrIPCP)
-	typ := i.Type
+	typ := i.Type()
 	if typ.Name == farType.Name {
 		k.far = &far{host: simHost{k}, w: w, ends: make(map[core.FlowID]*farEnd), left: make(map[core.FlowID]bool)}
 		typ.New = k.far.make

@@ -17,11 +17,12 @@ import (
 // sim is a node that is simulated. One goroutine at a time does something: the
 // scheduler, or what it has just set going, until that ends or stops.
 type sim struct {
-	m     *Manager
-	ipcps []*simIPCP
-	procs []*simProc
-	insts []*simInst
-	model *simModel
+	m        *Manager
+	ipcps    []*simIPCP
+	procs    []*simProc
+	insts    []*simInst
+	programs []*Program // each as it was bound, by bindingGroup
+	model    *simModel
 
 	over   bool // the Manager is told to stop
 	halted bool // and has

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"o7s/core"
-	"o7s/core/registry"
 	"o7s/core/view"
 )
 
@@ -24,17 +23,17 @@ type simModel struct {
 	next   string               // how the next line of the IRMd ends; "": as it likes
 
 	bound    map[string]map[*simProc]*simWhy
-	programs []*registry.Program // that are bound
-	holder   map[string]int      // a uid, while something is bound
-	late     []func() bool       // listeners that come some time: each says whether it is done
+	programs []*Program     // that are bound
+	holder   map[string]int // a uid, while something is bound
+	late     []func() bool  // listeners that come some time: each says whether it is done
 }
 
 // simWhy is why a process is bound to a name.
 type simWhy struct {
 	hand      bool
 	listeners int
-	program   bool              // as an instance of one
-	started   *registry.Program // for which the IRM has started it
+	program   bool     // as an instance of one
+	started   *Program // for which the IRM has started it
 }
 
 func (y *simWhy) any() bool { return y.hand || y.program || y.started != nil || y.listeners > 0 }
@@ -171,7 +170,7 @@ func (s *simModel) mayHold(c Caller, name string) bool {
 }
 
 func (s *simModel) held(name string) bool {
-	return len(s.bound[name]) > 0 || slices.ContainsFunc(s.programs, func(p *registry.Program) bool { return p.Name == name })
+	return len(s.bound[name]) > 0 || slices.ContainsFunc(s.programs, func(p *Program) bool { return p.Name == name })
 }
 
 // catchUp takes in the listeners that have come since. It is called before

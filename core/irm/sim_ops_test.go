@@ -250,7 +250,7 @@ func (w *sim) operate() {
 
 // operateProcess lets a process come, go, or be another by exec; p may be nil.
 func (w *sim) operateProcess(p *simProc) {
-	w.procs = slices.DeleteFunc(w.procs, func(p *simProc) bool { return p.gone && w.m.reg.Process(p.c.PID) != p.reg })
+	w.procs = slices.DeleteFunc(w.procs, func(p *simProc) bool { return p.gone && w.m.reg.Process(p.c.PID) != p.reg.record })
 	switch {
 	case p != nil && w.one(8):
 		w.mu.Lock()

@@ -17,7 +17,7 @@ type simProc struct {
 	c    Caller
 	path string   // of its program
 	inst *simInst // nil: the IRM has not started it
-	reg  *registry.Process
+	reg  Process
 	link *simLink
 	gone bool // the IRM knows that it has gone
 
@@ -30,7 +30,6 @@ type simProc struct {
 
 // simHeld is a flow that a process has.
 type simHeld struct {
-	f        *registry.Flow
 	answered bool // its FlowArrived, or it was asked for
 	down     bool // the process knows that it is
 }
@@ -115,15 +114,15 @@ func (p *simProc) die() {
 }
 
 // FlowArrived implements registry.User.
-func (p *simProc) FlowArrived(l *registry.Listener, f *registry.Flow, end registry.End, done func(int, error)) {
+func (p *simProc) FlowArrived(listener uint32, f HandedFlow, done func(int, error)) {
 	w := p.w
-	mine := p.listeners[l.ID]
+	mine := p.listeners[listener]
 	switch {
-	case l.Process != p.reg || mine == nil:
+	case mine == nil:
 		w.fail("process %d got flow %d for another's listener", p.c.PID, f.ID)
 	case mine.name != "" && mine.name != f.Name:
 		w.fail("a listener for %q got a flow to %q", mine.name, f.Name)
-	case !end.(*simEnd).open():
+	case !f.End.(*simEnd).open():
 		w.fail("flow %d arrived with a closed end of memory", f.ID)
 	}
 	mine.arrived++
@@ -133,7 +132,7 @@ func (p *simProc) FlowArrived(l *registry.Listener, f *registry.Flow, end regist
 			answer(core.ErrNotAllocated)
 			return
 		}
-		h := p.hold(f)
+		h := p.hold(f.ID)
 		accept := func() {
 			h.answered = true
 			credit = 1
@@ -165,18 +164,18 @@ func (p *simProc) FlowDown(id core.FlowID, _ core.Errno) {
 			return // it has released it meanwhile
 		}
 		h.down = true
-		if s := h.f.State(); s == registry.Allocated {
-			p.w.fail("process %d hears that flow %d is down, which is %v", p.c.PID, id, s)
+		if f := p.w.m.reg.Flow(id); f == nil || f.State() == registry.Allocated {
+			p.w.fail("process %d hears that flow %d is down, which is not", p.c.PID, id)
 		}
 	})
 }
 
-func (p *simProc) hold(f *registry.Flow) *simHeld {
-	if p.held[f.ID] != nil {
-		p.w.fail("process %d got flow %d twice", p.c.PID, f.ID)
+func (p *simProc) hold(id core.FlowID) *simHeld {
+	if p.held[id] != nil {
+		p.w.fail("process %d got flow %d twice", p.c.PID, id)
 	}
-	h := &simHeld{f: f}
-	p.held[f.ID] = h
+	h := new(simHeld)
+	p.held[id] = h
 	return h
 }
 
@@ -187,7 +186,7 @@ func (p *simProc) alloc(name string, timeout time.Duration) {
 	forget := func() { p.allocs = slices.DeleteFunc(p.allocs, func(o *simAlloc) bool { return o == a }) }
 	p.link.tell(func() {
 		a.asked, a.deadline = true, time.Now().Add(timeout)
-		cancel := w.m.FlowAlloc(p.reg, name, core.QoSRaw, timeout, func(f *registry.Flow, end registry.End, err error) {
+		cancel := w.m.FlowAlloc(p.reg, name, core.QoSRaw, timeout, func(f HandedFlow, err error) {
 			if a.answered {
 				w.fail("an allocation to %q answered twice", name)
 			}
@@ -197,12 +196,12 @@ func (p *simProc) alloc(name string, timeout time.Duration) {
 				p.link.reply(forget)
 				return
 			}
-			if f.User != p.reg || f.Name != name || !end.(*simEnd).open() {
+			if f.Name != name || !f.End.(*simEnd).open() {
 				w.fail("an allocation to %q got flow %d of another, or closed", name, f.ID)
 			}
 			sent := p.link.reply(func() {
 				forget()
-				h := p.hold(f)
+				h := p.hold(f.ID)
 				h.answered = true
 				if a.cancelled {
 					p.dealloc(f.ID)
@@ -247,7 +246,7 @@ func (p *simProc) deallocWrong(id core.FlowID) {
 	p.link.tell(func() {
 		p.w.m.mu.Lock()
 		f := p.w.m.reg.Flow(id)
-		mine := f != nil && f.User == p.reg
+		mine := f != nil && f.User == p.reg.record
 		p.w.m.mu.Unlock()
 		if mine {
 			return
@@ -292,10 +291,10 @@ func (p *simProc) listenIn(id uint32, l *simListener, credit int, layers []strin
 			l.given += credit
 			over := false
 			w.model.late = append(w.model.late, func() bool {
-				if !over && p.reg.Listener(id) == nil {
+				if !over && p.reg.record.Listener(id) == nil {
 					return false
 				}
-				if p.reg.Listener(id) != nil {
+				if p.reg.record.Listener(id) != nil {
 					w.model.why(p, l.name).listeners++
 				}
 				return true

@@ -7,18 +7,21 @@ import (
 	"sync"
 
 	"o7s/core"
-	"o7s/core/registry"
 )
 
 // The paths of programs, of which some are bound to names. What starts under
 // one may run as another: a script does.
 var simPaths = []string{"/bin/a", "/bin/b", "/bin/prog"}
 
+// bindingGroup is the last group of whoever binds the first program. Each binding has
+// its own.
+const bindingGroup = 1 << 20
+
 // simInst is a process that the IRM has started. It is Instance.
 type simInst struct {
 	w       *sim
 	pid     int
-	program *registry.Program
+	program *Program // as it was bound
 	died    func(error)
 	known   bool     // the IRM knows its pid, and has not heard of its end
 	proc    *simProc // once it uses flows
@@ -30,7 +33,7 @@ type simInst struct {
 type simStarter struct{ w *sim }
 
 // Start implements Starter.
-func (s simStarter) Start(p *registry.Program, runs func(), died func(error)) (Instance, error) {
+func (s simStarter) Start(p Program, runs func(), died func(error)) (Instance, error) {
 	w := s.w
 	w.pause(4)
 	if w.one(8) {
@@ -38,7 +41,7 @@ func (s simStarter) Start(p *registry.Program, runs func(), died func(error)) (I
 	}
 	w.mu.Lock()
 	w.nextPID++
-	i := &simInst{w: w, pid: w.nextPID, program: p, died: died, reaped: make(chan struct{})}
+	i := &simInst{w: w, pid: w.nextPID, program: w.programs[p.Groups[len(p.Groups)-1]-bindingGroup], died: died, reaped: make(chan struct{})}
 	w.insts = append(w.insts, i)
 	w.mu.Unlock()
 	if w.one(6) {
@@ -108,9 +111,12 @@ func (i *simInst) Stop() {
 
 func (w *sim) bindProgram(c Caller, path, name string, auto bool) {
 	w.thread(func() {
-		p := &registry.Program{Path: path, Name: name, Auto: auto}
+		p := &Program{Path: path, Name: name, Auto: auto, UID: c.UID}
 		want := w.model.bindProgram(c, p)
-		if err := w.m.BindProgram(c, p); !errors.Is(err, want) {
+		// A last group of its own tells one binding from the next one of the same program.
+		c.Groups = append(slices.Clone(c.Groups), bindingGroup+len(w.programs))
+		w.programs = append(w.programs, p)
+		if err := w.m.BindProgram(c, *p); !errors.Is(err, want) {
 			w.wrong("bind program %s to %q by uid %d, auto %v: %v, want %v", path, name, c.UID, auto, err, want)
 		}
 	})
@@ -126,10 +132,10 @@ func (w *sim) unbindProgram(c Caller, path, name string) {
 }
 
 // covers reports whether p is an instance of g by itself.
-func covers(g *registry.Program, p *simProc) bool { return p.path == g.Path && p.c.UID == g.UID }
+func covers(g *Program, p *simProc) bool { return p.path == g.Path && p.c.UID == g.UID }
 
 // bindProgram judges whether c may bind g and notes it.
-func (s *simModel) bindProgram(c Caller, g *registry.Program) error {
+func (s *simModel) bindProgram(c Caller, g *Program) error {
 	s.catchUp()
 	if !s.mayHold(c, g.Name) || g.Auto && c.UID != 1000 {
 		return core.ErrPermission
@@ -182,9 +188,9 @@ func (s *simModel) unbindProgram(c Caller, path, name string) error {
 			continue
 		}
 		err = nil
-		s.programs = slices.DeleteFunc(s.programs, func(o *registry.Program) bool { return o == g })
+		s.programs = slices.DeleteFunc(s.programs, func(o *Program) bool { return o == g })
 		for p, y := range maps.Clone(s.bound[g.Name]) {
-			y.program = slices.ContainsFunc(s.programs, func(o *registry.Program) bool { return o.Name == g.Name && covers(o, p) })
+			y.program = slices.ContainsFunc(s.programs, func(o *Program) bool { return o.Name == g.Name && covers(o, p) })
 			if y.started == g {
 				y.started = nil
 			}

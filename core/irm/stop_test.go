@@ -25,7 +25,7 @@ func TestStopTopDown(t *testing.T) {
 					t.Fatal(err)
 				}
 				p := &proc{n: n}
-				p.Process = n.m.Announce(Caller{PID: n.kids[i].pid}, "ipcpd", "/bin/ipcpd", p)
+				p.is(n.m.Announce(Caller{PID: n.kids[i].pid}, "ipcpd", "/bin/ipcpd", p))
 				p.listen(fmt.Sprintf("name-%d", i), 8)
 				users = append(users, p)
 			}

@@ -8,6 +8,7 @@ import (
 	"o7s/core/crypt"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
+	"o7s/core/settings"
 	"o7s/core/view"
 )
 
@@ -150,7 +151,7 @@ type IPCPCopy struct {
 	Type             ipcp.Type
 	Hash             hash.Algorithm
 	Settings         ipcp.Settings
-	Protection       Protection
+	Protection       settings.Protection
 	Names, Flows     int
 	Autobind         bool
 	Connections      []ipcp.Connection

@@ -79,6 +79,24 @@ type Flow struct {
 	answer []byte // see Reply
 }
 
+// HandedFlow is a flow as its process gets it.
+type HandedFlow struct {
+	ID     core.FlowID
+	Name   string // that it was asked under
+	QoS    core.QoS
+	Path   ipcp.Path
+	Ours   bool
+	Cipher crypt.Cipher
+	CN     string
+	Secret *Secret // nil where Cipher is 0
+	End    End     // of its memory
+}
+
+// Handed returns f as its process gets it, with the process's end of its memory.
+func (f *Flow) Handed(e End) HandedFlow {
+	return HandedFlow{f.ID, f.Name, f.QoS, f.Path, f.Ours, f.Cipher, f.CN, f.Secret, e}
+}
+
 // Came notes where the other end of f is, and what the way there carries.
 func (f *Flow) Came(from string, path ipcp.Path) { f.From, f.Path = from, path }
 

@@ -5,47 +5,20 @@ import (
 	"slices"
 
 	"o7s/core"
+	"o7s/core/settings"
 	"o7s/core/view"
 )
-
-// Policy says which of the processes bound to a name gets the next flow.
-type Policy uint8
-
-const (
-	// RoundRobin gives it to the one that has waited longest.
-	RoundRobin Policy = iota
-	// Spillover gives it to the one that came last, as long as it accepts.
-	Spillover
-)
-
-func (p Policy) String() string {
-	if p == Spillover {
-		return "spillover"
-	}
-	return "round-robin"
-}
-
-// ParsePolicy returns the policy called s.
-func ParsePolicy(s string) (Policy, error) {
-	switch s {
-	case "round-robin":
-		return RoundRobin, nil
-	case "spillover", "spill":
-		return Spillover, nil
-	}
-	return 0, fmt.Errorf("%w: load-balance policy %q is neither round-robin nor spillover", core.ErrUsage, s)
-}
 
 // Name is a name that exists on this system.
 type Name struct {
 	Name       string
-	Policy     Policy
-	Protection Protection
+	Policy     settings.Policy
+	Protection settings.Protection
 }
 
 // CreateName makes a name. It succeeds if the name has that policy already;
 // with another it is core.ErrExists.
-func (r *Registry) CreateName(name string, policy Policy) (created bool, err error) {
+func (r *Registry) CreateName(name string, policy settings.Policy) (created bool, err error) {
 	if n, ok := r.names[name]; ok {
 		if n.Policy != policy {
 			return false, fmt.Errorf("%w: name %q has the policy %v; destroy it first to change that", core.ErrExists, name, n.Policy)
@@ -62,7 +35,7 @@ func (r *Registry) CreateName(name string, policy Policy) (created bool, err err
 
 // Protect sets what is wanted of flows to name, which exists. A Name that somebody
 // has got stays as it was.
-func (r *Registry) Protect(name string, p Protection) {
+func (r *Registry) Protect(name string, p settings.Protection) {
 	n := *r.names[name]
 	n.Protection = p
 	r.names[name] = &n
@@ -88,9 +61,9 @@ type Binding struct {
 	Name string
 	UID  int
 
-	procs    []*Process // in the order in which RoundRobin offers them a flow
-	programs []*Program // in the order in which they are started
-	waiting  []*Flow    // that no process has accepted yet, oldest first
+	procs    []*Process      // in the order in which RoundRobin offers them a flow
+	programs []*BoundProgram // in the order in which they are started
+	waiting  []*Flow         // that no process has accepted yet, oldest first
 }
 
 // Binding returns the binding of name, or nil.
@@ -148,10 +121,10 @@ func (r *Registry) tie(name string, p *Process) (*reasons, error) {
 
 // reasons is why a process is bound to a name.
 type reasons struct {
-	listeners int      // of its own, for that name
-	asked     bool     // by bind
-	program   bool     // as an instance of a program, by its path
-	started   *Program // for which the IRM has started it, whatever its path
+	listeners int           // of its own, for that name
+	asked     bool          // by bind
+	program   bool          // as an instance of a program, by its path
+	started   *BoundProgram // for which the IRM has started it, whatever its path
 }
 
 func (w *reasons) any() bool { return w.asked || w.program || w.started != nil || w.listeners > 0 }
@@ -199,7 +172,7 @@ func (r *Registry) Offer(name string) *Listener {
 		return nil
 	}
 	n := r.names[name]
-	spill := n != nil && n.Policy == Spillover
+	spill := n != nil && n.Policy == settings.Spillover
 	var best *Listener
 	at := 0
 	for i, p := range b.procs {

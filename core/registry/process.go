@@ -50,10 +50,10 @@ const MaxArriving = 1024
 
 // User is the way to a process.
 type User interface {
-	// FlowArrived hands a listener a flow; end is lent for the call. done
+	// FlowArrived hands the flow f to a listener; f.End is lent for the call. done
 	// is called once, with the credit of the flows that it accepts now, or
 	// the reason why it has not got this one.
-	FlowArrived(l *Listener, f *Flow, end End, done func(credit int, err error))
+	FlowArrived(listener uint32, f HandedFlow, done func(credit int, err error))
 	// FlowDown says that a flow has ended, and why.
 	FlowDown(id core.FlowID, code core.Errno)
 }

@@ -25,6 +25,11 @@ type Program struct {
 	// Auto makes the IRM start an instance, with Args, where nobody accepts.
 	Auto bool
 	Args []string
+}
+
+// BoundProgram is a Program that is bound to its name, and its instances.
+type BoundProgram struct {
+	Program
 
 	// Running counts the instances that the IRM has started.
 	Running int
@@ -39,38 +44,39 @@ type Program struct {
 // programKey is what programs are looked for by: the path, or the name of the IPCP.
 type programKey struct{ path, ipcp string }
 
-// BoundBy notes who binds p.
-func (p *Program) BoundBy(uid int, groups []int, admin bool) {
+// By returns p as bound by a user.
+func (p Program) By(uid int, groups []int, admin bool) Program {
 	p.UID, p.Groups, p.Admin = uid, groups, admin
+	return p
 }
 
 // Starts counts an instance that the IRM starts, Ends one that has ended.
-func (p *Program) Starts() { p.Running++ }
+func (p *BoundProgram) Starts() { p.Running++ }
 
 // Ends implements the other half of Starts.
-func (p *Program) Ends() { p.Running-- }
+func (p *BoundProgram) Ends() { p.Running-- }
 
 // Failed notes that one more instance ended before it listened: no other is started
 // before the time until.
-func (p *Program) Failed(until time.Time) {
+func (p *BoundProgram) Failed(until time.Time) {
 	p.Failures++
 	p.NotBefore = until
 }
 
 // Succeeded notes that an instance has listened.
-func (p *Program) Succeeded() { p.Failures = 0 }
+func (p *BoundProgram) Succeeded() { p.Failures = 0 }
 
 // Bound reports whether p is bound to its name.
-func (p *Program) Bound() bool { return p.bound }
+func (p *BoundProgram) Bound() bool { return p.bound }
 
 // ProgramsOf returns the programs at path, or of the IPCP of that name, that are
 // bound to any name, in no order.
-func (r *Registry) ProgramsOf(path, ipcp string) []*Program {
+func (r *Registry) ProgramsOf(path, ipcp string) []*BoundProgram {
 	return slices.Collect(maps.Keys(r.programs[programKey{path, ipcp}]))
 }
 
 // What is the word for p: the program's path, or the IPCP.
-func (p *Program) What() string {
+func (p Program) What() string {
 	if p.IPCP != "" {
 		return "IPCP " + p.IPCP
 	}
@@ -78,7 +84,7 @@ func (p *Program) What() string {
 }
 
 // Owner returns whose p is.
-func (p *Program) Owner() Owner { return Owner{p.UID, p.Admin} }
+func (p Program) Owner() Owner { return Owner{p.UID, p.Admin} }
 
 // size is what p takes, in bytes.
 func (p *Program) size() int {
@@ -90,7 +96,7 @@ func (p *Program) size() int {
 }
 
 // takeProgram counts p.
-func (r *Registry) takeProgram(p *Program) error {
+func (r *Registry) takeProgram(p *BoundProgram) error {
 	if err := r.Take(p.Owner(), ProgramBytes, p.size()); err != nil {
 		return err
 	}
@@ -102,7 +108,7 @@ func (r *Registry) takeProgram(p *Program) error {
 }
 
 // covers reports whether q is an instance of p.
-func (r *Registry) covers(p *Program, q *Process) bool {
+func (r *Registry) covers(p *BoundProgram, q *Process) bool {
 	if p.IPCP != "" {
 		i := r.ipcps[p.IPCP]
 		return i != nil && i.PID == q.PID
@@ -110,11 +116,12 @@ func (r *Registry) covers(p *Program, q *Process) bool {
 	return q.UID == p.UID && q.Path == p.Path
 }
 
-// BindProgram lets the instances of p accept for its name, from now on and
+// BindProgram lets the instances of program accept for its name, from now on and
 // those that run. It reports whether that was not so before; with other Auto
 // or Args it is core.ErrExists. An error beside true is of instances that run and
 // can't be bound.
-func (r *Registry) BindProgram(p *Program) (bound bool, err error) {
+func (r *Registry) BindProgram(program Program) (bound bool, err error) {
+	p := &BoundProgram{Program: program}
 	b := r.bindings[p.Name]
 	for _, q := range b.Programs() {
 		if q.Path != p.Path || q.IPCP != p.IPCP || q.UID != p.UID {
@@ -139,7 +146,7 @@ func (r *Registry) BindProgram(p *Program) (bound bool, err error) {
 	p.bound = true
 	key := programKey{p.Path, p.IPCP}
 	if r.programs[key] == nil {
-		r.programs[key] = make(map[*Program]bool)
+		r.programs[key] = make(map[*BoundProgram]bool)
 	}
 	r.programs[key][p] = true
 	r.programChanged("program.bound", p)
@@ -170,7 +177,7 @@ func (r *Registry) BindInstances(q *Process) (err error) {
 
 // BindInstance binds q, which the IRM has started for p, whatever path it
 // says it has.
-func (r *Registry) BindInstance(p *Program, q *Process) error {
+func (r *Registry) BindInstance(p *BoundProgram, q *Process) error {
 	if !p.bound || q.UID != p.UID || r.fault("an instance is not bound under another path") {
 		return nil
 	}
@@ -191,9 +198,9 @@ func (r *Registry) bindInstance(name string, q *Process) error {
 
 // UnbindProgram takes back what BindProgram did, also for the instances that
 // run.
-func (r *Registry) UnbindProgram(p *Program) {
+func (r *Registry) UnbindProgram(p *BoundProgram) {
 	b := r.bindings[p.Name]
-	b.programs = slices.DeleteFunc(b.programs, func(q *Program) bool { return q == p })
+	b.programs = slices.DeleteFunc(b.programs, func(q *BoundProgram) bool { return q == p })
 	p.bound = false
 	key := programKey{p.Path, p.IPCP}
 	if delete(r.programs[key], p); len(r.programs[key]) == 0 {
@@ -204,7 +211,7 @@ func (r *Registry) UnbindProgram(p *Program) {
 	r.programChanged("program.unbound", p)
 	for _, q := range slices.Clone(b.procs) {
 		why := q.bound[p.Name]
-		why.program = slices.ContainsFunc(b.programs, func(o *Program) bool { return r.covers(o, q) })
+		why.program = slices.ContainsFunc(b.programs, func(o *BoundProgram) bool { return r.covers(o, q) })
 		if why.started == p {
 			why.started = nil
 		}
@@ -215,19 +222,19 @@ func (r *Registry) UnbindProgram(p *Program) {
 	r.prune(b)
 }
 
-func (r *Registry) programChanged(event string, p *Program) {
+func (r *Registry) programChanged(event string, p *BoundProgram) {
 	if r.Changed != nil {
 		r.Changed(view.Event{Event: event, Name: p.Name, Program: p.Path, IPCP: p.IPCP})
 	}
 }
 
 // ProgramChanged tells of an instance that the IRM has started or seen end.
-func (r *Registry) ProgramChanged(event string, p *Program, pid int) {
+func (r *Registry) ProgramChanged(event string, p *BoundProgram, pid int) {
 	r.changed(view.Event{Event: event, Name: p.Name, Program: p.Path, PID: pid})
 }
 
 // Programs returns the programs bound to b's name, in the order bound.
-func (b *Binding) Programs() []*Program {
+func (b *Binding) Programs() []*BoundProgram {
 	if b == nil {
 		return nil
 	}
@@ -237,7 +244,7 @@ func (b *Binding) Programs() []*Program {
 // Startable returns the program bound to b's name whose turn it is to be
 // started at the time now, and moves it to the end of the row; nil where none
 // is to be started.
-func (b *Binding) Startable(now time.Time, most int) *Program {
+func (b *Binding) Startable(now time.Time, most int) *BoundProgram {
 	for i, p := range b.Programs() {
 		if p.Auto && !now.Before(p.NotBefore) && p.Running < most {
 			b.programs = append(slices.Delete(b.programs, i, i+1), p)

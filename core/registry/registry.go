@@ -13,6 +13,7 @@ import (
 	"o7s/core"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
+	"o7s/core/settings"
 	"o7s/core/view"
 )
 
@@ -23,7 +24,7 @@ type Registry struct {
 	members  map[string][]*IPCP // by their layer, in the order in which they joined
 	names    map[string]*Name
 	bindings map[string]*Binding
-	programs map[programKey]map[*Program]bool
+	programs map[programKey]map[*BoundProgram]bool
 	entries  uint64 // calls of Enter
 	flows    map[core.FlowID]*Flow
 	ids      core.IDSet
@@ -49,7 +50,7 @@ func New() *Registry {
 		members:  make(map[string][]*IPCP),
 		names:    make(map[string]*Name),
 		bindings: make(map[string]*Binding),
-		programs: make(map[programKey]map[*Program]bool),
+		programs: make(map[programKey]map[*BoundProgram]bool),
 		flows:    make(map[core.FlowID]*Flow),
 		shares:   shares{users: make(map[int]*[kinds]int)},
 		Bounds:   DefaultBounds,
@@ -68,7 +69,7 @@ type IPCP struct {
 	Via      string       // how it became a member: "bootstrap", "enroll NAME"
 	Control  ipcp.Control // the IRM's way to it; not called from here
 
-	Protection Protection // of its flows; without Files
+	Protection settings.Protection // of its flows; without Files
 
 	Autobind    bool              // it was bound to its own name and to the layer's
 	Connections []ipcp.Connection // that an administrator made
@@ -100,7 +101,7 @@ func (i *IPCP) Busy() bool { return i.busy }
 func (i *IPCP) Autobinds() { i.Autobind = true }
 
 // Protect sets what is wanted of the flows of i.
-func (i *IPCP) Protect(p Protection) { i.Protection = p }
+func (i *IPCP) Protect(p settings.Protection) { i.Protection = p }
 
 // Connect notes a connection that an administrator has made, Disconnect that it is
 // no more. One of the same component to the same destination counts once.

@@ -8,6 +8,7 @@ import (
 	"o7s/core"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
+	"o7s/core/settings"
 )
 
 func TestFlowSetState(t *testing.T) {
@@ -75,9 +76,9 @@ func TestOfferTakesCredit(t *testing.T) {
 
 func TestOrderOfOffers(t *testing.T) {
 	for _, tt := range []struct {
-		policy Policy
+		policy settings.Policy
 		want   []int // of nine flows to three idle servers
-	}{{RoundRobin, []int{3, 3, 3}}, {Spillover, []int{9, 0, 0}}} {
+	}{{settings.RoundRobin, []int{3, 3, 3}}, {settings.Spillover, []int{9, 0, 0}}} {
 		r, _, procs := fill(t, "s", "s", "s")
 		if _, err := r.CreateName("s", tt.policy); err != nil {
 			t.Fatal(err)

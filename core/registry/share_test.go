@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"o7s/core"
+	"o7s/core/settings"
 )
 
 func TestShares(t *testing.T) {
@@ -54,7 +55,7 @@ func TestWhatIsBounded(t *testing.T) {
 	r.AddProcess(p)
 	bind := func(name string) error { _, err := r.Bind(name, p, false); return err }
 	program := func(name string, args ...string) error {
-		_, err := r.BindProgram(&Program{Name: name, Path: "/x", UID: 7, Args: args})
+		_, err := r.BindProgram(Program{Name: name, Path: "/x", UID: 7, Args: args})
 		return err
 	}
 	must := func(err error) {
@@ -81,7 +82,7 @@ func TestWhatIsBounded(t *testing.T) {
 	}
 	// An instance that can't be bound is told of, and the program stays bound.
 	r.UnbindProgram(r.Binding("b").Programs()[0])
-	if bound, err := r.BindProgram(&Program{Name: "d", Path: "/p", UID: 7}); !bound || !errors.Is(err, core.ErrLimit) || p.Bound("d") {
+	if bound, err := r.BindProgram(Program{Name: "d", Path: "/p", UID: 7}); !bound || !errors.Is(err, core.ErrLimit) || p.Bound("d") {
 		t.Errorf("bound %v, error %v", bound, err)
 	}
 	r.UnbindProgram(r.Binding("d").Programs()[0])
@@ -107,18 +108,18 @@ func TestWhatIsBounded(t *testing.T) {
 func TestNamesAreBounded(t *testing.T) {
 	r := New()
 	for n := range MaxNames {
-		if _, err := r.CreateName(fmt.Sprint(n), RoundRobin); err != nil {
+		if _, err := r.CreateName(fmt.Sprint(n), settings.RoundRobin); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := r.CreateName("more", RoundRobin); !errors.Is(err, core.ErrLimit) {
+	if _, err := r.CreateName("more", settings.RoundRobin); !errors.Is(err, core.ErrLimit) {
 		t.Errorf("one more: %v", err)
 	}
-	if _, err := r.CreateName("0", RoundRobin); err != nil {
+	if _, err := r.CreateName("0", settings.RoundRobin); err != nil {
 		t.Errorf("one that exists: %v", err)
 	}
 	r.DestroyName("0")
-	if _, err := r.CreateName("more", RoundRobin); err != nil {
+	if _, err := r.CreateName("more", settings.RoundRobin); err != nil {
 		t.Errorf("where one has gone: %v", err)
 	}
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"o7s/core/ipcp"
-	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // Item is a table of the file: a name, or else an IPCP.
@@ -46,7 +46,7 @@ type Name struct {
 	Policy   string // round-robin or spillover
 	Programs []Program
 	// Protection is of its flows to other systems. Its paths are absolute.
-	Protection registry.Protection
+	Protection settings.Protection
 }
 
 // Program is an entry of prog with its args. Auto is set if there is an entry of
@@ -69,11 +69,11 @@ type IPCP struct {
 	Bind     []string // names to bind it to
 	Connect  []ipcp.Connection
 	// Protection is of its flows.
-	Protection registry.Protection
+	Protection settings.Protection
 }
 
 // nameKeys are the keys of a name's table, as people are told of them.
-var nameKeys = append([]string{"lb", "prog", "args"}, registry.ProtectionKeys(true)...)
+var nameKeys = append([]string{"lb", "prog", "args"}, settings.ProtectionKeys(true)...)
 
 // ipcpKeys returns those of the table of an IPCP of type t.
 func ipcpKeys(t ipcp.Type) []string {
@@ -85,7 +85,7 @@ func ipcpKeys(t ipcp.Type) []string {
 		keys = append(keys, "autobind", "bind", "conn")
 	}
 	if t.Far {
-		keys = append(keys, registry.ProtectionKeys(false)...)
+		keys = append(keys, settings.ProtectionKeys(false)...)
 	}
 	for _, o := range t.Options {
 		keys = append(keys, key(o))

@@ -12,7 +12,7 @@ import (
 	"o7s/core"
 	"o7s/core/hash"
 	"o7s/core/ipcp"
-	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 var types = []ipcp.Type{
@@ -206,11 +206,11 @@ authenticate = "required"
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := registry.Protection{Encrypt: true, Auth: true, Server: registry.Files{Enc: "/a", Crt: "/b", Key: "/c"}, Client: registry.Files{Enc: "/d", Crt: "/e", Key: "/f"}}
+	want := settings.Protection{Encrypt: true, Auth: true, Server: settings.Files{Enc: "/a", Crt: "/b", Key: "/c"}, Client: settings.Files{Enc: "/d", Crt: "/e", Key: "/f"}}
 	if got := items[0].Name.Protection; got != want {
 		t.Errorf("%+v", got)
 	}
-	if got := items[1].IPCP.Protection; got != (registry.Protection{Encrypt: true, Auth: true}) {
+	if got := items[1].IPCP.Protection; got != (settings.Protection{Encrypt: true, Auth: true}) {
 		t.Errorf("%+v", got)
 	}
 	var b strings.Builder

@@ -12,7 +12,7 @@ import (
 
 	"o7s/core"
 	"o7s/core/ipcp"
-	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // check is called with a value of the file. The library adds the place of the
@@ -112,7 +112,7 @@ func (p *parser) each(path toml.Key, keys map[string]toml.Primitive, known []str
 }
 
 func (p *parser) name(path toml.Key, keys map[string]toml.Primitive) (*Name, error) {
-	n := &Name{Name: path[1], Policy: registry.RoundRobin.String()}
+	n := &Name{Name: path[1], Policy: settings.RoundRobin.String()}
 	var args []any
 	checks := map[string]check{
 		"lb": func(v any) error {
@@ -120,7 +120,7 @@ func (p *parser) name(path toml.Key, keys map[string]toml.Primitive) (*Name, err
 			if err != nil {
 				return err
 			}
-			policy, err := registry.ParsePolicy(s)
+			policy, err := settings.ParsePolicy(s)
 			if err != nil {
 				return fmt.Errorf("lb %q: a policy is round-robin or spillover", s)
 			}
@@ -245,7 +245,7 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 	}
 	if i.Draft.Layer == "" {
 		for _, k := range p.sorted(path, keys) {
-			if i.Enrol == "" || k != "enrol" && k != "reg" && k != "autobind" && k != "bind" && k != "conn" && !slices.Contains(registry.ProtectionKeys(false), k) {
+			if i.Enrol == "" || k != "enrol" && k != "reg" && k != "autobind" && k != "bind" && k != "conn" && !slices.Contains(settings.ProtectionKeys(false), k) {
 				return nil, p.fail(keys[k], "%s needs a layer: bootstrap = \"LAYER\"", k)
 			}
 		}
@@ -267,8 +267,8 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 
 // protect adds the checks of the settings of to, which are of a name or else of an
 // IPCP.
-func protect(checks map[string]check, to *registry.Protection, name bool) {
-	for _, k := range registry.ProtectionKeys(name) {
+func protect(checks map[string]check, to *settings.Protection, name bool) {
+	for _, k := range settings.ProtectionKeys(name) {
 		checks[k] = func(v any) error {
 			s, err := text(k, v)
 			if err == nil && strings.HasSuffix(k, "_file") && s != "" {

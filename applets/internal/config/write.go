@@ -11,7 +11,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"o7s/core/ipcp"
-	"o7s/core/registry"
+	"o7s/core/settings"
 )
 
 // Write writes items as Parse reads them. Programs with Auto come first in prog,
@@ -104,7 +104,7 @@ func (o *output) ipcp(i *IPCP) error {
 }
 
 // protectionBodies returns the keys of p, which belongs to what.
-func protectionBodies(what string, p registry.Protection) (bodies []any, err error) {
+func protectionBodies(what string, p settings.Protection) (bodies []any, err error) {
 	for _, s := range p.Settings() {
 		if err := utf8Only(what, []string{s.Value}); err != nil {
 			return nil, err

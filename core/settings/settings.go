@@ -1,14 +1,41 @@
-package registry
+// Package settings holds what an administrator sets of names and of layers.
+package settings
 
 import (
 	"fmt"
 	"strings"
-	"sync"
 
 	"o7s/core"
-	"o7s/core/crypt"
 	"o7s/core/view"
 )
+
+// Policy says which of the processes bound to a name gets the next flow.
+type Policy uint8
+
+const (
+	// RoundRobin gives it to the one that has waited longest.
+	RoundRobin Policy = iota
+	// Spillover gives it to the one that came last, as long as it accepts.
+	Spillover
+)
+
+func (p Policy) String() string {
+	if p == Spillover {
+		return "spillover"
+	}
+	return "round-robin"
+}
+
+// ParsePolicy returns the policy called s.
+func ParsePolicy(s string) (Policy, error) {
+	switch s {
+	case "round-robin":
+		return RoundRobin, nil
+	case "spillover", "spill":
+		return Spillover, nil
+	}
+	return 0, fmt.Errorf("%w: load-balance policy %q is neither round-robin nor spillover", core.ErrUsage, s)
+}
 
 // Protection is what an administrator wants of flows to other systems, of a name
 // or of a layer. The zero value wants nothing.
@@ -28,41 +55,6 @@ func (p Protection) And(q Protection) Protection {
 	p.Encrypt = p.Encrypt || q.Encrypt
 	p.Auth = p.Auth || q.Auth
 	return p
-}
-
-// Secret holds the key of a flow from the handshake until the process of the flow
-// has it. It is safe for concurrent use; a nil Secret holds nothing.
-type Secret struct {
-	mu  sync.Mutex
-	key *crypt.Key
-}
-
-// NewSecret returns one that holds key, which is its own from now on.
-func NewSecret(key *crypt.Key) *Secret {
-	if key == nil {
-		return nil
-	}
-	return &Secret{key: key}
-}
-
-// Take returns the key, which the caller zeroes, and holds it no more; nil where it
-// has gone before.
-func (s *Secret) Take() *crypt.Key {
-	if s == nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k := s.key
-	s.key = nil
-	return k
-}
-
-// Zero forgets the key.
-func (s *Secret) Zero() {
-	if k := s.Take(); k != nil {
-		k.Zero()
-	}
 }
 
 // required is the value of the settings encrypt and authenticate.
