@@ -80,9 +80,12 @@ type bench struct {
 	ips            [2]string   // of both, over UDP
 }
 
+// flowBatch is the kind of a flow with many packets a call.
+const flowBatch = "flow batch"
+
 // The rows, in the order of the table.
 var (
-	kinds = []string{"flow", "flow batch", "flow lent", "seqpacket", "stream", "pipe"}
+	kinds = []string{"flow", flowBatch, "flow lent", "seqpacket", "stream", "pipe"}
 	sizes = []int{64, 1500, 8192, 65000}
 )
 
@@ -92,8 +95,11 @@ type placement struct {
 	cpus [2]int // -1: anywhere
 }
 
+// anywhere leaves the cores to the kernel.
+var anywhere = placement{"anywhere", [2]int{-1, -1}}
+
 func placements() []placement {
-	p := []placement{{"anywhere", [2]int{-1, -1}}}
+	p := []placement{anywhere}
 	var may unix.CPUSet // of this process: a container may have a few only
 	if unix.SchedGetaffinity(0, &may) != nil {
 		return p
@@ -137,31 +143,10 @@ func (b *bench) head(what string) {
 
 // place measures all kinds at one placement.
 func (b *bench) place(ctx context.Context, p placement) error {
-	trips := make(map[string][]result)
-	ways := make(map[string]map[int][]result)
-	for round := range b.rounds {
-		for _, kind := range kinds {
-			b.tell("%s, round %d of %d: %s", p.name, round+1, b.rounds, kind)
-			if kind != "flow batch" { // a round trip is of one packet
-				r, err := b.pair(ctx, spec{Kind: kind, Mode: "trip", Size: 64, Time: b.time}, p)
-				if err != nil {
-					return err
-				}
-				trips[kind] = append(trips[kind], r)
-			}
-			if ways[kind] == nil {
-				ways[kind] = make(map[int][]result)
-			}
-			for _, size := range sizes {
-				r, err := b.pair(ctx, spec{Kind: kind, Mode: "way", Size: size, Time: b.time}, p)
-				if err != nil {
-					return err
-				}
-				ways[kind][size] = append(ways[kind][size], r)
-			}
-		}
+	trips, ways, err := b.measure(ctx, p.name+", ", kinds, sizes, p)
+	if err != nil {
+		return err
 	}
-	b.tell("")
 	fmt.Fprintf(b.out, "\nBoth processes %s\n", p.name)
 	fmt.Fprintf(b.out, "%-11s %26s  %s\n", "", "round trip 64 B", "one way: million packets/s (CPU us/packet, both processes)")
 	fmt.Fprintf(b.out, "%-11s %8s %8s %8s", "", "p50 us", "p99 us", "CPU us")
@@ -172,22 +157,57 @@ func (b *bench) place(ctx context.Context, p placement) error {
 	for _, kind := range kinds {
 		fmt.Fprintf(b.out, "%-11s", kind)
 		if t := trips[kind]; len(t) > 0 {
-			fmt.Fprintf(b.out, " %8.2f %8.2f %8.2f",
-				median(t, func(r result) float64 { return float64(r.P50) / 1e3 }),
-				median(t, func(r result) float64 { return float64(r.P99) / 1e3 }),
-				median(t, func(r result) float64 { return float64(r.CPU) / 1e3 / float64(r.N) }))
+			fmt.Fprintf(b.out, " %8.2f %8.2f %8.2f", median(t, p50), median(t, p99), median(t, cpuEach))
 		} else {
 			fmt.Fprintf(b.out, " %26s", "")
 		}
 		for _, size := range sizes {
 			w := ways[kind][size]
-			fmt.Fprintf(b.out, " %16s", fmt.Sprintf("%.3g (%.3g)",
-				median(w, func(r result) float64 { return float64(r.N) / float64(r.Nanos) * 1e3 }),
-				median(w, func(r result) float64 { return float64(r.CPU) / 1e3 / float64(r.N) })))
+			fmt.Fprintf(b.out, " %16s", fmt.Sprintf("%.3g (%.3g)", median(w, millions), median(w, cpuEach)))
 		}
 		fmt.Fprintln(b.out)
 	}
 	return nil
+}
+
+// measure measures each of kinds at p, round by round. It returns the results of round
+// trips by kind, and those of one way by kind and size. doing begins the line that
+// tells on a terminal what is being done.
+func (b *bench) measure(ctx context.Context, doing string, kinds []string, sizes []int, p placement) (trips map[string][]result, ways map[string]map[int][]result, err error) {
+	trips = make(map[string][]result)
+	ways = make(map[string]map[int][]result)
+	defer b.tell("")
+	for round := range b.rounds {
+		for _, kind := range kinds {
+			b.tell("%sround %d of %d: %s", doing, round+1, b.rounds, kind)
+			s := spec{Kind: kind, IPs: b.ips, Peer: b.macs[1], Time: b.time}
+			if s.Port, err = b.freePort(); err != nil {
+				return nil, nil, err
+			}
+			switch kind {
+			case flowBatch, segmented, rawFrames: // a round trip is of one packet
+			default:
+				s.Mode, s.Size = "trip", 64
+				r, err := b.pair(ctx, s, p)
+				if err != nil {
+					return nil, nil, err
+				}
+				trips[kind] = append(trips[kind], r)
+			}
+			if ways[kind] == nil {
+				ways[kind] = make(map[int][]result)
+			}
+			for _, size := range sizes {
+				s.Mode, s.Size = "way", size
+				r, err := b.pair(ctx, s, p)
+				if err != nil {
+					return nil, nil, err
+				}
+				ways[kind][size] = append(ways[kind][size], r)
+			}
+		}
+	}
+	return trips, ways, nil
 }
 
 // allocations measures how fast flows are allocated and closed.
@@ -205,9 +225,7 @@ func (b *bench) allocations(ctx context.Context) error {
 		}
 		b.tell("")
 		fmt.Fprintf(b.out, "%-24s %10.0f %14.0f %14.0f\n", fmt.Sprintf("%d clients", clients),
-			median(all, func(r result) float64 { return float64(r.N) / float64(r.Nanos) * 1e9 }),
-			median(all, func(r result) float64 { return float64(r.P50) / 1e3 }),
-			median(all, func(r result) float64 { return float64(r.P99) / 1e3 }))
+			1e6*median(all, millions), median(all, p50), median(all, p99))
 	}
 	return nil
 }
@@ -218,6 +236,13 @@ func (b *bench) tell(format string, args ...any) {
 		fmt.Fprintf(b.errs, "\r\x1b[K"+format, args...)
 	}
 }
+
+// The figures of a result.
+func p50(r result) float64      { return float64(r.P50) / 1e3 }                                // us
+func p99(r result) float64      { return float64(r.P99) / 1e3 }                                // us
+func cpuEach(r result) float64  { return float64(r.CPU) / 1e3 / float64(r.N) }                 // us a packet
+func millions(r result) float64 { return float64(r.N) / float64(r.Nanos) * 1e3 }               // a second
+func lost(r result) float64     { return 100 * float64(r.Sent-r.N) / float64(max(r.Sent, 1)) } // %
 
 func median(rs []result, of func(result) float64) float64 {
 	v := make([]float64, len(rs))

@@ -92,36 +92,10 @@ func writeHosts(file, ip string) error {
 // lossyWays measures all kinds, on which packets may be lost.
 func (b *bench) lossyWays(ctx context.Context, title string, kinds []string) error {
 	sizes := []int{64, 1400}
-	anywhere := placement{cpus: [2]int{-1, -1}}
-	trips := make(map[string][]result)
-	ways := make(map[string]map[int][]result)
-	for round := range b.rounds {
-		for _, kind := range kinds {
-			b.tell("round %d of %d: %s", round+1, b.rounds, kind)
-			if ways[kind] == nil {
-				ways[kind] = make(map[int][]result)
-			}
-			p, err := b.freePort()
-			if err != nil {
-				return err
-			}
-			if kind != segmented && kind != rawFrames { // a round trip is of one packet
-				r, err := b.pair(ctx, spec{Kind: kind, Mode: "trip", Size: 64, Port: p, IPs: b.ips, Peer: b.macs[1], Time: b.time}, anywhere)
-				if err != nil {
-					return err
-				}
-				trips[kind] = append(trips[kind], r)
-			}
-			for _, size := range sizes {
-				r, err := b.pair(ctx, spec{Kind: kind, Mode: "way", Size: size, Port: p, IPs: b.ips, Peer: b.macs[1], Time: b.time}, anywhere)
-				if err != nil {
-					return err
-				}
-				ways[kind][size] = append(ways[kind][size], r)
-			}
-		}
+	trips, ways, err := b.measure(ctx, "", kinds, sizes, anywhere)
+	if err != nil {
+		return err
 	}
-	b.tell("")
 	fmt.Fprintf(b.out, "\n%s\n", title)
 	fmt.Fprintf(b.out, "%-24s %19s  %s\n", "", "round trip 64 B", "one way: million packets/s that arrive (lost)")
 	fmt.Fprintf(b.out, "%-24s %9s %9s", "", "p50 us", "p99 us")
@@ -132,17 +106,13 @@ func (b *bench) lossyWays(ctx context.Context, title string, kinds []string) err
 	for _, kind := range kinds {
 		fmt.Fprintf(b.out, "%-24s", kind)
 		if t := trips[kind]; len(t) > 0 {
-			fmt.Fprintf(b.out, " %9.1f %9.1f",
-				median(t, func(r result) float64 { return float64(r.P50) / 1e3 }),
-				median(t, func(r result) float64 { return float64(r.P99) / 1e3 }))
+			fmt.Fprintf(b.out, " %9.1f %9.1f", median(t, p50), median(t, p99))
 		} else {
 			fmt.Fprintf(b.out, " %19s", "")
 		}
 		for _, size := range sizes {
 			w := ways[kind][size]
-			fmt.Fprintf(b.out, " %18s", fmt.Sprintf("%.3g (%.0f%%)",
-				median(w, func(r result) float64 { return float64(r.N) / float64(r.Nanos) * 1e3 }),
-				median(w, func(r result) float64 { return 100 * float64(r.Sent-r.N) / float64(max(r.Sent, 1)) })))
+			fmt.Fprintf(b.out, " %18s", fmt.Sprintf("%.3g (%.0f%%)", median(w, millions), median(w, lost)))
 		}
 		fmt.Fprintln(b.out)
 	}

@@ -182,7 +182,7 @@ func open(ctx context.Context, s spec, out io.Writer) (link, error) {
 			say()
 		}
 		return l, err
-	case "flow", "flow batch", "flow lent", farFlow, ethFlow, rowFlow, freeFlow:
+	case "flow", flowBatch, "flow lent", farFlow, ethFlow, rowFlow, freeFlow:
 		c, err := openFlow(ctx, s, say)
 		if err != nil {
 			return nil, err
@@ -190,7 +190,7 @@ func open(ctx context.Context, s spec, out io.Writer) (link, error) {
 		switch {
 		case s.Kind == "flow lent":
 			return &lent{c, s.Size}, nil
-		case s.Kind == "flow batch":
+		case s.Kind == flowBatch:
 			return newBatch(c, s.Size), nil
 		}
 		return &packets{c, p, make([]byte, core.MaxPacket)}, nil
