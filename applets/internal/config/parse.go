@@ -172,74 +172,9 @@ func (p *parser) name(path toml.Key, keys map[string]toml.Primitive) (*Name, err
 
 func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primitive) (*IPCP, error) {
 	i := &IPCP{Name: path[1], Type: typ}
-	checks := map[string]check{
-		"bootstrap": func(v any) (err error) {
-			if i.Draft.Layer, err = text("bootstrap", v); err == nil {
-				err = core.CheckName(i.Draft.Layer)
-			}
-			return err
-		},
-		"hash": func(v any) (err error) {
-			if i.Draft.Hash, err = text("hash", v); err == nil {
-				_, err = typ.ParseHash(i.Draft.Hash)
-			}
-			return err
-		},
-		"reg": func(v any) (err error) {
-			i.Register, err = names("reg", v)
-			return err
-		},
-	}
-	if typ.Does.Can(ipcp.Enrolls) {
-		checks["enrol"] = func(v any) (err error) {
-			if i.Enrol, err = text("enrol", v); err == nil {
-				err = core.CheckName(i.Enrol)
-			}
-			return err
-		}
-	}
-	if typ.Far {
-		protect(checks, &i.Protection, false)
-	}
-	if typ.Does.Can(ipcp.Connects) {
-		checks["autobind"] = func(v any) error {
-			var ok bool
-			if i.Autobind, ok = v.(bool); !ok {
-				return errors.New("autobind is true or false")
-			}
-			return nil
-		}
-		checks["bind"] = func(v any) (err error) {
-			i.Bind, err = names("bind", v)
-			return err
-		}
-		checks["conn"] = func(v any) error {
-			all, err := texts("conn", v)
-			for _, s := range all {
-				var x ipcp.Connection
-				if x, err = connection(s); err != nil {
-					return err
-				}
-				i.Connect = append(i.Connect, x)
-			}
-			return err
-		}
-	}
-	given := make(map[string]string) // by the option's name
-	for _, o := range typ.Options {
-		take := func(v any) error {
-			if _, twice := given[o.Name]; twice {
-				return fmt.Errorf("%s and %s are the same option", o.TOML, o.Name)
-			}
-			s, err := value(o, v)
-			if err == nil {
-				s, err = o.Parse(s)
-			}
-			given[o.Name] = s
-			return err
-		}
-		checks[o.Name], checks[key(o)] = take, take
-	}
+	given := make(map[string]string) // the texts of options, by the option's name
+	checks := ipcpChecks(i)
+	addOptions(checks, typ, given)
 	if err := p.each(path, keys, ipcpKeys(typ), checks); err != nil {
 		return nil, err
 	}
@@ -265,7 +200,92 @@ func (p *parser) ipcp(path toml.Key, typ ipcp.Type, keys map[string]toml.Primiti
 	return i, nil
 }
 
-// protect adds the checks of the settings of to, which are of a name or else of an
+// ipcpChecks returns the checks that fill i, without those of the options of its type.
+func ipcpChecks(i *IPCP) map[string]check {
+	checks := map[string]check{
+		"bootstrap": takeName("bootstrap", &i.Draft.Layer),
+		"hash": func(v any) (err error) {
+			if i.Draft.Hash, err = text("hash", v); err == nil {
+				_, err = i.Type.ParseHash(i.Draft.Hash)
+			}
+			return err
+		},
+		"reg": takeNames("reg", &i.Register),
+	}
+	if i.Type.Does.Can(ipcp.Enrolls) {
+		checks["enrol"] = takeName("enrol", &i.Enrol)
+	}
+	if i.Type.Far {
+		protect(checks, &i.Protection, false)
+	}
+	if i.Type.Does.Can(ipcp.Connects) {
+		checks["autobind"] = func(v any) error {
+			var ok bool
+			if i.Autobind, ok = v.(bool); !ok {
+				return errors.New("autobind is true or false")
+			}
+			return nil
+		}
+		checks["bind"] = takeNames("bind", &i.Bind)
+		checks["conn"] = func(v any) error {
+			all, err := texts("conn", v)
+			for _, s := range all {
+				var x ipcp.Connection
+				if x, err = connection(s); err != nil {
+					return err
+				}
+				i.Connect = append(i.Connect, x)
+			}
+			return err
+		}
+	}
+	return checks
+}
+
+// addOptions adds the checks of the options of typ. They put the texts into given, by
+// the option's name. An option has two keys: its own name, and the one in o.TOML.
+func addOptions(checks map[string]check, typ ipcp.Type, given map[string]string) {
+	for _, o := range typ.Options {
+		take := func(v any) error {
+			if _, twice := given[o.Name]; twice {
+				return fmt.Errorf("%s and %s are the same option", o.TOML, o.Name)
+			}
+			s, err := value(o, v)
+			if err == nil {
+				s, err = o.Parse(s)
+			}
+			given[o.Name] = s
+			return err
+		}
+		checks[o.Name], checks[key(o)] = take, take
+	}
+}
+
+// takeName returns the check that puts a name into to.
+func takeName(key string, to *string) check {
+	return func(v any) (err error) {
+		if *to, err = text(key, v); err == nil {
+			err = core.CheckName(*to)
+		}
+		return err
+	}
+}
+
+// takeNames returns the check that puts an array of names into to.
+func takeNames(key string, to *[]string) check {
+	return func(v any) error {
+		all, err := texts(key, v)
+		for _, n := range all {
+			if err == nil {
+				err = core.CheckName(n)
+			}
+		}
+		*to = all
+		return err
+	}
+}
+
+// protect adds the checks of the settings of to: those of a name, or else those of an
 // IPCP.
 func protect(checks map[string]check, to *settings.Protection, name bool) {
 	for _, k := range settings.ProtectionKeys(name) {
@@ -320,17 +340,6 @@ func text(key string, v any) (string, error) {
 		return "", fmt.Errorf("%s is a text: %s = \"...\"", key, key)
 	}
 	return s, nil
-}
-
-// names returns an array of names.
-func names(key string, v any) ([]string, error) {
-	all, err := texts(key, v)
-	for _, n := range all {
-		if err == nil {
-			err = core.CheckName(n)
-		}
-	}
-	return all, err
 }
 
 func texts(key string, v any) ([]string, error) {

@@ -2,6 +2,7 @@ package unicast
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,12 +21,30 @@ func (l *layer) Show() []view.Fact {
 	if !l.up {
 		return nil
 	}
-	var facts []view.Fact
-	add := func(name, format string, args ...any) {
-		facts = append(facts, view.Fact{Name: name, Value: fmt.Sprintf(format, args...)})
+	facts := facts{{Name: view.AddressFact, Value: fmt.Sprintf("%s (%d)", addrText(l.own), l.own)}}
+	data, mgmt := l.showNeighbours(&facts)
+	routes := l.showRoutes(&facts)
+	if what := l.waitsFor(data, mgmt, routes); what != "" {
+		facts.add(view.WaitsFact, "%s", what)
 	}
-	add(view.AddressFact, "%s (%d)", addrText(l.own), l.own)
-	data, mgmt := 0, 0
+	facts.add("routes", "%d", routes)
+	facts.add("adjacencies known", "%d", l.links.Links())
+	facts.add("directory", "%d contacts, %d names of others kept, %d names here", l.dir.Contacts(), l.dir.Stored(), l.Names())
+	l.showPackets(&facts)
+	return append(facts, l.Facts()...)
+}
+
+// facts is what is shown, in its order.
+type facts []view.Fact
+
+func (f *facts) add(name, format string, args ...any) {
+	*f = append(*f, view.Fact{Name: name, Value: fmt.Sprintf(format, args...)})
+}
+
+// showNeighbours adds the connections to other members, and those that were lost and
+// are made again. It returns how many connections there are for data transfer and for
+// management.
+func (l *layer) showNeighbours(f *facts) (data, mgmt int) {
 	for _, port := range l.sortedPorts() {
 		a := l.ports[port]
 		if a.component == ipcp.Management {
@@ -37,7 +56,7 @@ func (l *layer) Show() []view.Fact {
 		if a.name != "" {
 			by = "connected as " + a.name
 		}
-		add(view.NeighbourFact, "%s, %s, %s", addrText(a.addr), a.component, by)
+		f.add(view.NeighbourFact, "%s, %s, %s", addrText(a.addr), a.component, by)
 	}
 	for _, c := range l.kept {
 		if c.adjacency == nil {
@@ -45,40 +64,51 @@ func (l *layer) Show() []view.Fact {
 			if c.why != nil {
 				why = c.why.Error()
 			}
-			add("lost neighbour", "%s, %s: %s", c.Dst, c.Component, why)
+			f.add("lost neighbour", "%s, %s: %s", c.Dst, c.Component, why)
 		}
 	}
-	routes := make([]uint64, 0, len(l.reach))
-	for addr := range l.reach {
-		routes = append(routes, addr)
-	}
-	slices.Sort(routes)
+	return data, mgmt
+}
+
+// showRoutes adds the ways to other members, and returns how many there are.
+func (l *layer) showRoutes(f *facts) int {
+	routes := slices.Sorted(maps.Keys(l.reach))
 	for i, addr := range routes {
 		if i == maxRoutes {
-			add("more routes", "%d", len(routes)-i)
+			f.add("more routes", "%d", len(routes)-i)
 			break
 		}
 		if way := wayText((*l.table.Load())[uint32(addr)]); way != "" {
-			add("route", "%s by %s", addrText(addr), way)
+			f.add("route", "%s by %s", addrText(addr), way)
 		}
 	}
+	return len(routes)
+}
+
+// waitsFor returns what this member lacks to reach others; empty: nothing.
+func (l *layer) waitsFor(data, mgmt, routes int) string {
 	switch {
 	case data == 0 && mgmt == 0:
-		add(view.WaitsFact, `a connection to another member: "irm ipcp connect"`)
+		return `a connection to another member: "irm ipcp connect"`
 	case data == 0:
-		add(view.WaitsFact, "a connection for data transfer (dt)")
+		return "a connection for data transfer (dt)"
 	case mgmt == 0:
-		add(view.WaitsFact, "a connection for management (mgmt)")
-	case len(routes) == 0:
-		add(view.WaitsFact, "routes from its neighbours")
+		return "a connection for management (mgmt)"
+	case routes == 0:
+		return "routes from its neighbours"
 	case l.dir.Contacts() == 0:
-		add(view.WaitsFact, "another member of the directory")
+		return "another member of the directory"
 	}
-	add("routes", "%d", len(routes))
-	add("adjacencies known", "%d", l.links.Links())
-	add("directory", "%d contacts, %d names of others kept, %d names here", l.dir.Contacts(), l.dir.Stored(), l.Names())
-	add("packets forwarded", "%d", l.count.forwarded.Load())
-	drops := []drop{
+	return ""
+}
+
+// showPackets adds what became of packets and messages.
+func (l *layer) showPackets(f *facts) {
+	f.add("packets forwarded", "%d", l.count.forwarded.Load())
+	drops := []struct {
+		why string
+		n   uint64
+	}{
 		{"malformed", l.count.bad.Load() + l.links.Ignored + l.dir.Ignored},
 		{"no way to the member", l.count.noWay.Load()},
 		{"passed too many members", l.count.ttl.Load()},
@@ -89,25 +119,18 @@ func (l *layer) Show() []view.Fact {
 	for _, d := range drops {
 		sum += d.n
 	}
-	add("packets dropped", "%d", sum)
+	f.add("packets dropped", "%d", sum)
 	for _, d := range drops {
 		if d.n > 0 {
-			add("dropped, "+d.why, "%d", d.n)
+			f.add("dropped, "+d.why, "%d", d.n)
 		}
 	}
 	if n := l.count.control.Load(); n > 0 {
-		add("messages of this member not sent", "%d", n)
+		f.add("messages of this member not sent", "%d", n)
 	}
 	if n := l.links.Refused + l.dir.Refused; n > 0 {
-		add("refused, tables full", "%d", n)
+		f.add("refused, tables full", "%d", n)
 	}
-	return append(facts, l.Facts()...)
-}
-
-// drop is how many packets were dropped for a reason.
-type drop struct {
-	why string
-	n   uint64
 }
 
 // wayText returns the neighbours that packets on r go to, in the order in which they

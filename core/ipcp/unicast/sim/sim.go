@@ -1,6 +1,7 @@
-// Package sim is a unicast layer of any number of members in one goroutine, on a
-// clock of its own and by a seed: members without processes, and connections that
-// delay, lose, double and disorder what they carry. A failing seed fails again.
+// Package sim runs a unicast layer of any number of members in one goroutine, for
+// tests. The members have no processes. The connections between them delay, lose,
+// double and disorder what they carry. The clock is the simulation's own and a seed
+// decides all that happens, so a seed that fails once fails again.
 package sim
 
 import (
@@ -26,7 +27,7 @@ type Config struct {
 	Links   int // beyond those that make it one
 	Policy  pff.Policy
 	Seed    uint64
-	// Fault is one that is planted, to see whether it is found: see TestFaults.
+	// Fault is a fault that is planted, so that TestFaults can see it found.
 	Fault string
 }
 
@@ -41,17 +42,17 @@ const (
 	idLen  = 32
 )
 
-// Layer is one that runs.
+// Layer is a layer that runs.
 type Layer struct {
 	cfg     Config
 	clock   *clocktest.Sim
 	rnd     *rand.Rand
-	members []*member          // those that were ever there
-	byAddr  map[uint64]*member // that are there
+	members []*member          // all that ever were
+	byAddr  map[uint64]*member // those that live
 	wires   []*wire
 	names   map[string]*member // by the name: its owner
 	gone    map[string]bool    // names that were taken back; true: nobody may find them
-	hurt    bool               // some may not have heard what they were told
+	hurt    bool               // members may have missed messages
 	count   int                // of names
 	asks    []*ask             // that may still be answered
 	asked   int
@@ -86,16 +87,15 @@ type member struct {
 
 // wire joins two members, by a connection for management and one for data transfer.
 type wire struct {
-	ends  [2]*member
-	ports [2]linkstate.Port
-	up    bool // both ends have it
-	cut   bool // nothing passes, and nobody is told
-	// What becomes of what one end sends: of end 0, and of end 1.
-	loss   [2]float64
+	ends   [2]*member
+	ports  [2]linkstate.Port
+	up     bool       // both ends have it
+	cut    bool       // nothing passes, and no member is told
+	loss   [2]float64 // of what end 0 sends, and of what end 1 sends
 	double float64
 	jitter time.Duration
-	// crossed are the numbers of the last updates that crossed it from an end, by
-	// their adjacencies.
+	// crossed has the numbers of the last updates that crossed it, by the end that
+	// sent them and by their adjacencies.
 	crossed [2]map[[2]uint32]uint64
 }
 
@@ -134,6 +134,17 @@ func (l *Layer) any() *member {
 			return m
 		}
 	}
+}
+
+// alive returns the members that live, in the order in which they were started.
+func (l *Layer) alive() []*member {
+	alive := make([]*member, 0, len(l.byAddr))
+	for _, m := range l.members {
+		if m.alive {
+			alive = append(alive, m)
+		}
+	}
+	return alive
 }
 
 // start starts a member. Its directory begins with one that is there.
@@ -199,7 +210,7 @@ func (l *Layer) end(w *wire) {
 	}
 }
 
-// crash ends m without a word. Its neighbours see that after a while.
+// crash ends m without a message. Its neighbours see that after a while.
 func (l *Layer) crash(m *member) {
 	m.alive = false
 	delete(l.byAddr, m.addr)
@@ -238,7 +249,7 @@ func sortedNames[V any](m map[string]V) []string {
 	return all
 }
 
-// carry has the other end of w get what the end from sends, or not.
+// carry delivers p, which the end from of w sends, to the other end, or loses it.
 func (l *Layer) carry(w *wire, from int, p packet) {
 	if w.cut || !w.up || w.loss[from] > 0 && l.rnd.Float64() < w.loss[from] {
 		l.Lost++
@@ -262,7 +273,7 @@ func (l *Layer) carry(w *wire, from int, p packet) {
 	}
 }
 
-// receive takes p, which came on w, whose end m is.
+// receive takes p, which came on w. end is which end of w m is.
 func (m *member) receive(w *wire, end int, p *packet) {
 	switch {
 	case p.dst == 0:
@@ -312,8 +323,8 @@ func (m *member) Send(to linkstate.Port, b []byte) bool {
 	return true
 }
 
-// sent checks an update that the end from of w sends: it crosses w once, and after it
-// none that is older.
+// sent checks an update that the end from of w sends: no update crosses w twice, or
+// after one that is newer.
 func (l *Layer) sent(w *wire, from int, update [linkstate.Len]byte) {
 	u, err := linkstate.Parse(update[:])
 	if err != nil {
@@ -321,7 +332,7 @@ func (l *Layer) sent(w *wire, from int, update [linkstate.Len]byte) {
 		return
 	}
 	if u.From%4 != 0 {
-		return // to look at some of them takes less time
+		return // a quarter of them is enough, and takes less time
 	}
 	adjacency := [2]uint32{uint32(u.From), uint32(u.To)}
 	if last, ok := w.crossed[from][adjacency]; ok && u.Seq <= last {
@@ -483,265 +494,3 @@ func (l *Layer) Unregister(name string) {
 
 // Run lets d pass.
 func (l *Layer) Run(d time.Duration) { l.clock.Run(d) }
-
-// Check returns what is wrong with a layer that is quiet: nothing has happened to it
-// for Settle.
-func (l *Layer) Check() []string {
-	alive := make([]*member, 0, len(l.byAddr))
-	for _, m := range l.members {
-		if m.alive {
-			alive = append(alive, m)
-		}
-	}
-	var pairs [][2]uint64
-	for _, w := range l.wires {
-		if w.up && !w.cut && w.ends[0].alive && w.ends[1].alive {
-			pairs = append(pairs, [2]uint64{w.ends[0].addr, w.ends[1].addr})
-		}
-	}
-	truth := linkstate.NewGraph(pairs)
-	for _, m := range alive {
-		far := truth.Distances(truth.Index(m.addr))
-		for _, other := range alive {
-			if other == m {
-				continue
-			}
-			d := int32(linkstate.Far)
-			if i := truth.Index(other.addr); i >= 0 {
-				d = far[i]
-			}
-			l.checkWay(m, other, d)
-		}
-		l.checkHops(m, truth, far)
-		for dst := range m.table {
-			if l.byAddr[dst] == nil {
-				l.fail("member %d has a way to one that is no more", m.n)
-			}
-		}
-	}
-	l.checkNames(truth)
-	l.checkAsks()
-	return l.takeWrong()
-}
-
-func (l *Layer) takeWrong() []string {
-	wrong := l.wrong
-	l.wrong = nil
-	return wrong
-}
-
-// checkWay follows the way from a to b, which are d hops apart.
-func (l *Layer) checkWay(a, b *member, d int32) {
-	hops := int32(0)
-	for at := a; at != b; hops++ {
-		next := at.table[b.addr]
-		if d == linkstate.Far && len(next) > 0 {
-			l.fail("member %d has a way to %d, which can't be reached", at.n, b.n)
-			return
-		}
-		if len(next) == 0 {
-			if d != linkstate.Far {
-				l.fail("member %d has no way to %d, %d hops away", at.n, b.n, d)
-			}
-			return
-		}
-		if hops > d {
-			l.fail("the way from %d to %d, %d hops away, has no end, or is longer", a.n, b.n, d)
-			return
-		}
-		at = l.byAddr[next[0]]
-		if at == nil {
-			l.fail("the way from %d to %d leads to one that is no more", a.n, b.n)
-			return
-		}
-	}
-	if hops != d {
-		l.fail("the way from %d to %d has %d hops, want %d", a.n, b.n, hops, d)
-	}
-}
-
-// checkHops looks whether each first hop of a's ways is one that its policy allows: on a
-// shortest way, or for an alternate one whose own way does not lead back.
-func (l *Layer) checkHops(a *member, truth *linkstate.Graph, far []int32) {
-	distances := make(map[uint64][]int32)
-	for dst, hops := range a.table {
-		at := truth.Index(dst)
-		if at < 0 || far[at] == linkstate.Far {
-			continue // checkWay tells
-		}
-		for i, hop := range hops {
-			if distances[hop] == nil {
-				distances[hop] = truth.Distances(truth.Index(hop))
-			}
-			d := distances[hop][at]
-			switch {
-			case i == 0 || l.cfg.Policy == pff.ECMP:
-				if d != far[at]-1 {
-					l.fail("a hop of member %d to one %d hops away is %d hops from it", a.n, far[at], d)
-				}
-			case d >= distances[hop][truth.Index(a.addr)]+far[at]:
-				l.fail("an alternate of member %d leads back", a.n)
-			}
-		}
-	}
-}
-
-// checkNames looks for each name from some members.
-func (l *Layer) checkNames(truth *linkstate.Graph) {
-	type look struct {
-		from *member
-		name string
-		done bool
-		got  uint64
-	}
-	var all []*look
-	for _, name := range append(sortedNames(l.names), sortedNames(l.gone)...) {
-		for range 5 {
-			x := &look{from: l.any(), name: name}
-			all = append(all, x)
-			x.from.dir.Find(hash.SHA3_256.Sum(name), func(addr uint64) {
-				if x.done {
-					l.fail("a look-up is answered twice")
-				}
-				x.done, x.got = true, addr
-			})
-		}
-	}
-	circled := l.Circled
-	l.Run(6 * time.Second)
-	if n := l.Circled - circled; n > 0 {
-		l.fail("%d packets go in a circle", n)
-	}
-	for _, x := range all {
-		owner := l.names[x.name]
-		var want uint64
-		if owner != nil && owner != x.from {
-			far := truth.Distances(truth.Index(x.from.addr))
-			if i := truth.Index(owner.addr); i >= 0 && far[i] < linkstate.Far {
-				want = owner.addr
-			}
-		}
-		switch {
-		case !x.done:
-			l.fail("the look-up of %s by member %d has no answer", x.name, x.from.n)
-		case owner == nil && !l.gone[x.name]:
-		case x.got != want:
-			l.fail("member %d finds %s at %x, want %x", x.from.n, x.name, x.got, want)
-		}
-	}
-}
-
-// Events are what can happen to a layer.
-var Events = []string{"crash", "restart", "partition", "heal", "loss", "disorder", "lies", "names", "link", "flows"}
-
-// Happen makes one event happen.
-func (l *Layer) Happen(what string) {
-	switch what {
-	case "names", "link", "heal", "lies", "flows":
-	default:
-		// Who keeps a name, and is not told that it was taken back, finds it
-		// until it expires.
-		l.hurt = true
-		clear(l.gone)
-	}
-	if len(l.byAddr) < 3 && (what == "crash" || what == "restart") {
-		return // somebody stays
-	}
-	switch what {
-	case "crash":
-		l.crash(l.any())
-	case "restart":
-		m := l.any()
-		var to []*member
-		for _, p := range m.sorted() {
-			w := m.wires[p]
-			to = append(to, w.ends[1-w.end(m)])
-		}
-		l.crash(m)
-		l.Run(2 * time.Second)
-		again := l.start()
-		for _, other := range to {
-			if other.alive {
-				l.connect(again, other)
-			}
-		}
-	case "partition":
-		// Nothing passes between two halves; the connections end after a while.
-		half := make(map[*member]bool)
-		for _, m := range l.members {
-			half[m] = l.rnd.IntN(2) == 0
-		}
-		for _, w := range l.wires {
-			if w.up && half[w.ends[0]] != half[w.ends[1]] {
-				w.cut = true
-				l.clock.AfterFunc(10*time.Second, func() { l.end(w) })
-			}
-		}
-	case "heal":
-		alive := make([]*member, 0, len(l.byAddr))
-		for _, m := range l.members {
-			if m.alive {
-				alive = append(alive, m)
-			}
-		}
-		for i := 1; i < len(alive); i++ {
-			l.connect(alive[i], alive[l.rnd.IntN(i)])
-		}
-	case "loss", "disorder":
-		for _, w := range l.wires {
-			if w.up && l.rnd.IntN(4) == 0 {
-				if what == "loss" {
-					w.loss[l.rnd.IntN(2)] = 0.3
-				} else {
-					w.double, w.jitter = 0.3, 50*time.Millisecond
-				}
-				l.clock.AfterFunc(20*time.Second, func() { w.loss, w.double, w.jitter = [2]float64{}, 0, 0 })
-			}
-		}
-	case "lies":
-		m := l.any()
-		for _, p := range m.sorted() {
-			l.lie(m, m.wires[p])
-		}
-	case "names":
-		if all := sortedNames(l.names); len(all) > 0 {
-			l.Unregister(all[l.rnd.IntN(len(all))])
-		}
-		l.count++
-		l.Register(fmt.Sprint("later name ", l.count))
-	case "flows":
-		all := sortedNames(l.names)
-		for range 20 {
-			if len(all) > 0 {
-				l.Ask(all[l.rnd.IntN(len(all))])
-				l.Run(time.Duration(l.rnd.IntN(200)) * time.Millisecond)
-			}
-		}
-	case "link":
-		l.connect(l.any(), l.any())
-	}
-}
-
-// lie has m say what is no message, and what is not true, on w.
-func (l *Layer) lie(m *member, w *wire) {
-	i := w.end(m)
-	to := w.ends[1-i]
-	if !to.alive {
-		return
-	}
-	for range 50 {
-		b := make([]byte, l.rnd.IntN(100))
-		for j := range b {
-			b[j] = byte(l.rnd.Uint32())
-		}
-		to.links.Receive(w.ports[1-i], b)
-		to.dir.Receive(b)
-	}
-	// Members that nobody knows, adjacencies of others that only one end says, and
-	// the largest number there is.
-	for range 20 {
-		u := linkstate.Update{From: 1 + uint64(l.rnd.Uint32N(1<<32-2)), To: 1 + uint64(l.rnd.Uint32N(1<<32-2)), Seq: 1<<64 - 1}
-		to.links.Receive(w.ports[1-i], u.Append(nil))
-	}
-	to.links.Receive(w.ports[1-i], linkstate.Update{From: to.addr, To: m.addr, Seq: 1<<64 - 1}.Append(nil))
-}
