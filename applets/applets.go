@@ -34,6 +34,11 @@ type Applet struct {
 	// stderr; Usagef and Exit choose the status, which is 1 otherwise.
 	Run func(ctx context.Context, env *Env) error
 
+	// Early, if any, comes before Run, and before there are signals and outputs: a
+	// call that needs neither starts sooner. It reports whether args are such a
+	// call, which it has done then, and the exit status.
+	Early func(args []string) (status int, done bool)
+
 	// Complete prints the words that may replace the last of args, by
 	// Candidate. Manual returns the manual page. An applet needs neither if
 	// its command line is flags and its Run calls CLI first.
@@ -122,6 +127,11 @@ func Main(args []string, table []Applet) int {
 		} else {
 			a = multitool(table)
 			env.Name = "o7s"
+		}
+	}
+	if a.Early != nil {
+		if code, done := a.Early(env.Args); done {
+			return code
 		}
 	}
 	ctx, stop := Until(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -18,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"o7s/applets"
 	"o7s/core"
 	"o7s/core/irm"
 )
@@ -52,24 +50,35 @@ const (
 
 // help is what a helper does: args say as whom, what, and with which path. It becomes
 // that user itself: whoever is the user may stop it from then on, and irmd waits until
-// a process that it starts executes this program.
-func help(args []string) error {
-	if _, err := unix.FcntlInt(answerFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil || len(args) < 3 {
-		return applets.Usagef("this touches a user's file for irmd, which starts it; there is nothing to type")
+// a process that it starts executes this program. Done says whether args are a helper's.
+//
+// This thread alone becomes that user, and does all of the work. To change the others
+// takes a signal to each, and they end when the program starts.
+func help(args []string) (status int, done bool) {
+	if len(args) < 4 || args[0] != helperWord {
+		return 0, false
 	}
-	answer := os.NewFile(answerFD, "answer")
+	if _, err := unix.FcntlInt(answerFD, unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return 0, false // irmd has not started it
+	}
+	runtime.LockOSThread()
 	text := ""
-	err := becomeUser(args[0])
-	switch what, path := args[1], args[2]; {
+	err := becomeUser(args[1])
+	if err == nil {
+		err = endWithIRMd()
+	}
+	switch what, path := args[2], args[3]; {
 	case err != nil:
 		text = err.Error()
 	case what == "run":
-		text = become(path, args[2:]).Error()
+		text = become(path, args[3:]).Error()
 	case what == "find":
 		text = find(path).text()
 	}
-	_, err = answer.WriteString(text)
-	return err
+	if _, err := os.NewFile(answerFD, "answer").WriteString(text); err != nil {
+		return 1, true
+	}
+	return 0, true
 }
 
 // word is who, for a helper; "" where it is to be whoever irmd is.
@@ -87,7 +96,7 @@ func (who account) word() (string, error) {
 	return w, nil
 }
 
-// becomeUser makes this process one of the user that word says.
+// becomeUser makes this thread one of the user that word says.
 func becomeUser(word string) error {
 	if word == "" {
 		return nil
@@ -106,25 +115,29 @@ func becomeUser(word string) error {
 	uid, gid, groups := ids[0], ids[1], ids[2:]
 	// Root of a user namespace may not set groups, and need not where they are its
 	// own.
-	if own, err := os.Getgroups(); err != nil || !slices.Equal(own, groups) {
-		if err := syscall.Setgroups(groups); err != nil {
+	if own, err := unix.Getgroups(); err != nil || !slices.Equal(own, groups) {
+		if err := unix.Setgroups(groups); err != nil {
 			return os.NewSyscallError("setgroups", err)
 		}
 	}
-	if err := syscall.Setgid(gid); err != nil {
-		return os.NewSyscallError("setgid", err)
+	// Setresuid of package unix changes all threads.
+	if _, _, err := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)); err != 0 {
+		return os.NewSyscallError("setresgid", err)
 	}
-	if err := syscall.Setuid(uid); err != nil {
-		return os.NewSyscallError("setuid", err)
+	if _, _, err := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); err != 0 {
+		return os.NewSyscallError("setresuid", err)
 	}
-	return endWithIRMd() // which the kernel has forgotten with the old user
+	// The user may not trace this process, whose other threads are root's. The
+	// kernel sees to that, unless it is told to let all processes be debugged.
+	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 }
 
 // endWithIRMd has the kernel send SIGTERM to this process when irmd ends. The kernel
-// notes that for the thread that asks, and forgets it with the thread.
+// notes that for the thread that asks, and forgets it when the thread ends or becomes
+// another user's. The thread that executes a program is the one that stays.
 func endWithIRMd() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
-		return err
+		return os.NewSyscallError("prctl", err)
 	}
 	fds := []unix.PollFd{{Fd: answerFD}}
 	if n, _ := unix.Poll(fds, 0); n > 0 {
@@ -133,19 +146,11 @@ func endWithIRMd() error {
 	return nil
 }
 
-// become makes this process run the program at path. It returns why it could not.
+// become makes this process run the program at path. It returns why it could not. A
+// signal does to a helper what it will do to the program.
 func become(path string, args []string) error {
-	// From here on a signal does to this process what it will do to the program. The
-	// program ends with irmd, as a helper does: the thread that executes it is the
-	// one that stays.
-	signal.Reset()
-	runtime.LockOSThread()
-	if err := endWithIRMd(); err != nil {
-		return err
-	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return slices.Contains(helperEnv, v) })
-	err := syscall.Exec(path, args, env)
-	return fmt.Errorf("%w", err)
+	return fmt.Errorf("%w", syscall.Exec(path, args, env))
 }
 
 // place is where a path leads. The strings are empty where it leads nowhere.

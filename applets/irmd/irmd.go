@@ -36,10 +36,8 @@ func Applet(types []ipcp.Type) applets.Applet {
 	return applets.Applet{
 		Name:    "irmd",
 		Summary: "the IRM daemon: one for a machine, or for a user",
+		Early:   help,
 		Run: func(ctx context.Context, env *applets.Env) error {
-			if len(env.Args) > 0 && env.Args[0] == helperWord {
-				return help(env.Args[1:])
-			}
 			return applets.CLI(ctx, env, &cli.App{
 				Usage:     "the IRM daemon: manages names, layers, processes and flows",
 				UsageText: "irmd [--stdout] [--config FILE]",
