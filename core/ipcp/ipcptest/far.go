@@ -50,6 +50,9 @@ type World struct {
 	// nil where p is the first. nil: p is bootstrapped. It waits, in virtual
 	// time, until names of one system can be found from the other.
 	Join func(i int, p, other *ipcp.Process) error
+	// Healed waits, in virtual time, until p, of one system, can send to the other
+	// again after the wire was cut. nil: it can at once.
+	Healed func(p *ipcp.Process) error
 	// Background returns whether a datagram may be sent at any time.
 	Background func(datagram []byte) bool
 	// Skip has the names of the tests that do not concern the type, and why.
@@ -330,6 +333,21 @@ func (p *farPair) cutWire(f func()) {
 	p.net.Set(func(w *porttest.Wire) { w.Cut = true })
 	f()
 	p.net.Set(func(w *porttest.Wire) { w.Cut = false })
+}
+
+// healed waits until packets can go both ways again after the wire was cut. Nothing
+// is lost meanwhile: with some bad luck it would take longer than flows live on a
+// wire that is cut.
+func (p *farPair) healed() {
+	if p.world.Healed == nil {
+		return
+	}
+	var loss float64
+	p.net.Set(func(w *porttest.Wire) { loss, w.Loss = w.Loss, 0 })
+	for _, n := range p.nodes {
+		must(p.t, "wait for a way to the other system", p.world.Healed(n.p))
+	}
+	p.net.Set(func(w *porttest.Wire) { w.Loss = loss })
 }
 
 // talk checks that packets go both ways between a and b: all of them and in order

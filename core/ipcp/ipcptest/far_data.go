@@ -286,6 +286,7 @@ func (p *farPair) cut() {
 		}
 		time.Sleep(60 * time.Second)
 	})
+	p.healed()
 	p.talk(client, server)
 	p.over(client, server)
 }
