@@ -30,8 +30,9 @@ func funnel(seed uint64, fault string) (*Layer, []*member, *member) {
 // TestShares: flows through one bottleneck come to have parts of it of which none is
 // more than twice another, wherever they come from and whenever they came.
 func TestShares(t *testing.T) {
+	notRaced(t)
 	n := uint64(6)
-	if testing.Short() || raced {
+	if testing.Short() {
 		n = 2
 	}
 	seeds(t, 1, n, func(t *testing.T, s uint64) []string {
@@ -43,6 +44,8 @@ func TestShares(t *testing.T) {
 
 // What makes the parts unequal, and what makes the wire overflow, is found.
 func TestUnequalShares(t *testing.T) {
+	notRaced(t)
+	t.Parallel()
 	found := ""
 	for s := uint64(1); s < 5 && !strings.Contains(found, "and another"); s++ {
 		l, from, to := funnel(s, "some marks are lost")

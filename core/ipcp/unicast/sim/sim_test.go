@@ -14,6 +14,7 @@ import (
 var (
 	seed    = flag.Uint64("seed", 0, "the one seed to run")
 	members = flag.Int("members", 200, "how many members a layer has")
+	long    = flag.Bool("long", false, "TestSim: 20 seeds rather than 6")
 	raced   bool // the race detector is there
 )
 
@@ -54,6 +55,14 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
+// notRaced skips the test under the race detector: no layer is shared between goroutines,
+// and what layers share without knowing TestSmall finds.
+func notRaced(t *testing.T) {
+	if raced {
+		t.Skip("one goroutine, and slower so")
+	}
+}
+
 // seeds runs test for the seeds from first on, as many as n. A failing one runs again
 // by its number.
 func seeds(t *testing.T, first, n uint64, test func(t *testing.T, seed uint64) []string) {
@@ -75,11 +84,15 @@ func seeds(t *testing.T, first, n uint64, test func(t *testing.T, seed uint64) [
 	}
 }
 
-// TestSim runs layers of 200 members over 20 seeds. Larger ones take longer: with
-// -members 1000 -seed 1, about a minute.
+// TestSim runs layers of 200 members over 6 seeds, two of each policy; with -long over
+// 20. Larger ones take longer: with -members 1000 -seed 1, about a minute.
 func TestSim(t *testing.T) {
-	n := uint64(20)
-	if testing.Short() || raced {
+	notRaced(t)
+	n := uint64(6)
+	switch {
+	case *long:
+		n = 20
+	case testing.Short():
 		n = 2
 	}
 	seeds(t, 1, n, func(t *testing.T, s uint64) []string {
@@ -120,6 +133,7 @@ func TestSeedRepeats(t *testing.T) {
 
 // Each fault that is planted is found, by the check that is there for it.
 func TestFaults(t *testing.T) {
+	notRaced(t)
 	for _, c := range []struct {
 		fault  string
 		policy pff.Policy
