@@ -49,8 +49,8 @@ func (d *descriptors) bounds() (user, all int) {
 	return n / 8, n / 4
 }
 
-// take counts n more of who. The error says whose bound that passes; then nothing is
-// counted.
+// take counts n more descriptors for the user who. Where that passes a bound it counts
+// nothing, and the error names the bound.
 func (d *descriptors) take(who irm.Owner, n int) error {
 	if d == nil || who.Admin {
 		return nil
@@ -82,7 +82,7 @@ func (d *descriptors) give(who irm.Owner, n int) {
 	}
 }
 
-// owner returns the owner of who, for take and give.
+// owner returns the account who as take and give know it.
 func (d *descriptors) owner(who account) irm.Owner {
 	return irm.Owner{UID: who.uid, Admin: d == nil || d.admin(who)}
 }

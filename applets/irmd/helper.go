@@ -48,9 +48,10 @@ const (
 	maxAnswer = 16 << 10
 )
 
-// help is what a helper does: args say as whom, what, and with which path. It becomes
-// that user itself: whoever is the user may stop it from then on, and irmd waits until
-// a process that it starts executes this program. Done says whether args are a helper's.
+// help is what a helper does: args say as which user, what, and with which path. It
+// becomes that user by itself, and not irmd before the start: irmd waits until a process
+// that it starts executes this program, and the user may stop its own processes. Done
+// says whether args are a helper's.
 //
 // This thread alone becomes that user, and does all of the work. To change the others
 // takes a signal to each, and they end when the program starts.
@@ -81,7 +82,8 @@ func help(args []string) (status int, done bool) {
 	return 0, true
 }
 
-// word is who, for a helper; "" where it is to be whoever irmd is.
+// word returns the account who as an argument of a helper; "" where the helper is to
+// stay the user that irmd is.
 func (who account) word() (string, error) {
 	if os.Geteuid() != 0 {
 		return "", nil
@@ -225,7 +227,7 @@ type account struct {
 type helper struct {
 	hs     *helpers
 	who    account
-	owner  irm.Owner // who, for hs.held
+	owner  irm.Owner // the same, for hs.held
 	cmd    *exec.Cmd
 	pidfd  int           // for reap; -1: the kernel has none
 	answer *os.File      // where it answers
@@ -236,7 +238,7 @@ type helper struct {
 	reaped  bool       // its number may be another process's
 }
 
-// start starts a helper of who that does what. It prints to out, which may be nil.
+// start starts a helper that does what as the user who. It prints to out, which may be nil.
 func (hs *helpers) start(who account, env []string, out *os.File, what ...string) (*helper, error) {
 	as, err := who.word()
 	if err != nil {
@@ -408,7 +410,7 @@ func (h *helper) alive() bool {
 	return !h.reaped
 }
 
-// find follows path as who.
+// find follows path as the user who.
 func (hs *helpers) find(who account, path string) (place, error) {
 	h, err := hs.start(who, []string{}, nil, "find", path)
 	if err != nil {

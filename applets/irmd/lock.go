@@ -99,7 +99,7 @@ func (h *home) takeLock() error {
 		if err := irmctl.MakeDir(h.dir); err != nil {
 			return err
 		}
-		// For this user alone: who may open a file, to read, may lock it.
+		// For this user alone: a user who may open a file to read may lock it.
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err == nil {
 			err = f.Chmod(0o600) // an irmd of before may have made it

@@ -72,7 +72,7 @@ func (hs *helpers) place(who account, path string) (place, error) {
 	return p, err
 }
 
-// as calls f with the rights that who has to files. Where this process is root, they
+// as calls f with the rights to files that the user who has. Where this process is root, they
 // are those of one thread, which f must not leave.
 func as(who account, f func()) error {
 	if os.Geteuid() != 0 || who.uid == 0 {

@@ -142,7 +142,7 @@ type looked struct {
 	err                error
 }
 
-// look finds the files. The error of one that can't be looked at is kept for read.
+// look finds the files. The error of a file that can't be looked at is kept for read.
 func (s *security) look(role, name string, files settings.Files) *looked {
 	l := new(looked)
 	in := func(string) string { return "" }

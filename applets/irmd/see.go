@@ -85,7 +85,7 @@ const (
 	// restTime is how long the rest of a list is kept for the next page.
 	restTime = 5 * time.Second
 	// maxRests bounds the lists of one kind that are kept. The oldest gives way:
-	// whoever asks for its next page gets a page of a new list.
+	// its next page is then a page of a new list.
 	maxRests = 16
 )
 

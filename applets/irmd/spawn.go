@@ -87,7 +87,7 @@ func (s *spawner) Spawn(ctx context.Context, i irm.IPCP, died func(irm.Child, er
 			err = fmt.Errorf("exit status 0")
 		}
 		// Its end of the link ended with it: what it said until then counts,
-		// and whoever waits for an answer hears that it died.
+		// and those who wait for an answer hear that it died.
 		select {
 		case <-link.Done():
 		case <-time.After(stopTime): // it has given that end away

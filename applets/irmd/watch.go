@@ -20,7 +20,7 @@ const (
 	maxWatchers = 64
 	maxWatching = 512
 	// watchStall is how long a connection that watches may read nothing while
-	// events wait for it: whoever stops "irm watch" for a while misses nothing.
+	// events wait for it: "irm watch" may be stopped for a while and misses nothing.
 	watchStall = time.Minute
 	// maxEvents is how many events may wait to be sent.
 	maxEvents = 4096
@@ -174,7 +174,7 @@ func (ws *watchers) tell(e view.Event) {
 		ws.wake()
 		return
 	}
-	// Whoever watches misses this one, and is told so.
+	// Those who watch miss this one, and are told so.
 	for _, w := range ws.all {
 		w.ended.Do(func() { close(w.lost) })
 	}

@@ -10,10 +10,10 @@ import (
 	"o7s/core/registry"
 )
 
-// FlowReqArr is the word of the IPCP by that somebody asks for a flow to dst.
-// got gets the id of this system's end; a process's answer follows it by
-// FlowAllocResp. A name to which no process is bound refuses at once; where
-// one is bound but does not accept at the moment, the request waits.
+// FlowReqArr takes a request for a flow from the IPCP by. got gets the id of this
+// system's end; the answer of a process follows by FlowAllocResp. Where no process is
+// bound to the name, the request is refused at once; where one is bound but does not
+// accept at the moment, the request waits.
 func (m *Manager) FlowReqArr(by IPCP, r ipcp.Arrival, got func(core.FlowID, error)) {
 	i := by.record
 	m.decide(func() {
@@ -95,8 +95,8 @@ func (m *Manager) refuseWaitingLocked(name string) {
 	}
 }
 
-// respondedLocked is the IPCP's word that the flow f, which a process accepts, is
-// allocated.
+// respondedLocked goes on when the IPCP has answered the other end of the flow f,
+// which a process accepts.
 func (m *Manager) respondedLocked(f *registry.Flow, err error) {
 	peer := f.Peer
 	switch {
@@ -149,8 +149,8 @@ func (m *Manager) joinLocked(client, server *registry.Flow) {
 	})
 }
 
-// joinedLocked hands the memory of a flow to both processes: the one that waits
-// for the flow, and that of server. It reports whether there is such a flow.
+// joinedLocked hands the memory of a flow to both processes: the client, which waits
+// for the flow, and the process of server. It reports whether there is such a flow.
 func (m *Manager) joinedLocked(waiting *allocation, server *registry.Flow, a, b registry.End, err error) bool {
 	client := waiting.flow
 	if err != nil {
@@ -174,8 +174,8 @@ func (m *Manager) joinedLocked(waiting *allocation, server *registry.Flow, a, b 
 	return true
 }
 
-// offeredLocked hands its end to the process that waits, once the one that accepts
-// has been sent the other end, if that process is still there.
+// offeredLocked hands the client its end, once the server has been sent the other
+// end, if the server is still there.
 func (m *Manager) offeredLocked(waiting *allocation, server *registry.Flow) {
 	if server.State() == registry.UserGone || server.State() == registry.Deallocated {
 		waiting.giveUpLocked(wentAway(server.Name))
@@ -207,7 +207,8 @@ func (m *Manager) deliverLocked(f *registry.Flow, end registry.End) {
 	})
 }
 
-// takenLocked is the word of the process of f that it has the flow, or why not.
+// takenLocked goes on when the process of f has said that it has the flow, or why it
+// has not.
 func (m *Manager) takenLocked(f *registry.Flow, credit int, err error) {
 	if err != nil { // it may take the next one
 		m.takeBackLocked(f, core.ErrFlowDown)

@@ -14,8 +14,8 @@ const (
 
 // aside does work that takes long, handshakes, in goroutines of its own, so that
 // the reader of a link goes on. This system's users and other systems take turns,
-// and the sources of each do: one that sends thousands of requests delays its own,
-// and a few that do leave room for others. Strangers leave room for this system.
+// and the sources of each do: a source with thousands of requests delays its own,
+// and several such sources leave room for others. Strangers leave room for this system.
 type aside struct {
 	mu      sync.Mutex // guards the fields below
 	sides   [2]side
@@ -32,7 +32,7 @@ type side struct {
 	n       int      // jobs waiting
 }
 
-// source is who wants jobs done: a user of this system, or another system.
+// source is where jobs come from: a user of this system, or another system.
 type source struct {
 	far bool
 	who string
@@ -43,8 +43,8 @@ func user(uid int) source { return source{who: fmt.Sprint(uid)} }
 // system is the source of what comes from another system.
 func system(of string) source { return source{far: true, who: of} }
 
-// workers returns how many jobs are done at a time. One processor is left to those
-// who read links.
+// workers returns how many jobs are done at a time. One processor is left to the
+// readers of links.
 func workers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 
 // do does job for the source from, some time soon. It reports false, and does

@@ -73,7 +73,7 @@ func (m *Manager) userLeftLocked(f *registry.Flow, code core.Errno, done func(er
 	})
 }
 
-// ProviderDealloc is the word of the IPCP i that it has released the end id.
+// ProviderDealloc notes that the IPCP i has released the end id.
 func (m *Manager) ProviderDealloc(i IPCP, id core.FlowID) (err error) {
 	m.decide(func() {
 		f := m.reg.Flow(id)
@@ -89,7 +89,7 @@ func (m *Manager) ProviderDealloc(i IPCP, id core.FlowID) (err error) {
 	return err
 }
 
-// FlowEnd is the word of the IPCP i that the flow of the end id has ended. Its
+// FlowEnd notes that, as the IPCP i says, the flow of the end id has ended. Its
 // process is told, and holds the end until it gives it up.
 func (m *Manager) FlowEnd(i IPCP, id core.FlowID, code core.Errno) (err error) {
 	m.decide(func() {
@@ -113,7 +113,7 @@ func (m *Manager) flowDownLocked(f *registry.Flow, code core.Errno) {
 }
 
 // providerLeftLocked releases f from its IPCP's side. A process that still holds
-// it is told, one that still waits for it gets err.
+// it is told; a process that still waits for it gets err.
 func (m *Manager) providerLeftLocked(f *registry.Flow, err error) {
 	state := f.State()
 	if m.stopping || state == registry.Deallocated || state == registry.ProviderGone {

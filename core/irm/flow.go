@@ -121,8 +121,8 @@ func (a *allocation) cancel() {
 const (
 	// queryTimeout bounds the search for a name in one layer.
 	queryTimeout = 2 * time.Second
-	// rankPatience is how long a layer of lower rank may still take after the
-	// first one that knows the name.
+	// rankPatience is how long a layer of lower rank may still take after another
+	// layer has said that it knows the name.
 	rankPatience = 300 * time.Millisecond
 )
 
@@ -395,8 +395,7 @@ func (m *Manager) refusedLocked(f *registry.Flow, err error) {
 	m.thenLocked(func() { done(HandedFlow{}, err) })
 }
 
-// FlowAllocReply is the word of the IPCP i that the other end of the flow id
-// has answered.
+// FlowAllocReply takes the answer of the other end of a flow from the IPCP i.
 func (m *Manager) FlowAllocReply(i IPCP, r ipcp.AllocReply) (err error) {
 	m.decide(func() { err = m.repliedLocked(i.record, r) })
 	return err

@@ -5,8 +5,8 @@ import (
 	"o7s/core/registry"
 )
 
-// A Process is a process that has announced itself. Whoever has it may call the
-// Manager in the name of that process, and can do nothing else with it.
+// A Process is a process that has announced itself. With it the Manager is called in
+// the name of that process. It is good for nothing else.
 type Process struct{ record *registry.Process }
 
 // An IPCP is an IPC process that a Spawner starts. The Spawner calls the Manager

@@ -136,7 +136,7 @@ func (m *Manager) stopChild(i *registry.IPCP) {
 	}
 }
 
-// diedLocked is the Spawner's word that the process of i has ended.
+// diedLocked goes on when the Spawner has seen the process of i end.
 func (m *Manager) diedLocked(i *registry.IPCP, c Child, err error) {
 	unasked := m.children[i] == c && !m.stopping
 	delete(m.children, i)

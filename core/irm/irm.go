@@ -50,10 +50,10 @@ type Child interface {
 
 // Memory makes the memory of flows.
 type Memory interface {
-	// NewFlow makes one for who and returns its two ends. held is how many flows the
-	// process that holds most of the two, or the one, holds: who holds many
-	// gets less memory for each. The error is core.ErrLimit where
-	// descriptors or memory have run out, or who has too many flows on their way.
+	// NewFlow makes one for the user who and returns its two ends. held is how many
+	// flows the processes of the flow hold, the larger number of the two: the more
+	// they hold, the less memory each flow has. The error is core.ErrLimit where
+	// descriptors or memory have run out, or the user has too many flows on their way.
 	NewFlow(who Owner, held int) (a, b End, err error)
 	// Prepare is called when both processes of a flow have been told of it:
 	// what NewFlow makes next may be made ahead, then.

@@ -8,8 +8,8 @@ import (
 	"o7s/core"
 )
 
-// naming is the calls that register and unregister one name: one that works, and
-// those that wait, in their order. Each talks to IPCPs and then notes what they
+// naming is the row of calls that register and unregister one name: one call works,
+// the others wait, in their order. Each talks to IPCPs and then notes what they
 // said; two at a time could note it in another order than the IPCPs did it.
 type naming struct{ waiting []gate }
 

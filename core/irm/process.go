@@ -12,7 +12,7 @@ import (
 
 // Announce puts the process that c is into the table. program is the word
 // for it in the logs, path the program's file. A process of that pid that is
-// there already is one that has replaced itself by exec: it goes first.
+// in the table already has replaced itself by exec: its record goes first.
 func (m *Manager) Announce(c Caller, program, path string, user User) Process {
 	p := &registry.Process{PID: c.PID, UID: c.UID, Admin: m.Administers(c), Program: program, Path: path, User: user}
 	m.decide(func() {

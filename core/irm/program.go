@@ -124,7 +124,7 @@ func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) (err error) {
 func (m *Manager) unbindProgramLocked(c Caller, path, ipcp, name string) error {
 	what := Program{Path: path, IPCP: ipcp}.What()
 	var found []*registry.BoundProgram
-	others := -1 // the uid of somebody else who has bound it
+	others := -1 // the uid of another user, who has bound it
 	admin := m.Administers(c)
 	for _, p := range m.reg.ProgramsOf(path, ipcp) {
 		switch {
@@ -305,7 +305,7 @@ func failed(p *registry.BoundProgram) time.Duration {
 	return wait
 }
 
-// endedLocked is the Starter's word that an instance has ended. One that has
+// endedLocked goes on when the Starter has seen an instance end. An instance that has
 // never listened counts as a failure: it is not started again at once.
 func (m *Manager) endedLocked(i *instance, err error) {
 	p, pid := i.program, i.run.PID()

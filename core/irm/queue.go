@@ -9,7 +9,7 @@ import (
 
 // A decision is one function under Manager.mu. What follows from it (lines of the
 // log, calls to IPCPs and processes, answers) is queued as it is decided, and
-// carried out in that order, without the lock, by whichever goroutine finds the
+// carried out in that order, without the lock, by the goroutine that finds the
 // queue idle. So a line is written before the message that follows from it is
 // sent, and a message about a flow is sent before any about the next flow of the
 // same id.

@@ -105,7 +105,7 @@ func (r *Registry) Bootstrapped(i *IPCP, cfg ipcp.Config, via string) {
 	r.joined("ipcp.bootstrapped", i, cfg, via)
 }
 
-// Enrolled is Bootstrapped for one that joined a layer that existed.
+// Enrolled is like Bootstrapped, for an IPCP that has joined a layer which existed.
 func (r *Registry) Enrolled(i *IPCP, cfg ipcp.Config, via string) {
 	r.joined("ipcp.enrolled", i, cfg, via)
 }

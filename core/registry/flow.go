@@ -100,7 +100,7 @@ func (f *Flow) Handed(e End) HandedFlow {
 // Came notes where the other end of f is, and what the way there carries.
 func (f *Flow) Came(from string, path ipcp.Path) { f.From, f.Path = from, path }
 
-// Reply is what this system's IRMd says to the one that asked for f. TakeReply
+// Reply keeps what this system's IRMd says to the IRMd that asked for f. TakeReply
 // returns it, once.
 func (f *Flow) Reply(data []byte) { f.answer = data }
 

@@ -55,8 +55,8 @@ func (r *Registry) DestroyName(name string) {
 // Names returns all names. A Name does not change.
 func (r *Registry) Names() map[string]*Name { return r.names }
 
-// Binding is who may accept for a name, whether the name exists or not. UID
-// holds the name: that of its first binding, until its last binding goes.
+// Binding is what may accept for a name, whether the name exists or not. The user
+// UID holds the name: it made the first binding. It does so until the last one goes.
 type Binding struct {
 	Name string
 	UID  int

@@ -20,7 +20,7 @@ type Program struct {
 
 	UID    int
 	Admin  bool  // an administrator has bound it
-	Groups []int // of who bound it, the main one first
+	Groups []int // of the user who bound it, the main one first
 
 	// Auto makes the IRM start an instance, with Args, where nobody accepts.
 	Auto bool
@@ -50,7 +50,7 @@ func (p Program) By(uid int, groups []int, admin bool) Program {
 	return p
 }
 
-// Starts counts an instance that the IRM starts, Ends one that has ended.
+// Starts counts an instance that the IRM starts, Ends an instance that has ended.
 func (p *BoundProgram) Starts() { p.Running++ }
 
 // Ends implements the other half of Starts.
@@ -159,7 +159,7 @@ func (r *Registry) BindProgram(program Program) (bound bool, err error) {
 }
 
 // BindInstances binds q, which is new, to the names of the programs that it is
-// an instance of. The error is of the first one that it can't be bound to.
+// an instance of. The error is of the first name that it can't be bound to.
 func (r *Registry) BindInstances(q *Process) (err error) {
 	all := r.ProgramsOf(q.Path, "")
 	for name, i := range r.ipcps {

@@ -13,7 +13,7 @@ type Secret struct {
 	key *crypt.Key
 }
 
-// NewSecret returns one that holds key, which is its own from now on.
+// NewSecret returns a Secret that holds key, and owns it from now on.
 func NewSecret(key *crypt.Key) *Secret {
 	if key == nil {
 		return nil

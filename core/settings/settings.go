@@ -13,9 +13,9 @@ import (
 type Policy uint8
 
 const (
-	// RoundRobin gives it to the one that has waited longest.
+	// RoundRobin gives it to the process that has waited longest.
 	RoundRobin Policy = iota
-	// Spillover gives it to the one that came last, as long as it accepts.
+	// Spillover gives it to the process that came last, as long as that accepts.
 	Spillover
 )
 
