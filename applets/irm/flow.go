@@ -180,6 +180,7 @@ var stateText = map[string]string{
 	"alloc-pending": "the process asked for it, the layer has not answered yet",
 	"req-arrived":   "the layer asked for it, no process has answered yet",
 	"allocated":     "packets may flow",
+	"ended":         "it has ended; the process has not let go yet",
 	"user-gone":     "the process has let go, the IPCP has not yet",
 	"provider-gone": "the IPCP has let go, the process has not yet",
 }

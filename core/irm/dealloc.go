@@ -90,16 +90,17 @@ func (m *Manager) ProviderDealloc(i IPCP, id core.FlowID) (err error) {
 }
 
 // FlowEnd notes that, as the IPCP i says, the flow of the end id has ended. Its
-// process is told, and holds the end until it gives it up.
+// process is told once, and holds the end until it gives it up.
 func (m *Manager) FlowEnd(i IPCP, id core.FlowID, code core.Errno) (err error) {
 	m.decide(func() {
 		f := m.reg.Flow(id)
-		if f == nil || f.Provider != i.record || f.State() != registry.Allocated || m.allocs[f] != nil || f.User == nil {
+		if f == nil || f.Provider != i.record || m.allocs[f] != nil || f.User == nil {
 			err = fmt.Errorf("%w: flow %d", core.ErrNotFound, id)
 			return
 		}
-		m.reg.Down(f, code)
-		m.flowDownLocked(f, code)
+		if err = m.reg.Down(f, code); err == nil {
+			m.flowDownLocked(f, code)
+		}
 	})
 	return err
 }
@@ -120,9 +121,9 @@ func (m *Manager) providerLeftLocked(f *registry.Flow, err error) {
 		return
 	}
 	a := m.allocs[f]
-	if state == registry.Allocated && a == nil {
+	if (state == registry.Allocated || state == registry.Ended) && a == nil {
 		// The process has its flow in hand and has to release it first.
-		_ = f.SetState(registry.ProviderGone) // from Allocated: always
+		_ = f.SetState(registry.ProviderGone) // from these two: always
 		m.debugLocked("Partial deallocation of flow_id %d by process %d.", f.ID, f.Provider.PID)
 		m.flowDownLocked(f, core.ErrFlowDown)
 		return

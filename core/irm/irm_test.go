@@ -440,6 +440,29 @@ func TestDeathInTheMiddle(t *testing.T) {
 	}
 }
 
+// A flow that the layer has ended is listed as ended until its process gives it up.
+func TestEndedFlow(t *testing.T) {
+	n, _, client := served(t, 8)
+	id := client.mustAlloc("s")
+	i := IPCP{n.m.reg.IPCP("local-ipcp")}
+	if err := n.m.FlowEnd(i, id, core.ErrFlowPeer); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.m.FlowEnd(i, id, core.ErrFlowPeer); !errors.Is(err, core.ErrState) || len(client.down) != 1 {
+		t.Errorf("ended again: error %v, the process is told %d times", err, len(client.down))
+	}
+	states := make(map[core.FlowID]string)
+	for _, f := range n.m.Flows() {
+		states[f.ID] = f.State
+	}
+	if states[id] != "ended" || states[1-id] != "allocated" {
+		t.Errorf("states %v", states)
+	}
+	if err := client.dealloc(id); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDeathWhileTheMemoryIsMade ends each party, or the wish, while nothing else
 // holds the flow's memory: nobody gets it, and it is given back.
 func TestDeathWhileTheMemoryIsMade(t *testing.T) {

@@ -19,8 +19,14 @@ func (r *Registry) changed(e view.Event) {
 	}
 }
 
-// Down says that the flow of f has ended, while its process still holds it.
-func (r *Registry) Down(f *Flow, reason error) { r.flowChanged("flow.down", f, reason.Error()) }
+// Down moves f, whose process still holds it, to Ended, or is core.ErrState.
+func (r *Registry) Down(f *Flow, reason error) error {
+	if err := f.SetState(Ended); err != nil {
+		return err
+	}
+	r.flowChanged("flow.down", f, reason.Error())
+	return nil
+}
 
 func (r *Registry) flowChanged(event string, f *Flow, reason string) {
 	if r.Changed == nil {

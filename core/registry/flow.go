@@ -21,25 +21,29 @@ import (
 //	   refused   UserGone            ProviderGone      refused
 //	     |          |  IPCP              |  process      |
 //	     +----------+---> Deallocated <--+---------------+
+//
+// An end that is Allocated may be Ended before it is released.
 type FlowState int
 
 const (
 	AllocPending FlowState = iota // the process asked, the IPCP has not answered
 	ReqArrived                    // the IPCP asked, the process has not answered
 	Allocated
+	Ended        // the other end, or the layer, has ended it; both still hold it
 	UserGone     // the process has released it: partly deallocated
 	ProviderGone // the IPCP has released it: partly deallocated
 	Deallocated  // the id is free
 )
 
 func (s FlowState) String() string {
-	return [...]string{"alloc-pending", "req-arrived", "allocated", "user-gone", "provider-gone", "deallocated"}[s]
+	return [...]string{"alloc-pending", "req-arrived", "allocated", "ended", "user-gone", "provider-gone", "deallocated"}[s]
 }
 
 var nextFlowState = map[FlowState][]FlowState{
 	AllocPending: {Allocated, UserGone, ProviderGone, Deallocated},
 	ReqArrived:   {Allocated, UserGone, ProviderGone, Deallocated},
-	Allocated:    {UserGone, ProviderGone},
+	Allocated:    {Ended, UserGone, ProviderGone},
+	Ended:        {UserGone, ProviderGone},
 	UserGone:     {Deallocated},
 	ProviderGone: {Deallocated},
 }
