@@ -79,14 +79,15 @@ func (h *host) set(change func()) {
 	change()
 }
 
-// occasion gives the test one to step in.
-func (h *host) occasion(f *func()) {
+// step returns *f as it is now, or else a function that does nothing. A call of the
+// host takes it once, as it comes: its end may come when the test has set another.
+func (h *host) step(f *func()) func() {
 	h.mu.Lock()
-	step := *f
-	h.mu.Unlock()
-	if step != nil {
-		step()
+	defer h.mu.Unlock()
+	if *f == nil {
+		return func() {}
 	}
+	return *f
 }
 
 // answer is a function that is to be called once, and what it was called with.
@@ -132,7 +133,8 @@ func (h *host) answeredOnce() {
 // FlowReqArr implements ipcp.Host.
 func (h *host) FlowReqArr(r ipcp.Arrival, got func(core.FlowID, error)) {
 	dst, qos := r.Dst, r.QoS
-	h.occasion(&h.cut)
+	cut := h.step(&h.cut)
+	cut()
 	h.mu.Lock()
 	var e *end
 	err := h.noReq
@@ -163,7 +165,7 @@ func (h *host) FlowReqArr(r ipcp.Arrival, got func(core.FlowID, error)) {
 		return
 	}
 	h.mu.Unlock()
-	h.occasion(&h.cut)
+	cut()
 	h.post(give)
 }
 
@@ -201,12 +203,13 @@ func (h *host) arrival(dst core.Hash) (*end, error) {
 
 // FlowAllocReply implements ipcp.Host.
 func (h *host) FlowAllocReply(r ipcp.AllocReply, done func(error)) {
-	h.occasion(&h.cut)
+	cut := h.step(&h.cut)
+	cut()
 	if h.far != nil {
 		h.far.replied(h, r)
 	}
 	err := h.replied(r.Flow, r.Code)
-	h.occasion(&h.cut)
+	cut()
 	h.post(func() { done(err) })
 }
 
@@ -224,7 +227,7 @@ func (h *host) replied(id core.FlowID, code core.Errno) error {
 	case code != 0:
 		h.overLocked(e)
 		h.mu.Unlock()
-		h.occasion(&h.freed)
+		h.step(&h.freed)()
 	case e.refused != nil && !e.joined():
 		// The layer could not know, if Splice crossed a socket and had no
 		// answer. The process gets no flow.
@@ -269,9 +272,10 @@ func (h *host) bootstrap(ctx context.Context, cfg ipcp.Config) error {
 // FlowDealloc implements ipcp.Host. An end that a process holds is that
 // process's to give up first.
 func (h *host) FlowDealloc(id core.FlowID, done func(error)) {
-	h.occasion(&h.cut)
+	cut := h.step(&h.cut)
+	cut()
 	err := h.dealloced(id)
-	h.occasion(&h.cut)
+	cut()
 	h.post(func() { done(err) })
 }
 
@@ -286,14 +290,15 @@ func (h *host) dealloced(id core.FlowID) error {
 	e.deallocs++
 	h.overLocked(e)
 	h.mu.Unlock()
-	h.occasion(&h.freed)
+	h.step(&h.freed)()
 	return nil
 }
 
 // Splice implements ipcp.Host.
 func (h *host) Splice(a, b core.FlowID) error {
-	h.occasion(&h.cut)
-	defer h.occasion(&h.cut)
+	cut := h.step(&h.cut)
+	cut()
+	defer cut()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	client, server := h.ends[a], h.ends[b]
@@ -311,9 +316,10 @@ func (h *host) Splice(a, b core.FlowID) error {
 
 // Attach implements ipcp.Host.
 func (h *host) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
-	h.occasion(&h.cut)
+	cut := h.step(&h.cut)
+	cut()
 	f, err := h.attach(id)
-	h.occasion(&h.cut)
+	cut()
 	h.post(func() {
 		if err != nil {
 			got(nil, err)
