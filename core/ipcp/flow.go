@@ -47,6 +47,11 @@ type Set interface {
 	// Room makes Wait return f's value once when a packet of n bytes fits and at
 	// most half of the memory is taken.
 	Room(f Flow, n int)
+	// Park keeps Wait from returning f's value for packets to Look at, or for
+	// their end, until Unpark; for room Wait returns it still.
+	Park(f Flow)
+	// Unpark ends Park. It does nothing where f is not parked.
+	Unpark(f Flow)
 	// Wait waits for the next member with news, in turn. A member that it
 	// returned before and that still has news comes again. The error is
 	// core.ErrClosed after Close, else why ctx is done.

@@ -238,6 +238,63 @@ func TestSetTellsOfRoom(t *testing.T) {
 	}
 }
 
+// A parked end comes for its room alone, also where its packets were known before.
+func TestSetParks(t *testing.T) {
+	s, in, peers := setOf(t, 2)
+	a, b := in[0], peers[0]
+	b.WritePacket([]byte("known before"))
+	s.Park(a)
+	s.Park(a)
+	b.WritePacket([]byte("and one more"))
+	none := func() {
+		t.Helper()
+		if v, ok := s.Next(); ok {
+			t.Fatalf("%v has news", v)
+		}
+	}
+	none()
+	s.Room(a, 1)
+	if got := waitSet(t, s); got != 0 {
+		t.Fatalf("%d has room, want 0", got)
+	}
+	none()
+	peers[1].WritePacket([]byte("x"))
+	if got := waitSet(t, s); got != 1 {
+		t.Fatalf("%d has a packet, want 1", got)
+	}
+	if _, err := in[1].ReadPacket(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	none()
+	s.Unpark(in[1]) // is not parked
+	none()
+	s.Unpark(a)
+	if got := waitSet(t, s); got != 0 {
+		t.Fatalf("%d has news, want 0", got)
+	}
+	if packets, err := drain(t, a, 4); err != io.EOF || len(packets) != 2 {
+		t.Fatalf("%q, %v; want two packets and the end", packets, err)
+	}
+	// One that comes while the end is parked and handed out.
+	s, in, peers = setOf(t, 1)
+	peers[0].WritePacket([]byte("x"))
+	waitSet(t, s)
+	s.Park(in[0])
+	none()
+	s.Unpark(in[0])
+	if got := waitSet(t, s); got != 0 {
+		t.Fatalf("%d has a packet, want 0", got)
+	}
+	// While Wait waits.
+	s.Park(in[0])
+	none()
+	got := make(chan int)
+	go func() { got <- waitSet(t, s) }()
+	s.Unpark(in[0])
+	<-got
+}
+
 func TestLookAndPutTakeNoMemory(t *testing.T) {
 	a, b := pair(t, MinRing)
 	p := make([][]byte, 64)

@@ -49,6 +49,7 @@ type member struct {
 
 	// Guarded by set.mu.
 	state   memberState
+	parked  bool // Park
 	room    int  // bytes that Room waits for; 0: none
 	hasRoom bool // Room has found them, and Next has not returned it yet
 
@@ -216,8 +217,8 @@ func (s *Set) Next() (any, bool) {
 			continue
 		}
 		m.state = watched
-		if !m.hasRoom && !m.watchRead() {
-			continue // it was read meanwhile, out of turn
+		if !m.hasRoom && (m.parked || !m.watchRead()) {
+			continue // it was parked meanwhile, or read out of turn
 		}
 		m.hasRoom = false
 		m.state = handedOut
@@ -261,27 +262,43 @@ func (s *Set) lastHandedOut() *member {
 	defer s.mu.Unlock()
 	s.changedMu.Lock()
 	defer s.changedMu.Unlock()
-	if len(s.handedOut) == 0 || s.handedOut[len(s.handedOut)-1].state != handedOut || len(s.queue) > 0 || len(s.changed) > 0 {
+	if len(s.handedOut) == 0 || len(s.queue) > 0 || len(s.changed) > 0 {
 		return nil
 	}
-	return s.handedOut[len(s.handedOut)-1]
+	m := s.handedOut[len(s.handedOut)-1]
+	if m.state != handedOut || m.parked {
+		return nil
+	}
+	return m
 }
 
 // Room makes Next return the value of e, once more, when a packet of n bytes, 1
 // to core.MaxPacket, fits and its ring is at most half full. A later Room
 // replaces an earlier one that is still waiting. No Write of e may wait then.
 func (s *Set) Room(e *End, n int) {
+	s.change(e, func(m *member) { m.room = min(max(n, 1), core.MaxPacket) })
+}
+
+// Park makes Next return e no more for what there is to read of it, until Unpark.
+// It returns e for its room. A program that can't use now what it would read parks
+// e, which costs less than Remove and Add.
+func (s *Set) Park(e *End) { s.change(e, func(m *member) { m.parked = true }) }
+
+// Unpark ends Park. It does nothing where e is not parked.
+func (s *Set) Unpark(e *End) { s.change(e, func(m *member) { m.parked = false }) }
+
+// change changes what the set waits for of e, if that is a member.
+func (s *Set) change(e *End, change func(*member)) {
 	m := e.member.Load()
 	if m == nil || m.set != s {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m.state == removed {
-		return
+	if m.state != removed {
+		change(m)
+		s.check(m)
 	}
-	m.room = min(max(n, 1), core.MaxPacket)
-	s.check(m)
 }
 
 // check puts m into the queue if there is something to read, or the room that Room
@@ -297,9 +314,9 @@ func (s *Set) check(m *member) {
 	if m.room > 0 && m.watchRoom() {
 		m.room, m.hasRoom = 0, true
 	}
-	news := stageNews || m.above == nil && m.state == watched && !m.hasRoom && m.watchRead()
+	news := stageNews || m.above == nil && m.state == watched && !m.hasRoom && !m.parked && m.watchRead()
 	switch {
-	case m.state == watched && (m.hasRoom || news):
+	case m.state == watched && (m.hasRoom || news && !m.parked):
 		s.enqueue(m)
 	case m.state == handedOut && m.hasRoom:
 		s.signal() // Next checks it again

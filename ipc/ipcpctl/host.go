@@ -115,3 +115,17 @@ func (s flowSet) Room(f ipcp.Flow, n int) {
 		s.Set.Room(e, n)
 	}
 }
+
+// Park implements ipcp.Set.
+func (s flowSet) Park(f ipcp.Flow) {
+	if e, ok := f.(*flow.End); ok {
+		s.Set.Park(e)
+	}
+}
+
+// Unpark implements ipcp.Set.
+func (s flowSet) Unpark(f ipcp.Flow) {
+	if e, ok := f.(*flow.End); ok {
+		s.Set.Unpark(e)
+	}
+}

@@ -123,6 +123,20 @@ func (s set) Room(f ipcp.Flow, n int) {
 	}
 }
 
+// Park implements ipcp.Set.
+func (s set) Park(f ipcp.Flow) {
+	if e := memory(f); e != nil {
+		s.Set.Park(e)
+	}
+}
+
+// Unpark implements ipcp.Set.
+func (s set) Unpark(f ipcp.Flow) {
+	if e := memory(f); e != nil {
+		s.Set.Unpark(e)
+	}
+}
+
 // memory returns the memory of f, nil where that is no flow of this package.
 func memory(f ipcp.Flow) *flow.End {
 	switch f := f.(type) {

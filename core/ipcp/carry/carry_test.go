@@ -380,16 +380,16 @@ func TestVisit(t *testing.T) {
 		sent := n.Count().Sent.Load()
 		n.takes = 2
 		lend(10, 100)
-		if got := visit(); got != 2 || n.set.has(m) || n.Count().Sent.Load() != sent+2 {
-			t.Errorf("a full wire takes %d of 10 packets, want 2; watched: %v", got, n.set.has(m))
+		if got := visit(); got != 2 || n.set.watches(m) || n.Count().Sent.Load() != sent+2 {
+			t.Errorf("a full wire takes %d of 10 packets, want 2; watched: %v", got, n.set.watches(m))
 		}
 		n.Resume(eid)
 		n.Resume(eid + 1) // is nobody's
-		if !n.set.has(m) {
+		if !n.set.watches(m) {
 			t.Error("after Resume the flow is not watched")
 		}
 		m.lend, m.end = nil, io.EOF
-		if visit(); n.set.has(m) {
+		if visit(); n.set.watches(m) {
 			t.Error("a flow whose process writes no more is still watched")
 		}
 	})
@@ -404,7 +404,7 @@ func TestResumeDuringVisit(t *testing.T) {
 		resumes := fl.resumes.Load()
 		n.Resume(eid)
 		n.park(fl, resumes)
-		if !n.set.has(n.mems[1]) {
+		if !n.set.watches(n.mems[1]) {
 			t.Error("the flow waits for a Resume that has come")
 		}
 	})

@@ -76,7 +76,7 @@ func (f *Flows[P]) park(fl *flow[P], resumes uint64) {
 	defer f.mu.Unlock()
 	if fl.resumes.Load() == resumes && (fl.state == up || fl.state == draining) {
 		fl.parked = true
-		f.set.Remove(fl.mem)
+		f.set.Park(fl.mem)
 	}
 }
 
@@ -91,7 +91,7 @@ func (f *Flows[P]) Resume(eid uint64) {
 	defer f.mu.Unlock()
 	if fl.parked {
 		fl.parked = false
-		_ = f.set.Add(fl.mem, fl) // one that is closed needs no watching
+		f.set.Unpark(fl.mem)
 	}
 }
 

@@ -272,13 +272,14 @@ type set struct {
 	closed chan struct{}
 	mu     sync.Mutex
 	in     map[ipcp.Flow]any
+	parked map[ipcp.Flow]bool
 }
 
 func (s *set) Add(f ipcp.Flow, v any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.in == nil {
-		s.in = make(map[ipcp.Flow]any)
+		s.in, s.parked = make(map[ipcp.Flow]any), make(map[ipcp.Flow]bool)
 	}
 	s.in[f] = v
 	return nil
@@ -290,13 +291,22 @@ func (s *set) Remove(f ipcp.Flow) {
 	delete(s.in, f)
 }
 
-func (s *set) has(f ipcp.Flow) bool {
+// watches reports whether f is a member that is not parked.
+func (s *set) watches(f ipcp.Flow) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.in[f] != nil
+	return s.in[f] != nil && !s.parked[f]
 }
 
 func (s *set) Room(ipcp.Flow, int) {}
+func (s *set) Park(f ipcp.Flow)    { s.park(f, true) }
+func (s *set) Unpark(f ipcp.Flow)  { s.park(f, false) }
+
+func (s *set) park(f ipcp.Flow, parked bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parked[f] = parked
+}
 
 func (s *set) Wait(context.Context) (any, error) {
 	select {

@@ -18,9 +18,10 @@ type set struct {
 }
 
 type setMember struct {
-	end   *memoryEnd
-	value any
-	room  bool // Room waits
+	end    *memoryEnd
+	value  any
+	room   bool // Room waits
+	parked bool
 }
 
 func newSet() *set { return &set{poked: make(chan struct{}, 1), closed: make(chan struct{})} }
@@ -71,12 +72,21 @@ func (s *set) Remove(f ipcp.Flow) {
 }
 
 // Room implements ipcp.Set.
-func (s *set) Room(f ipcp.Flow, _ int) {
+func (s *set) Room(f ipcp.Flow, _ int) { s.change(f, func(m *setMember) { m.room = true }) }
+
+// Park implements ipcp.Set.
+func (s *set) Park(f ipcp.Flow) { s.change(f, func(m *setMember) { m.parked = true }) }
+
+// Unpark implements ipcp.Set.
+func (s *set) Unpark(f ipcp.Flow) { s.change(f, func(m *setMember) { m.parked = false }) }
+
+// change changes what s waits for of f, if that is a member.
+func (s *set) change(f ipcp.Flow, change func(*setMember)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.members {
 		if m.end == f.(*memoryEnd) {
-			m.room = true
+			change(m)
 		}
 	}
 	s.poke()
@@ -92,7 +102,7 @@ func (s *set) Next() (any, bool) {
 		e.m.mu.Lock()
 		closed := e.closed
 		hasRoom := m.room && (e.peer.closed || len(e.out)+len(e.hidden) <= e.m.room/2)
-		news := hasRoom || len(e.peer.out) > 0 || e.peer.eof || e.peer.down
+		news := hasRoom || !m.parked && (len(e.peer.out) > 0 || e.peer.eof || e.peer.down)
 		if closed {
 			e.set = nil
 		}

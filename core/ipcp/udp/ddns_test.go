@@ -205,6 +205,8 @@ type idleSet struct{ end chan struct{} }
 func (s idleSet) Add(ipcp.Flow, any) error          { return nil }
 func (s idleSet) Remove(ipcp.Flow)                  {}
 func (s idleSet) Room(ipcp.Flow, int)               {}
+func (s idleSet) Park(ipcp.Flow)                    {}
+func (s idleSet) Unpark(ipcp.Flow)                  {}
 func (s idleSet) Next() (any, bool)                 { return nil, false }
 func (s idleSet) Close() error                      { close(s.end); return nil }
 func (s idleSet) Wait(context.Context) (any, error) { <-s.end; return nil, core.ErrClosed }

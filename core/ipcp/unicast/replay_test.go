@@ -202,6 +202,8 @@ func (s echoSet) Add(_ ipcp.Flow, v any) error {
 }
 func (s echoSet) Remove(ipcp.Flow)    {}
 func (s echoSet) Room(ipcp.Flow, int) {}
+func (s echoSet) Park(ipcp.Flow)      {}
+func (s echoSet) Unpark(ipcp.Flow)    {}
 func (s echoSet) Next() (any, bool)   { return nil, false }
 
 func (s echoSet) Wait(context.Context) (any, error) {

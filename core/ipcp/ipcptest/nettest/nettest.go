@@ -305,6 +305,7 @@ type flow struct {
 	set         *set
 	value       any
 	room, roomy bool // somebody waits for room; there is some again
+	parked      bool
 }
 
 // news says that something has come; n.mu is held.
@@ -468,7 +469,7 @@ func (s *set) Add(f ipcp.Flow, v any) error {
 	if s.closed || x.closed {
 		return core.ErrClosed
 	}
-	x.set, x.value = s, v
+	x.set, x.value, x.parked = s, v, false
 	s.members = append(s.members, x)
 	s.poke()
 	return nil
@@ -499,6 +500,19 @@ func (s *set) Room(f ipcp.Flow, _ int) {
 	s.poke()
 }
 
+// Park implements ipcp.Set.
+func (s *set) Park(f ipcp.Flow) { s.park(f, true) }
+
+// Unpark implements ipcp.Set.
+func (s *set) Unpark(f ipcp.Flow) { s.park(f, false) }
+
+func (s *set) park(f ipcp.Flow, parked bool) {
+	s.n.mu.Lock()
+	defer s.n.mu.Unlock()
+	f.(*flow).parked = parked
+	s.poke()
+}
+
 // Next implements ipcp.Set.
 func (s *set) Next() (any, bool) {
 	s.n.mu.Lock()
@@ -506,7 +520,7 @@ func (s *set) Next() (any, bool) {
 	for range s.members {
 		s.turn = (s.turn + 1) % len(s.members)
 		f := s.members[s.turn]
-		if len(f.in) > 0 || f.eof || f.down || f.roomy {
+		if !f.parked && (len(f.in) > 0 || f.eof || f.down) || f.roomy {
 			f.roomy = false
 			return f.value, true
 		}

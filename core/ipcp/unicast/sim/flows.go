@@ -286,6 +286,8 @@ type set struct {
 func (s *set) Add(ipcp.Flow, any) error { return nil }
 func (s *set) Remove(ipcp.Flow)         {}
 func (s *set) Room(ipcp.Flow, int)      {}
+func (s *set) Park(ipcp.Flow)           {}
+func (s *set) Unpark(ipcp.Flow)         {}
 func (s *set) Next() (any, bool)        { return nil, false }
 
 func (s *set) Wait(ctx context.Context) (any, error) {
