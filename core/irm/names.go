@@ -47,44 +47,34 @@ func (m *Manager) destroyNameLocked(name string) {
 // DestroyName unregisters a name everywhere and forgets it. What is bound to
 // it stays bound, and waits for a name.
 func (m *Manager) DestroyName(ctx context.Context, c Caller, name string) error {
-	if err := m.mayAdmin(c); err != nil {
-		return err
-	}
-	release, err := m.takeName(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer release()
-	var known bool
-	var with []*registry.IPCP
-	m.decide(func() {
-		known = m.reg.Name(name) != nil
-		with = slices.DeleteFunc(m.reg.Layers(), func(i *registry.IPCP) bool { return !i.Knows(name) })
+	return m.onName(ctx, c, name, func() error {
+		var known bool
+		var with []*registry.IPCP
+		m.decide(func() {
+			known = m.reg.Name(name) != nil
+			with = slices.DeleteFunc(m.reg.Layers(), func(i *registry.IPCP) bool { return !i.Knows(name) })
+		})
+		if !known {
+			return errNoName(name)
+		}
+		if err := m.unregisterAll(ctx, with, name); err != nil {
+			return err
+		}
+		m.decide(func() { m.destroyNameLocked(name) })
+		return nil
 	})
-	if !known {
-		return errNoName(name)
-	}
-	if err := m.unregisterAll(ctx, with, name); err != nil {
-		return err
-	}
-	m.decide(func() { m.destroyNameLocked(name) })
-	return nil
 }
 
 // RegisterName makes name known in the layers and with the IPCPs that match
 // the patterns. A name that does not exist is created, with spillover.
 func (m *Manager) RegisterName(ctx context.Context, c Caller, name string, layers, ipcps []string) error {
-	if err := m.mayAdmin(c); err != nil {
-		return err
-	}
+	return m.onName(ctx, c, name, func() error { return m.registerName(ctx, name, layers, ipcps) })
+}
+
+func (m *Manager) registerName(ctx context.Context, name string, layers, ipcps []string) (err error) {
 	if err := core.CheckName(name); err != nil {
 		return err
 	}
-	release, err := m.takeName(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer release()
 	var with []*registry.IPCP
 	created := false
 	m.decide(func() {
@@ -154,27 +144,22 @@ func errNoName(name string) error {
 // UnregisterName takes back what RegisterName did. Where name is not
 // registered there is nothing to do.
 func (m *Manager) UnregisterName(ctx context.Context, c Caller, name string, layers, ipcps []string) error {
-	if err := m.mayAdmin(c); err != nil {
-		return err
-	}
-	release, err := m.takeName(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer release()
-	var known bool
-	var with []*registry.IPCP
-	m.decide(func() {
-		known = m.reg.Name(name) != nil
-		with, err = m.membersLocked(layers, ipcps)
+	return m.onName(ctx, c, name, func() error {
+		var known bool
+		var with []*registry.IPCP
+		var err error
+		m.decide(func() {
+			known = m.reg.Name(name) != nil
+			with, err = m.membersLocked(layers, ipcps)
+		})
+		if err != nil {
+			return err
+		}
+		if !known {
+			return errNoName(name)
+		}
+		return m.unregisterAll(ctx, with, name)
 	})
-	if err != nil {
-		return err
-	}
-	if !known {
-		return errNoName(name)
-	}
-	return m.unregisterAll(ctx, with, name)
 }
 
 // membersLocked returns the members of layers that match one of the patterns.

@@ -13,6 +13,19 @@ import (
 // said; two at a time could note it in another order than the IPCPs did it.
 type naming struct{ waiting []gate }
 
+// onName calls f for c, an administrator, while no other such call works on name.
+func (m *Manager) onName(ctx context.Context, c Caller, name string, f func() error) error {
+	if err := m.mayAdmin(c); err != nil {
+		return err
+	}
+	release, err := m.takeName(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return f()
+}
+
 // takeName waits until no other call registers, unregisters or destroys name.
 func (m *Manager) takeName(ctx context.Context, name string) (release func(), err error) {
 	var turn gate // nil: at once
