@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -34,6 +35,8 @@ func TestMain(m *testing.M) {
 	commands["webserver"], commands["webclient"] = webserver, webclient
 	commands["nameserver"] = nameserver
 	commands["reader"], commands["writer"], commands["crowd"] = reader, writer, crowd
+	// Scripts wait more than they work. -parallel counts where it is given.
+	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	testscript.Main(m, commands)
 }
 

@@ -34,6 +34,7 @@ import (
 // kernel forbids that the test is skipped, unless O7S_NEED_NETNS is set.
 func TestNetwork(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
+		t.Parallel()
 		enterNamespace(t)
 		return
 	}

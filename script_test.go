@@ -55,7 +55,10 @@ import (
 //
 // Each script has its own runtime directory. At its end all that it started
 // must have ended, or end in order, and no process, socket or file be left.
-func TestScripts(t *testing.T) { testscript.Run(t, scripts("testdata")) }
+func TestScripts(t *testing.T) {
+	t.Parallel() // with TestNetwork
+	testscript.Run(t, scripts("testdata"))
+}
 
 // scripts describes the scenarios of a folder.
 func scripts(dir string) testscript.Params {
