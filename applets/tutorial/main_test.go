@@ -2,6 +2,7 @@ package tutorial
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,6 +41,7 @@ func TestMain(m *testing.M) {
 		table = slices.DeleteFunc(table, func(a applets.Applet) bool { return a.Name == os.Getenv(withoutEnv) })
 		os.Exit(applets.Main(os.Args, table))
 	}
+	flag.Set("test.parallel", "8") // they wait; -parallel counts where it is given
 	os.Exit(m.Run())
 }
 

@@ -20,6 +20,7 @@ import (
 )
 
 func TestNetConnSealed(t *testing.T) {
+	t.Parallel()
 	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
 		w := hostile(true)
 		w.cipher = crypt.AES256GCM
@@ -31,9 +32,11 @@ func TestNetConnSealed(t *testing.T) {
 // What was written comes, all of it, over a wire that loses, repeats, disorders and
 // changes packets; and nothing of it can be seen on the wire.
 func TestReliableSealed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []crypt.Cipher{crypt.AES128GCM, crypt.ChaCha20, crypt.AES256CTR} {
 		for _, ours := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%v ours %v", c, ours), func(t *testing.T) {
+				t.Parallel()
 				w := hostile(ours)
 				w.cipher = c
 				if c.Authentic() {

@@ -22,10 +22,18 @@ import (
 	"o7s/ipc/internal/stage"
 )
 
+// TestMain lets many tests run at a time, where -parallel says no other number: they
+// wait for packets that were lost to be sent again.
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8")
+	m.Run()
+}
+
 // hostile is a wire on which all goes wrong that may.
 func hostile(ours bool) *wire { return &wire{loss: 0.05, dup: 0.05, swap: 0.05, ours: ours} }
 
 func TestNetConn(t *testing.T) {
+	t.Parallel()
 	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
 		a, b := hostile(true).join(t, core.QoSData)
 		return conn{a}, conn{b}, func() { a.Discard(); b.Discard() }, nil
@@ -34,8 +42,10 @@ func TestNetConn(t *testing.T) {
 
 // What was written comes, all of it, and then the end.
 func TestReliable(t *testing.T) {
+	t.Parallel()
 	for _, ours := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ours %v", ours), func(t *testing.T) {
+			t.Parallel()
 			a, b := hostile(ours).join(t, core.QoSData)
 			size := 2 << 20
 			sum := make(chan []byte, 1)

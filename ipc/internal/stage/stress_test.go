@@ -22,6 +22,7 @@ var games = flag.Int("games", 30, "games of TestAllAtOnce, and six times those o
 // All calls of both ends at once, on a bad wire: packets come in order, and no
 // call waits for ever once an end is closed.
 func TestAllAtOnce(t *testing.T) {
+	t.Parallel()
 	for seed := range *games {
 		if !allAtOnce(t, uint64(seed)) {
 			t.Fatalf("game %d", seed)
@@ -255,6 +256,7 @@ func TestBabbler(t *testing.T) {
 // After any calls at once, of which some gave up, an end still acknowledges what
 // nobody reads, and a packet still comes to whoever waits for it in whatever way.
 func TestNothingSleeps(t *testing.T) {
+	t.Parallel()
 	for seed := range *games / 6 {
 		if !nothingSleeps(t, uint64(seed)) {
 			t.Fatalf("game %d", seed)

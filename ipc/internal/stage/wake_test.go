@@ -143,6 +143,7 @@ func TestEndBehindRing(t *testing.T) {
 // Close gets the end of the stream to the other end also where the window was shut
 // and the news that it is open was lost.
 func TestEndBehindWindow(t *testing.T) {
+	t.Parallel()
 	const asks = 16 // the flag of a packet that asks how the window stands
 	var reading atomic.Bool
 	asked := false
