@@ -22,7 +22,7 @@ import (
 func TestNetConnSealed(t *testing.T) {
 	t.Parallel()
 	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-		w := hostile(true)
+		w := rough(true)
 		w.cipher = crypt.AES256GCM
 		a, b := w.join(t, core.QoSData)
 		return conn{a}, conn{b}, func() { a.Discard(); b.Discard() }, nil
