@@ -17,12 +17,11 @@ func (c *Call[Resp]) Link() *Link { return c.in.link }
 // when Reply returns they are sent, or duplicated into the link's queue, and
 // the caller may close them. A second answer is ignored, with a nil error.
 //
-// An error says that the other end does not have this reply, nor its
-// descriptors, so that what they stand for can be taken back: the link has
-// ended, or the reply could not be sent (core.ErrMessage: too large,
-// core.ErrLimit: too many descriptors in flight) and the caller has been
-// answered with that error instead. A nil error says nothing of a reply without
-// descriptors, which may be held or queued.
+// An error says that the other end gets neither this reply nor its descriptors, so the
+// handler can take back what they stand for. Either the link has ended, or the reply
+// could not be sent: core.ErrMessage, it is too large; core.ErrLimit, too many
+// descriptors are in flight. Then the caller gets that error instead. A nil error does
+// not say that a reply without descriptors was sent: it may be held or queued.
 func (c *Call[Resp]) Reply(resp *Resp, fds ...int) error {
 	if ok, err := c.in.finish(); !ok {
 		return err
@@ -48,11 +47,10 @@ func (c *Call[Resp]) Reply(resp *Resp, fds ...int) error {
 // second answer is ignored.
 func (c *Call[Resp]) Fail(err error) { c.in.fail(err) }
 
-// OnCancel names a function that is called at most once, if the caller cancels
-// or the link ends before the call is answered. It is called on the link's
-// reader, or by OnCancel itself if that has happened already. The call is
-// still to be answered; an answer from another goroutine may be under way at
-// the same moment. A second OnCancel replaces the first.
+// OnCancel names a function that is called at most once, if the caller cancels or the
+// link ends before the call is answered. The link's reader calls it, or OnCancel itself
+// if that has happened already. The call must still be answered. An answer from another
+// goroutine may be sent at the same moment. A second OnCancel replaces the first.
 func (c *Call[Resp]) OnCancel(f func()) { c.in.setCancel(f) }
 
 // TakeFiles returns the descriptors that came with the request, which are the
@@ -77,8 +75,8 @@ type inbound struct {
 // context ends with the link, under keys that are no 32 bit id.
 const firstOnewayKey = 1 << 32
 
-// admit enters c into the link's table. It reports false where c is not to be
-// run: answered, or the link ended.
+// admit enters c into the link's table. If it returns false, the handler must not run:
+// the call was answered, or the link was ended.
 func (l *Link) admit(c *inbound, name string, blocking bool) bool {
 	l.mu.Lock()
 	var over error
@@ -119,8 +117,8 @@ func (l *Link) admit(c *inbound, name string, blocking bool) bool {
 	return true
 }
 
-// reject answers a call that its handler never sees. A notification has no
-// answer and is not to be lost in silence, so it ends the link.
+// reject answers a call that its handler never sees. A notification has no answer, so
+// that the other end would not learn of it: it ends the link.
 func (c *inbound) reject(name string, err error) {
 	err = fmt.Errorf("%s: %w", name, err)
 	if c.oneway {
@@ -137,8 +135,8 @@ func (c *inbound) reject(name string, err error) {
 	c.fail(err)
 }
 
-// finish takes c out of the table. It reports true to the one who is to send
-// the answer; false with the link's error where the link has ended.
+// finish takes c out of the table. It returns true to its first caller, which then
+// sends the answer. It returns false and the link's error if the link has ended.
 func (c *inbound) finish() (bool, error) {
 	l := c.link
 	l.mu.Lock()

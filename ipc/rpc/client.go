@@ -23,8 +23,8 @@ func (r *Reply[Resp]) TakeFiles() []int { return r.files.take() }
 // descriptors needs no Close.
 func (r *Reply[Resp]) Close() { r.files.close() }
 
-// receiver is a call that waits for its answer. receive is called once, on the
-// link's reader unless the link is over; it owns f and must not keep body.
+// receiver is a call that waits for its answer. receive is called once, by the link's
+// reader unless the link has ended; it owns f and must not keep body.
 type receiver interface {
 	receive(body []byte, f *files, err error)
 }
@@ -36,9 +36,9 @@ type Pending struct {
 	r    receiver
 }
 
-// Cancel tells the other end that the answer is no longer wanted; done is
-// still called, with whatever answer comes. After the answer, and on the
-// zero Pending, Cancel does nothing.
+// Cancel tells the other end that the answer is not needed any more. done is still
+// called, with the answer that comes. After the answer, and on the zero Pending, Cancel
+// does nothing.
 func (p Pending) Cancel() {
 	if p.link == nil {
 		return
@@ -51,10 +51,10 @@ func (p Pending) Cancel() {
 	}
 }
 
-// Go calls m and returns at once. done is called exactly once, on the link's
-// reader, with the reply or an error; only where the link is over already does
-// Go call it itself. done must not block. Descriptors of the reply that done
-// does not take are closed when it returns.
+// Go calls m and returns at once. done is called exactly once, with the reply or an
+// error. The link's reader calls it, or Go itself if the link has ended already. done
+// must not block. Descriptors of the reply that done does not take are closed when it
+// returns.
 //
 // The error is what the other end answered (see Error), or core.ErrMessage
 // (too large, or a reply that does not parse), core.ErrLimit (too many
@@ -94,11 +94,11 @@ func (g *async[Resp]) receive(body []byte, f *files, err error) {
 	g.done(&g.reply, nil)
 }
 
-// Do calls m and waits for the answer; the errors are those of Go. When ctx is
-// done Do cancels the call at the other end and returns core.ErrTimeout or
-// core.ErrCanceled at once. If a reply comes all the same, late, unless it is
-// nil, gets it on the link's reader, so that what the other end has allocated
-// can be given back; it must not block.
+// Do calls m and waits for the answer; the errors are those of Go. When ctx is done Do
+// cancels the call at the other end and returns core.ErrTimeout or core.ErrCanceled at
+// once. A reply may come all the same. Then the link's reader calls late with it, if
+// late is not nil, so that the caller can give back what the other end has allocated.
+// late must not block.
 //
 // Do must not be called on the link's reader: not from a handler registered
 // with Handle, nor from a done function. The caller takes the reply's
@@ -131,8 +131,8 @@ func Do[Req, Resp any](ctx context.Context, l *Link, m Method[Req, Resp], req *R
 	return &w.reply, nil
 }
 
-// gotPool holds channels that a waiter's answer is announced on; an empty one
-// goes back when its announcement has been taken.
+// gotPool holds channels on which a waiter learns that its answer is here. A channel goes
+// back when it is empty again.
 var gotPool = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
 
 type waiter[Resp any] struct {
@@ -242,8 +242,8 @@ func (l *Link) abandon(id uint32, r receiver, mark *bool) bool {
 	return true
 }
 
-// sendCall returns nil too where the connection is gone: the reader is about
-// to see that, and to fail the call with the reason.
+// sendCall sends a call. It returns nil also if the connection is gone: the reader is
+// about to see that, and fails the call with the reason.
 func (l *Link) sendCall(id uint32, name string, req any, fds []int) error {
 	err := l.sendBody(kindCall, id, name, req, fds)
 	if err == nil || err == errGone {

@@ -17,12 +17,10 @@ func (f *frame) body(v any) error {
 	if err == nil && s.flat {
 		return f.flatten(s, reflect.ValueOf(v).Elem())
 	}
-	if c, ok := v.(msgpack.CustomEncoder); ok {
-		err = c.EncodeMsgpack(f.enc)
-	} else {
-		err = f.enc.Encode(v)
+	if err != nil {
+		return err
 	}
-	return err
+	return f.enc.Encode(v)
 }
 
 // Size returns how many bytes *v takes in a message, of which it may be a part:
@@ -65,11 +63,7 @@ func decode[T any](body []byte, v *T) error {
 	}
 	u := unpackerPool.Get().(*unpacker)
 	u.r.Reset(body)
-	if c, ok := any(v).(msgpack.CustomDecoder); ok {
-		err = c.DecodeMsgpack(u.dec)
-	} else {
-		err = u.dec.Decode(v)
-	}
+	err = u.dec.Decode(v)
 	if err == nil && u.r.Len() > 0 {
 		err = fmt.Errorf("%d bytes left over", u.r.Len())
 	}

@@ -1,7 +1,7 @@
 // Package rpc carries typed calls over a Unix SOCK_SEQPACKET socket: one
 // msgpack message a packet, descriptors with the message that names them,
-// errors that keep their core.Errno. It knows no method and no policy: what
-// the calls mean, and who may make them, is its callers' business.
+// errors that keep their core.Errno. It knows no method and no policy: its callers
+// decide what the calls mean, and which process may make them.
 //
 // # Messages
 //
@@ -17,34 +17,29 @@
 //	[7, message, ...]                 several of 1 to 6, in order, each as a bin 16;
 //	                                  without descriptors
 //
-// The hello's four elements stay what they are in every version; a later
-// version may only append to them. A body is a struct as an array of its
-// fields, in order. A packet has at most MaxMessage bytes and MaxFiles
-// descriptors, whose number it declares.
+// The hello's four elements are the same in every version; a later version may
+// only append to them. A body is a struct as an array of its fields, in order. A
+// packet has at most MaxMessage bytes and MaxFiles descriptors, and says how many.
 //
 // # Goroutines
 //
-// A Link has one goroutine of its own, its reader. Handlers registered with
-// Handle, OnCancel functions, done functions of Go and late functions of Do
-// all run there, one after the other, so they must not block, and must not
-// wait for an answer on the same link. Handlers registered with
-// HandleBlocking have a goroutine each.
+// A Link has one goroutine of its own, its reader. The reader runs handlers
+// registered with Handle, OnCancel functions, done functions of Go and late
+// functions of Do, one after the other. So they must not block, and must not wait
+// for an answer on the same link. Handlers registered with HandleBlocking have a
+// goroutine each.
 //
-// What is sent on a link while its reader handles a packet goes as one packet
-// when that is done.
+// While the reader handles a packet, the messages that are sent on its link are
+// held. They go as one packet when that is done.
 //
-// Writing never blocks: what the socket does not take at once goes into a
-// bounded queue, and a peer that does not read loses its link, not the
-// writer's time.
+// Writing never blocks: a packet that the socket does not take at once goes into a
+// bounded queue. A peer that does not read makes no writer wait, and loses its link.
 //
 // # Message types
 //
-// A message type is a struct of bools, integers, floats, strings, []byte,
-// other slices, arrays, maps, pointers and such structs, or a type with its own
-// msgpack.CustomEncoder and CustomDecoder. Interfaces, time.Time, embedded
-// fields and msgpack tag options are refused when the method is registered:
-// the msgpack package panics or allocates without bound on hostile bytes for
-// some of them. What arrives is checked against the type before it is decoded:
-// kinds, the number of a struct's fields, the range of integers and every
+// A message type is a struct of bools, integers, strings, []byte, slices, pointers
+// and such structs. No type contains itself. Every other type is refused when the
+// method is registered. A message that arrives is checked against the type before it
+// is decoded: kinds, the number of a struct's fields, the range of integers and every
 // declared length.
 package rpc

@@ -9,12 +9,11 @@ import (
 )
 
 // A message of bools, integers, strings and structs of these alone is flat. Most
-// are, and all that allocate a flow. They are written and read here, in the
-// msgpack package's bytes and in less than half of its time: what it looks up for
-// each value a shape knows.
+// messages are flat, and all those that allocate a flow. They are written and read
+// here, as the same bytes as by the msgpack package but in less than half of its
+// time: a shape knows what that package looks up for each value.
 
-// isFlat reports whether every value of shape s is of a kind that set and flatten
-// know.
+// isFlat reports whether set and flatten know the kinds of all values of shape s.
 func (s *shape) isFlat() bool {
 	switch s.kind {
 	case shapeBool, shapeInt, shapeUint, shapeString:
@@ -81,7 +80,7 @@ func (f *frame) int(v int64) {
 	}
 }
 
-// set stores the token t, which fits s, in dst; content is what a string has.
+// set stores the token t, which fits s, in dst. content has the bytes of a string.
 func (t token) set(s *shape, dst reflect.Value, content []byte) {
 	switch s.kind {
 	case shapeBool:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"testing"
 	"time"
 
@@ -87,17 +88,13 @@ func FuzzBody(f *testing.F) {
 	f.Add(encoded(f, &sink{}))
 	f.Add(encoded(f, &addReq{}))
 	f.Add(encoded(f, &flatSink{I8: -1, U64: 1 << 40, Str: "s", QoS: core.QoSData}))
-	f.Add(encoded(f, &custom{}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var s, again sink
 		if err := decode(b, &s); err == nil {
 			if err := decode(encoded(t, &s), &again); err != nil {
 				t.Fatalf("%+v does not parse again: %v", s, err)
 			}
-			// Compared as bytes: NaN is not equal to itself. Maps have no
-			// order.
-			s.Map, s.IntMap, again.Map, again.IntMap = nil, nil, nil, nil
-			if s.Deep == nil && !bytes.Equal(encoded(t, &s), encoded(t, &again)) {
+			if !reflect.DeepEqual(s, again) {
 				t.Fatalf("%+v became %+v", s, again)
 			}
 		} else if !errors.Is(err, core.ErrMessage) {
@@ -112,14 +109,6 @@ func FuzzBody(f *testing.F) {
 				t.Fatalf("%+v became %+v, %v", flat, same, err)
 			}
 		} else if !errors.Is(err, core.ErrMessage) {
-			t.Fatal(err)
-		}
-		var c custom
-		if err := decode(b, &c); err != nil && !errors.Is(err, core.ErrMessage) {
-			t.Fatal(err)
-		}
-		var r recursive
-		if err := decode(b, &r); err != nil && !errors.Is(err, core.ErrMessage) {
 			t.Fatal(err)
 		}
 	})

@@ -7,10 +7,10 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// While the reader handles a packet, what is sent on its link is held, and goes
-// as one packet when that is done: a reply and the call that follows from it, or
-// all that a packet of several messages has led to. The other end is woken once
-// for it. What is held is without descriptors; what is not held goes behind it.
+// While the reader handles a packet, messages that are sent on its link are held.
+// They go as one packet when that is done: a reply and the call that follows from
+// it, or all answers to a packet of several messages. So the other end is woken once.
+// Messages with descriptors are not held. They are sent behind those that are.
 
 // maxHeld is how many messages one packet has at most.
 const maxHeld = 14 // of 15 elements the first is the kind
@@ -68,8 +68,8 @@ func (l *Link) flushLocked() {
 		b = b[2+3:]
 	}
 	l.held, l.nheld = nil, 0
-	// What the kernel refuses now the drain tries again, and tells whoever
-	// waits for it if that fails too.
+	// If the kernel refuses the packet now, the drain tries again. If that fails
+	// too, it fails the calls in the packet.
 	if err := l.sendLocked(b, nil); err != nil && err != errGone {
 		_ = l.enqueueLocked(b, nil) // errGone: the link ends
 	}

@@ -44,24 +44,24 @@ type Config struct {
 	Admit func(Peer) error
 
 	// OnEnd is called once, on the link's reader, after the last handler and
-	// callback have returned. The error is that of Err. Peer's PIDFD is still
-	// open, Done is not closed yet: OnEnd must not wait for it.
+	// callback have returned. The error is that of Err. Peer's PIDFD is still open.
+	// Done is not closed yet, so OnEnd must not wait for it.
 	OnEnd func(l *Link, err error)
 
-	// DownErr is what errors.Is finds in the errors of calls that the end of
-	// the link has failed, unless it ended by Close or by core.ErrVersion; 0 is
-	// core.ErrIRMd.
+	// DownErr is what errors.Is finds in the error of a call that failed because
+	// the link ended; 0 is core.ErrIRMd. It is not used where the link ended by
+	// Close or by core.ErrVersion.
 	DownErr core.Errno
 
-	// Peer is used instead of the kernel's word. The kernel knows who made
-	// the socket, which for Pair is this process itself; for a child that
-	// holds the other end only its parent knows. PIDFD stays the caller's.
+	// Peer, if not nil, is the process at the other end. Else the kernel says
+	// which process made the socket. For Pair that is this process itself: only
+	// it knows which child holds the other end. PIDFD stays the caller's.
 	Peer *Peer
 
-	// NoFiles says that the other end has no descriptors to send and is not
-	// to be trusted with any: those that do not fit a message the kernel
-	// closes while it is read, which takes as long as their sender likes.
-	// Where the kernel can refuse them (Linux 6.16) he gets EPERM.
+	// NoFiles says that the other end has no reason to send descriptors and is not
+	// trusted with any. The kernel closes descriptors that do not fit a message
+	// while this process reads it, and their sender can make that take as long as
+	// it likes. A kernel from Linux 6.16 on refuses them: the sender gets EPERM.
 	NoFiles bool
 
 	// Watch, if not nil, ends the link when the process that made the
@@ -118,8 +118,8 @@ type Link struct {
 	wio      packetIO
 	wfn      func(fd uintptr) bool
 
-	// The reader's own. A packet is fresh if the reader waited for it: those
-	// that are not may have waited themselves, for a peer that has gone.
+	// Only the reader uses the fields below. A packet is fresh if the reader waited
+	// for it. The peer of a packet that is not fresh may have gone since.
 	stale    int  // packets since the last fresh one
 	peerGone bool // the other end has closed
 	rio      packetIO
@@ -127,13 +127,13 @@ type Link struct {
 	rfn      func(fd uintptr) bool
 	hello    bool // the other end's has come
 	resets   int
-	last     bool // nothing new will come, only what is there already
+	last     bool // no new packet will come, only those that are there already
 }
 
-// New makes conn a link and takes it over, also where it fails. It says hello
-// and returns without waiting for the other end's; handlers run only once that
-// has come. Calls may be made at once, they are sent behind the hello. An
-// other end that does not say hello in time loses its link.
+// New makes conn a link and takes it over, also where it fails. It sends a hello and
+// does not wait for the other end's. Handlers run only once that hello has come. Calls
+// may be made at once: they are sent behind this end's hello. An other end that sends
+// no hello in time loses its link.
 //
 // The link lives until Close, or until the other end closes or breaks the
 // protocol. Its owner waits for Done or OnEnd: until then goroutines may run.
@@ -231,8 +231,8 @@ func (l *Link) start() error {
 // Peer returns the process that made the connection.
 func (l *Link) Peer() Peer { return l.peer }
 
-// PeerClosed reports whether the other end has closed, or this one. What the
-// other end sent before may still be to be read.
+// PeerClosed reports whether the other end, or this one, has closed. Packets that the
+// other end sent before may be unread.
 func (l *Link) PeerClosed() bool {
 	closed := true
 	l.raw.Control(func(fd uintptr) {
@@ -243,8 +243,8 @@ func (l *Link) PeerClosed() bool {
 	return closed
 }
 
-// Instance returns what the other end's hello says; 0 before that has come.
-// In handlers and callbacks of answered calls it has.
+// Instance returns the instance in the other end's hello; 0 before that has come.
+// Handlers, and callbacks of answered calls, run after it has come.
 func (l *Link) Instance() uint64 { return l.instance.Load() }
 
 // Handshake waits for the other end's hello. The error is core.ErrTimeout or
@@ -277,30 +277,31 @@ func (l *Link) Data() any {
 // wait for it.
 func (l *Link) Done() <-chan struct{} { return l.done }
 
-// Err returns nil while the link lives, else why it ends: core.ErrClosed after
-// Close, io.EOF when the other end has closed or died, else an error that
-// wraps core.ErrVersion, core.ErrMessage (it broke the protocol), core.ErrLimit
-// (it did not read) or core.ErrTimeout (it did not say hello).
+// Err returns nil while the link lives, else why it ends:
+//   - core.ErrClosed after Close
+//   - io.EOF when the other end has closed or died
+//   - an error that wraps core.ErrVersion, core.ErrMessage (the other end broke the
+//     protocol), core.ErrLimit (it did not read) or core.ErrTimeout (it sent no hello)
 func (l *Link) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-// Close begins the end of the link and returns at once: calls without an
-// answer fail with core.ErrClosed, handlers are canceled, and Done closes when
-// all have returned. What is written already is still delivered, what waits
-// for the other end to read is not. Close may be called anywhere, and again.
+// Close begins the end of the link and returns at once. Calls without an answer fail
+// with core.ErrClosed, handlers are canceled, and Done closes when all have returned.
+// Packets that the socket has taken are still delivered, those in the queue are not.
+// Close may be called anywhere, and again.
 func (l *Link) Close() error {
 	l.flush()
 	l.fail(core.ErrClosed)
 	return nil
 }
 
-// past is a deadline that wakes whoever is parked on the socket.
+// past is a deadline that wakes the goroutines that wait for the socket.
 var past = time.Unix(1, 0)
 
-// fail begins the end of the link, for the first reason only.
+// fail begins the end of the link for the reason err. Only the first reason counts.
 func (l *Link) fail(err error) {
 	l.mu.Lock()
 	first := l.err == nil
@@ -315,8 +316,8 @@ func (l *Link) fail(err error) {
 	}
 }
 
-// shutdown lets the other end see the end now, though handlers may still run.
-// The reader still reads what has arrived, then the end.
+// shutdown lets the other end see the end now, though handlers may still run. The
+// reader reads the packets that have arrived, and then the end.
 func (l *Link) shutdown() {
 	l.raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
 }

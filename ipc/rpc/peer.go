@@ -85,8 +85,8 @@ func peerOf(raw syscall.RawConn) (p Peer, err error) {
 func peerPIDFD(fd, pid int) int {
 	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if errors.Is(err, unix.ENOPROTOOPT) && pid > 0 {
-		// Before Linux 6.5 this is the process that has the number now. Where
-		// the one that connected has ended meanwhile, it may be another.
+		// Before Linux 6.5 only the number is known. If the process that connected
+		// has ended meanwhile, another process may have that number.
 		pidfd, err = unix.PidfdOpen(pid, 0)
 	}
 	if err != nil || pidfd <= 0 {
@@ -99,8 +99,8 @@ func peerPIDFD(fd, pid int) int {
 // that this user namespace does not have.
 func KnownUID(uid int) int { return knownID(uid, "uid") }
 
-// knownID returns id, of the kind uid or gid, or NoID where the kernel may have
-// put its overflow id in place of an id that this user namespace does not have.
+// knownID returns id, of the kind uid or gid. It returns NoID for the overflow id: the
+// kernel shows that in place of every id that this user namespace does not have.
 func knownID(id int, kind string) int {
 	if id == overflowIDs()[kind] {
 		return NoID
@@ -108,8 +108,8 @@ func knownID(id int, kind string) int {
 	return id
 }
 
-// overflowIDs are the uid and the gid that mean none. There are none in a user
-// namespace that has all ids, as the first one of the system.
+// overflowIDs are the uid and the gid that stand for unknown ids. A user namespace that
+// has all ids, as the system's first one has, needs none.
 var overflowIDs = sync.OnceValue(func() map[string]int {
 	ids := make(map[string]int)
 	for _, kind := range []string{"uid", "gid"} {

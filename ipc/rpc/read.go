@@ -31,8 +31,8 @@ func (l *Link) tryRead(fd uintptr) bool {
 	return true
 }
 
-// staleCheck is after how many packets that it did not wait for the reader looks
-// whether the other end has closed: then calls are dropped, for nobody waits for
+// staleCheck is how many packets the reader takes without a wait before it checks
+// whether the other end has closed. If it has, calls are dropped, since nobody waits for
 // their answers.
 const staleCheck = 16
 
@@ -68,7 +68,8 @@ func (l *Link) read() error {
 	}
 }
 
-// woken runs what onReader left, and watches the time for the hello.
+// woken runs the functions that were given to onReader. It ends a link whose hello does
+// not come in time.
 func (l *Link) woken() error {
 	var deadline time.Time
 	if !l.hello {
@@ -79,7 +80,8 @@ func (l *Link) woken() error {
 		}
 		deadline = l.helloT
 	}
-	// First the deadline, then the list: who appends later sets it again.
+	// First the deadline, then the list: a goroutine that appends to the list after
+	// this sets the deadline again.
 	l.conn.SetReadDeadline(deadline)
 	l.mu.Lock()
 	waiting, err := l.waiting, l.err
@@ -95,8 +97,8 @@ func (l *Link) woken() error {
 func (l *Link) packet() error {
 	p := &l.rio
 	if p.err == unix.ECONNRESET && l.resets < 8 {
-		// The other end closed with something of ours unread. What it sent
-		// before is still there, behind this error.
+		// The other end closed and had not read all that this end sent. The packets
+		// that it sent before come after this error.
 		l.resets++
 		return nil
 	}
@@ -106,7 +108,7 @@ func (l *Link) packet() error {
 	if p.err != 0 {
 		return os.NewSyscallError("recvmsg", p.err)
 	}
-	// Also a packet that is refused has installed its descriptors.
+	// The kernel has installed the descriptors, even if the packet is refused below.
 	fds, bad := p.takeFiles()
 	// Of those that fit, the kernel installed as many as this process had
 	// free descriptors for. That is not the other end's fault.
@@ -120,9 +122,9 @@ func (l *Link) packet() error {
 	case bad:
 		err = malformed("control data that are no descriptors")
 	case p.n == 0:
-		// An empty packet, or the end. For that the kernel looks into the
-		// queue first and then whether the other end has closed: what came
-		// in between is still there.
+		// An empty packet, or the end. The kernel first finds the queue empty, and
+		// then that the other end has closed. Packets that came in between are still
+		// there, so read once more.
 		closeAll(fds)
 		if l.last {
 			return io.EOF
@@ -166,9 +168,9 @@ func (l *Link) gotHello(b []byte, fds []int) error {
 	return l.woken() // and no more deadline
 }
 
-// message dispatches a packet. It owns fds. Where they are short of what was
-// sent the message counts, without any of them: whoever misses them refuses
-// what they stand for.
+// message dispatches a packet. It owns fds. short says that fewer descriptors came
+// than were sent. Then the message is handled without any of them, and its handler
+// refuses a message that needs them.
 func (l *Link) message(b []byte, fds []int, short bool) error {
 	m, err := parse(b)
 	if short {
@@ -260,7 +262,8 @@ func (l *Link) answeredCall(id uint32) receiver {
 	return r
 }
 
-// cancel tells a handler. An id without a call has been answered meanwhile.
+// cancel tells the handler of the call id that the caller does not wait any more. If
+// there is no such call, it was answered meanwhile.
 func (l *Link) cancel(id uint32) {
 	var f func()
 	l.mu.Lock()

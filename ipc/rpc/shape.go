@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -15,18 +15,14 @@ import (
 	"o7s/core"
 )
 
-// shape is what the bytes of a message type may look like. Bytes that do not
-// fit never reach the msgpack decoder, which is lenient (it cuts integers to
-// their field, takes nil for anything, maps for structs) and in places
-// dangerous: it allocates what a length claims, up to 4 GiB, before it looks
-// whether the bytes are there, it panics on nil for a time.Time, and it starts
-// goroutines that never end for embedded pointers.
+// shape says which bytes a message type may have. Bytes that do not fit never reach the
+// msgpack decoder. That decoder is lenient: it cuts integers to their field, takes nil
+// for anything and maps for structs. It also allocates what a length claims, up to
+// 4 GiB, before it checks whether the bytes are there.
 type shape struct {
 	kind   shapeKind
 	bits   uint     // of an integer
-	len    int      // of an array
-	key    *shape   // of a map
-	elem   *shape   // of a slice, array, map or pointer
+	elem   *shape   // of a slice or pointer
 	fields []*shape // of a struct
 	index  []int    // of those fields in typ
 	flat   bool     // see isFlat; of a whole message alone
@@ -36,27 +32,17 @@ type shape struct {
 type shapeKind uint8
 
 const (
-	shapeAny shapeKind = iota // the type decodes itself
-	shapeBool
+	shapeBool shapeKind = iota
 	shapeInt
 	shapeUint
-	shapeFloat
 	shapeString
 	shapeBytes
-	shapeByteArray
 	shapeSlice
-	shapeArray
-	shapeMap
 	shapeStruct
-	shapePointer
+	shapePointer // nil, or a value
 )
 
-// maxDepth bounds how deep arrays and maps of one message are nested.
-const maxDepth = 32
-
-var (
-	shapes sync.Map // reflect.Type -> *shape or error
-)
+var shapes sync.Map // reflect.Type -> *shape or error
 
 // shapeOf returns the shape of t, or why no message may have that type.
 func shapeOf(t reflect.Type) (*shape, error) {
@@ -72,7 +58,7 @@ func shapeOf(t reflect.Type) (*shape, error) {
 }
 
 func makeShape(t reflect.Type) any {
-	s, err := (&shaper{done: make(map[reflect.Type]*shape)}).shape(t)
+	s, err := newShape(t, nil)
 	if err != nil {
 		return err
 	}
@@ -80,74 +66,47 @@ func makeShape(t reflect.Type) any {
 	return s
 }
 
-// shaper builds one shape; done lets a type contain itself.
-type shaper struct{ done map[reflect.Type]*shape }
+// selfDecoders are the interfaces of types that the msgpack package lets decode
+// themselves.
+var selfDecoders = []reflect.Type{
+	reflect.TypeFor[msgpack.CustomDecoder](),
+	reflect.TypeFor[msgpack.Unmarshaler](),
+	reflect.TypeFor[encoding.BinaryUnmarshaler](),
+	reflect.TypeFor[encoding.TextUnmarshaler](),
+}
 
-var (
-	timeType = reflect.TypeFor[time.Time]()
-
-	selfDecoders = []reflect.Type{
-		reflect.TypeFor[msgpack.CustomDecoder](),
-		reflect.TypeFor[msgpack.Unmarshaler](),
-		reflect.TypeFor[encoding.BinaryUnmarshaler](),
-		reflect.TypeFor[encoding.TextUnmarshaler](),
+// newShape makes the shape of t, which is part of the types in within.
+func newShape(t reflect.Type, within []reflect.Type) (*shape, error) {
+	if slices.Contains(within, t) {
+		return nil, fmt.Errorf("%v contains itself", t)
 	}
-)
-
-func (sh *shaper) shape(t reflect.Type) (*shape, error) {
-	if s := sh.done[t]; s != nil {
-		return s, nil
-	}
-	s := &shape{typ: t}
-	sh.done[t] = s
-
-	if t == timeType {
-		return nil, errors.New("time.Time cannot be in a message: use an integer of a stated unit")
-	}
-	if t.Kind() != reflect.Pointer {
-		for _, i := range selfDecoders {
-			if t.Implements(i) {
-				return nil, fmt.Errorf("%v: %v with a value receiver", t, i)
-			}
-			if reflect.PointerTo(t).Implements(i) {
-				return s, nil
-			}
+	for _, i := range selfDecoders {
+		if t.Implements(i) || reflect.PointerTo(t).Implements(i) {
+			return nil, fmt.Errorf("%v cannot be in a message: it decodes itself", t)
 		}
 	}
-
+	s := &shape{typ: t}
 	var err error
-	switch k := t.Kind(); k {
+	switch t.Kind() {
 	case reflect.Bool:
 		s.kind = shapeBool
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		s.kind, s.bits = shapeInt, uint(t.Bits())
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		s.kind, s.bits = shapeUint, uint(t.Bits())
-	case reflect.Float32, reflect.Float64:
-		s.kind, s.bits = shapeFloat, uint(t.Bits())
 	case reflect.String:
 		s.kind = shapeString
-	case reflect.Slice, reflect.Array:
-		s.kind = shapeSlice
-		if k == reflect.Array {
-			s.kind, s.len = shapeArray, t.Len()
-		}
-		if t.Elem().Kind() == reflect.Uint8 {
-			s.kind = map[reflect.Kind]shapeKind{reflect.Slice: shapeBytes, reflect.Array: shapeByteArray}[k]
-			break
-		}
-		s.elem, err = sh.shape(t.Elem())
-	case reflect.Map:
-		s.kind = shapeMap
-		if s.key, err = sh.shape(t.Key()); err == nil {
-			s.elem, err = sh.shape(t.Elem())
+	case reflect.Slice:
+		if s.kind = shapeBytes; t.Elem().Kind() != reflect.Uint8 {
+			s.kind = shapeSlice
+			s.elem, err = newShape(t.Elem(), append(within, t))
 		}
 	case reflect.Pointer:
 		s.kind = shapePointer
-		s.elem, err = sh.shape(t.Elem())
+		s.elem, err = newShape(t.Elem(), append(within, t))
 	case reflect.Struct:
 		s.kind = shapeStruct
-		err = sh.fields(s, t)
+		err = s.addFields(append(within, t))
 	default:
 		return nil, fmt.Errorf("%v cannot be in a message", t)
 	}
@@ -157,24 +116,25 @@ func (sh *shaper) shape(t reflect.Type) (*shape, error) {
 	return s, nil
 }
 
-// fields follows the msgpack package's choice: exported, and not tagged "-".
-func (sh *shaper) fields(s *shape, t reflect.Type) error {
-	for i := range t.NumField() {
-		f := t.Field(i)
+// addFields adds the fields of a struct that the msgpack package takes: those
+// that are exported, and not tagged "-".
+func (s *shape) addFields(within []reflect.Type) error {
+	for i := range s.typ.NumField() {
+		f := s.typ.Field(i)
 		tag := f.Tag.Get("msgpack")
 		switch {
 		case tag == "-":
 			continue
 		case f.Anonymous:
-			return fmt.Errorf("%v: embedded %v cannot be in a message", t, f.Type)
+			return fmt.Errorf("%v: embedded %v cannot be in a message", s.typ, f.Type)
 		case !f.IsExported():
 			continue
 		case strings.Contains(tag, ","):
-			return fmt.Errorf("%v: field %s: msgpack options %q", t, f.Name, tag)
+			return fmt.Errorf("%v: field %s: msgpack options %q", s.typ, f.Name, tag)
 		}
-		fs, err := sh.shape(f.Type)
+		fs, err := newShape(f.Type, within)
 		if err != nil {
-			return fmt.Errorf("%v: field %s: %w", t, f.Name, err)
+			return fmt.Errorf("%v: field %s: %w", s.typ, f.Name, err)
 		}
 		s.fields = append(s.fields, fs)
 		s.index = append(s.index, i)
@@ -183,11 +143,11 @@ func (sh *shaper) fields(s *shape, t reflect.Type) error {
 }
 
 // check reports whether b is one value of shape s and nothing else. The error
-// wraps core.ErrMessage. If s is flat dst gets the value, unless it is the zero
+// wraps core.ErrMessage. If s is flat, dst gets the value, unless it is the zero
 // Value.
 func (s *shape) check(b []byte, dst reflect.Value) error {
 	v := validator{b: b}
-	if err := v.value(s, dst, 0); err != nil {
+	if err := v.value(s, dst); err != nil {
 		return fmt.Errorf("%w: byte %d: %w", core.ErrMessage, len(b)-len(v.b), err)
 	}
 	if len(v.b) > 0 {
@@ -196,21 +156,13 @@ func (s *shape) check(b []byte, dst reflect.Value) error {
 	return nil
 }
 
-var (
-	errShort = errors.New("ends too early")
-	errDeep  = errors.New("nested too deep")
-)
+var errShort = errors.New("ends too early")
 
-func unexpected(t token, s *shape) error {
-	return fmt.Errorf("%v for a %v", t, s.typ)
-}
-
-// validator walks the values of b, without recursion deeper than maxDepth
-// arrays and maps.
+// validator walks the values of b.
 type validator struct{ b []byte }
 
 // value walks one value of shape s and stores it in dst, if there is one.
-func (v *validator) value(s *shape, dst reflect.Value, depth int) error {
+func (v *validator) value(s *shape, dst reflect.Value) error {
 	for s.kind == shapePointer {
 		if len(v.b) > 0 && v.b[0] == msgpcode.Nil {
 			v.b = v.b[1:]
@@ -218,27 +170,19 @@ func (v *validator) value(s *shape, dst reflect.Value, depth int) error {
 		}
 		s = s.elem
 	}
-	if s.kind == shapeAny {
-		return v.any(depth)
-	}
 	all := v.b
 	t, err := v.next()
 	if err != nil {
 		return err
 	}
 	switch {
-	case t.kind == tokenNil:
-		if s.kind != shapeBytes && s.kind != shapeSlice && s.kind != shapeMap {
-			return unexpected(t, s)
-		}
+	case t.kind == tokenNil && (s.kind == shapeBytes || s.kind == shapeSlice):
 		return nil
 	case s.kind == shapeBool && t.kind == tokenBool,
 		s.kind == shapeInt && t.kind == tokenInt && t.fitsInt(s.bits),
 		s.kind == shapeUint && t.kind == tokenInt && t.fitsUint(s.bits),
-		s.kind == shapeFloat && t.kind == tokenFloat && t.n <= s.bits/8,
 		s.kind == shapeString && t.kind == tokenString,
-		s.kind == shapeBytes && t.kind == tokenBytes,
-		s.kind == shapeByteArray && t.kind == tokenBytes && int(t.n) == s.len:
+		s.kind == shapeBytes && t.kind == tokenBytes:
 		if dst.IsValid() {
 			read := len(all) - len(v.b)
 			t.set(s, dst, all[read-int(t.n):read])
@@ -248,60 +192,23 @@ func (v *validator) value(s *shape, dst reflect.Value, depth int) error {
 		if int(t.n) != len(s.fields) {
 			return fmt.Errorf("%d fields for the %d of %v", t.n, len(s.fields), s.typ)
 		}
-		if depth++; depth > maxDepth {
-			return errDeep
-		}
 		for i, f := range s.fields {
 			field := dst
 			if dst.IsValid() {
 				field = dst.Field(s.index[i])
 			}
-			if err := v.value(f, field, depth); err != nil {
+			if err := v.value(f, field); err != nil {
 				return err
 			}
 		}
 		return nil
-	case s.kind == shapeSlice && t.kind == tokenArray,
-		s.kind == shapeArray && t.kind == tokenArray && int(t.n) == s.len,
-		s.kind == shapeMap && t.kind == tokenMap:
-		if depth++; depth > maxDepth {
-			return errDeep
-		}
+	case s.kind == shapeSlice && t.kind == tokenArray:
 		for range t.n {
-			if s.key != nil {
-				if err := v.value(s.key, reflect.Value{}, depth); err != nil {
-					return err
-				}
-			}
-			if err := v.value(s.elem, reflect.Value{}, depth); err != nil {
+			if err := v.value(s.elem, reflect.Value{}); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return unexpected(t, s)
-}
-
-// any walks one value of a type that decodes itself.
-func (v *validator) any(depth int) error {
-	t, err := v.next()
-	if err != nil {
-		return err
-	}
-	if t.kind != tokenArray && t.kind != tokenMap {
-		return nil
-	}
-	if depth++; depth > maxDepth {
-		return errDeep
-	}
-	n := t.n
-	if t.kind == tokenMap {
-		n *= 2
-	}
-	for range n {
-		if err := v.any(depth); err != nil {
-			return err
-		}
-	}
-	return nil
+	return fmt.Errorf("%v for a %v", t, s.typ)
 }

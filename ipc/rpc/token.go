@@ -7,11 +7,11 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// token is the head of one msgpack value. A string's and a binary's bytes are
-// skipped with it; an array's and a map's elements follow.
+// token is the head of one msgpack value, of a kind that messages have. The bytes
+// of a string or binary are skipped with it; the elements of an array follow.
 type token struct {
 	kind tokenKind
-	n    uint   // bytes of a string, binary or float; elements; pairs
+	n    uint   // bytes of a string or binary; elements
 	neg  bool   // an integer below 0, whose value is int64(num)
 	num  uint64 // an integer; 1: true
 }
@@ -22,11 +22,9 @@ const (
 	tokenNil tokenKind = iota
 	tokenBool
 	tokenInt
-	tokenFloat
 	tokenString
 	tokenBytes
 	tokenArray
-	tokenMap
 )
 
 func (t token) String() string {
@@ -40,16 +38,12 @@ func (t token) String() string {
 			return fmt.Sprint("integer ", int64(t.num))
 		}
 		return fmt.Sprint("integer ", t.num)
-	case tokenFloat:
-		return fmt.Sprintf("a float of %d bytes", t.n)
 	case tokenString:
 		return fmt.Sprintf("a string of %d bytes", t.n)
 	case tokenBytes:
 		return fmt.Sprintf("%d bytes", t.n)
-	case tokenArray:
-		return fmt.Sprintf("an array of %d", t.n)
 	}
-	return fmt.Sprintf("a map of %d", t.n)
+	return fmt.Sprintf("an array of %d", t.n)
 }
 
 func (t token) fitsUint(width uint) bool {
@@ -63,9 +57,9 @@ func (t token) fitsInt(width uint) bool {
 	return uint(bits.Len64(t.num)) < width
 }
 
-// next reads a token. The bytes that a string, binary, array or map declares
-// are there, counting one for each element, so that nothing allocates more
-// than a multiple of what was sent.
+// next reads a token. It checks that the bytes that a string, binary or array
+// declares are there, one for each element: so nothing allocates more than a
+// multiple of what was sent.
 func (v *validator) next() (token, error) {
 	if len(v.b) == 0 {
 		return token{}, errShort
@@ -81,18 +75,12 @@ func (v *validator) next() (token, error) {
 		return v.sized(tokenString, uint64(c&msgpcode.FixedStrMask))
 	case c >= msgpcode.FixedArrayLow && c <= msgpcode.FixedArrayHigh:
 		return v.sized(tokenArray, uint64(c&msgpcode.FixedArrayMask))
-	case c >= msgpcode.FixedMapLow && c <= msgpcode.FixedMapHigh:
-		return v.sized(tokenMap, uint64(c&msgpcode.FixedMapMask))
 	}
 	switch c {
 	case msgpcode.Nil:
 		return token{kind: tokenNil}, nil
 	case msgpcode.False, msgpcode.True:
 		return token{kind: tokenBool, num: uint64(c - msgpcode.False)}, nil
-	case msgpcode.Float, msgpcode.Double:
-		size := 4 << (c - msgpcode.Float)
-		_, err := v.number(size)
-		return token{kind: tokenFloat, n: uint(size)}, err
 	case msgpcode.Uint8, msgpcode.Uint16, msgpcode.Uint32, msgpcode.Uint64:
 		n, err := v.number(1 << (c - msgpcode.Uint8))
 		return token{kind: tokenInt, num: n}, err
@@ -108,10 +96,8 @@ func (v *validator) next() (token, error) {
 		return v.measured(tokenBytes, 1<<(c-msgpcode.Bin8))
 	case msgpcode.Array16, msgpcode.Array32:
 		return v.measured(tokenArray, 2<<(c-msgpcode.Array16))
-	case msgpcode.Map16, msgpcode.Map32:
-		return v.measured(tokenMap, 2<<(c-msgpcode.Map16))
 	}
-	return token{}, fmt.Errorf("code %#x", c)
+	return token{}, fmt.Errorf("code %#x, which no message has", c)
 }
 
 func (v *validator) number(size int) (n uint64, err error) {
@@ -135,14 +121,10 @@ func (v *validator) measured(k tokenKind, size int) (token, error) {
 }
 
 func (v *validator) sized(k tokenKind, n uint64) (token, error) {
-	need := n
-	if k == tokenMap {
-		need *= 2
-	}
-	if need > uint64(len(v.b)) {
+	if n > uint64(len(v.b)) {
 		return token{}, errShort
 	}
-	if k == tokenString || k == tokenBytes {
+	if k != tokenArray {
 		v.b = v.b[n:]
 	}
 	return token{kind: k, n: uint(n)}, nil

@@ -19,12 +19,11 @@ import (
 // maxPath is the longest path that a socket address holds, in bytes.
 const maxPath = 107
 
-// Listen makes the socket dir/name and listens. Its file never has more than
-// the permissions mode, whatever the umask, not even for a moment. dir may be
-// longer than a socket address. The caller holds the lock that says that the
-// socket is its own, and has removed a stale one: where name exists, the error
-// is EADDRINUSE. Close leaves the file in place, since by then it may be a
-// successor's; who holds the lock removes it.
+// Listen makes the socket dir/name and listens. Its file never has more than the
+// permissions mode, whatever the umask is, not even for a moment. dir may be longer than
+// a socket address. The caller holds the lock of the socket, and has removed an old
+// file: if name exists, the error is EADDRINUSE. Close leaves the file in place, since
+// another process may have made it anew. The holder of the lock removes the file.
 func Listen(dir, name string, mode os.FileMode) (*net.UnixListener, error) {
 	ln, err := listen(dir, name, mode)
 	if err != nil {
@@ -73,9 +72,9 @@ func listen(dir, name string, mode os.FileMode) (*net.UnixListener, error) {
 	return ln, nil
 }
 
-// RefuseFiles makes the kernel refuse descriptors that are sent to conn or, for
-// a listener, to any connection of it, also before that is accepted: see
-// Config.NoFiles. The error says that it does not know how.
+// RefuseFiles makes the kernel refuse descriptors that are sent to conn; see
+// Config.NoFiles. For a listener it holds for all its connections, also before they are
+// accepted. An error says that this kernel cannot refuse them.
 func RefuseFiles(conn syscall.Conn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -164,10 +163,10 @@ func dial(ctx context.Context, dir, name string) (*net.UnixConn, error) {
 	}
 }
 
-// Pair returns the two ends of a connection: ours, and one for a child that is
-// about to be started, which gets it through exec.Cmd.ExtraFiles and calls
-// Inherit. The caller closes theirs once the child runs, or never sees the
-// child's end. For the kernel the maker of a pair is the peer at both ends: set
+// Pair returns the two ends of a connection: ours, and theirs for a child that is about
+// to be started. The child gets theirs through exec.Cmd.ExtraFiles and calls Inherit.
+// The caller closes theirs once the child runs: else it does not see when the child
+// ends. For the kernel the process that made the pair is the peer at both ends, so set
 // Config.Peer.
 func Pair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -181,11 +180,10 @@ func Pair() (ours *net.UnixConn, theirs *os.File, err error) {
 	return ours, os.NewFile(uintptr(fds[1]), "rpc"), nil
 }
 
-// Inherit makes a connection of the descriptor fd that this process was
-// started with. Call it first of all: such a descriptor is not close-on-exec,
-// and a program started before would hold the connection open. Inherit takes
-// fd over if it succeeds; the error says that fd is no socket of a Pair, and
-// leaves it as it was.
+// Inherit makes a connection of the descriptor fd that this process was started with.
+// Call it before anything else: such a descriptor is not close-on-exec, so a program
+// that is started earlier would hold the connection open. If Inherit succeeds it takes
+// fd over. If fd is no socket of a Pair it returns an error and leaves fd as it was.
 func Inherit(fd int) (*net.UnixConn, error) {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {

@@ -12,11 +12,10 @@ import (
 	"o7s/core"
 )
 
-// PeerWatch ends links whose peer has ended. A socket outlives the process
-// that made it where another process holds it too, by fork or because it was
-// passed on; the number of the dead process may be another's by then. A link
-// whose other end is closed is left to its reader, which first reads what came
-// before.
+// PeerWatch ends links whose peer has ended. A socket outlives the process that made it
+// if another process holds it too, by fork or because it was passed on. The number of
+// the dead process may then be another's. A link whose other end is closed is left to
+// its reader, which first reads the packets that came before.
 type PeerWatch struct {
 	file *os.File // an epoll of pidfds
 	raw  syscall.RawConn

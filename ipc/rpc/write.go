@@ -12,12 +12,12 @@ import (
 	"o7s/core"
 )
 
-// errGone says that nothing can be sent any more. The reader is about to see
-// the end of the link and to tell whoever waits.
+// errGone says that nothing can be sent any more. The reader is about to see the end of
+// the link, and fails the calls that wait.
 var errGone = errors.New("connection gone")
 
-// queued is a packet that waits for the other end to read. Its descriptors
-// are duplicates: the sender may close its own as soon as send has returned.
+// queued is a packet that waits until the other end reads. Its descriptors are
+// duplicates: the sender may close its own as soon as send has returned.
 type queued struct {
 	b     []byte
 	files []int
@@ -43,7 +43,8 @@ func (l *Link) sendBody(kind byte, id uint32, method string, body any, fds []int
 	return err
 }
 
-// encode returns a call, a notification or a reply with so many descriptors.
+// encode returns a call, a notification or a reply that says how many descriptors, files,
+// come with it.
 func encode(kind byte, id uint32, method string, body any, files int) (*frame, error) {
 	if files > MaxFiles {
 		return nil, fmt.Errorf("%w: %d descriptors, a message carries %d", core.ErrUsage, files, MaxFiles)
@@ -96,8 +97,8 @@ func (l *Link) tryWrite(fd uintptr) bool {
 	return l.wio.call(unix.SYS_SENDMSG, fd, unix.MSG_NOSIGNAL)
 }
 
-// write sends one packet. unix.EAGAIN: not now; errGone; os.ErrDeadlineExceeded
-// where wait is set; any other error refuses this packet alone.
+// write sends one packet. Its errors are unix.EAGAIN, not now; errGone;
+// os.ErrDeadlineExceeded, if wait is set; any other error refuses this packet alone.
 func (l *Link) write(b []byte, fds []int, wait bool) error {
 	l.wio.prepare(b, l.wio.putFiles(fds))
 	l.wio.wait = wait
@@ -116,8 +117,8 @@ func (l *Link) write(b []byte, fds []int, wait bool) error {
 		l.shutdown() // the reader reads what has come, then the end
 		return errGone
 	case unix.ETOOMANYREFS, unix.ENOBUFS, unix.ENOMEM:
-		// Descriptors in flight are counted for each user, so another
-		// link's peer may be the cause: this message is refused, no more.
+		// The kernel counts descriptors in flight for each user, so the peer of
+		// another link may be the cause. Only this message is refused.
 		return fmt.Errorf("%w: sendmsg: %w", core.ErrLimit, errno)
 	case unix.EMSGSIZE:
 		return fmt.Errorf("%w: sendmsg: %w", core.ErrMessage, errno)
@@ -228,7 +229,7 @@ func (l *Link) drain() {
 // writeWait writes one packet, for as long as the other end reads something.
 func (l *Link) writeWait(p queued) error {
 	l.conn.SetWriteDeadline(time.Now().Add(l.stall()))
-	if l.ending.Load() { // whose deadline may have come before
+	if l.ending.Load() { // fail may have set its deadline before this one
 		return errGone
 	}
 	err := l.write(p.b, p.files, true)
@@ -245,8 +246,8 @@ func (l *Link) writeWait(p queued) error {
 	return errGone
 }
 
-// SetPatience is how long, from now on, the other end may read nothing while
-// something waits: it takes the place of Limits.Stall. 0 brings that back.
+// SetPatience sets how long the other end may read nothing while a packet waits for it.
+// It replaces Limits.Stall from now on; 0 brings Limits.Stall back.
 func (l *Link) SetPatience(d time.Duration) { l.patience.Store(int64(d)) }
 
 func (l *Link) stall() time.Duration {
@@ -256,8 +257,8 @@ func (l *Link) stall() time.Duration {
 	return l.cfg.Limits.Stall
 }
 
-// refused tells whoever sent or waits for a queued packet that the kernel has
-// refused it.
+// refused is called where the kernel has refused a queued packet. A call in it fails at
+// this end, and a reply in it becomes an error at the other end.
 func (l *Link) refused(b []byte, err error) {
 	m, perr := parse(b)
 	if perr != nil {
