@@ -3,7 +3,7 @@ package ipcp
 import "context"
 
 // Flow is the layer's end of the memory of a flow it provides. Look, Drop, Put
-// and Show wait for nothing, so that one goroutine serves many flows; ReadPacket
+// and Publish wait for nothing, so that one goroutine serves many flows; ReadPacket
 // and WritePacket wait. One goroutine may read while another writes.
 type Flow interface {
 	// Look lends the next packets that the process wrote, at most len(p), in
@@ -15,10 +15,10 @@ type Flow interface {
 	// lends the others again.
 	Drop(n int)
 	// Put writes one packet, head and then body, which the process does not
-	// see before Show. It returns false where there is no room now.
+	// see before Publish. It returns false where there is no room now.
 	Put(head, body []byte) (bool, error)
-	// Show lets the process see all packets that were Put, and wakes it once.
-	Show()
+	// Publish lets the process see all packets that were Put, and wakes it once.
+	Publish()
 	// Unread returns how many bytes of the memory hold packets that the process
 	// can see and has not read.
 	Unread() int

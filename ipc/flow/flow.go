@@ -80,8 +80,8 @@ func (k *Kit) Close() error {
 // CloseMem closes Mem, unless that is done or it was given away.
 func (k *Kit) CloseMem() { closeOnce(&k.Mem) }
 
-// CloseBell closes one end of the bell, unless that is done or it was handedOut
-// away. The two ends may be closed at once by two goroutines.
+// CloseBell closes one end of the bell, unless that is done or it was given away. Two
+// goroutines may close the two ends at once.
 //
 // A hostile process that got a copy of that end, and closed its copy first, can
 // make this call wait for as long as it likes. The last close takes the socket out

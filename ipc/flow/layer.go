@@ -59,7 +59,7 @@ func (e *End) Drop(n int) {
 }
 
 // Put writes one packet, head and then body, which the peer does not see before
-// Show. It returns false where there is no room now. A packet of no bytes, or of
+// Publish. It returns false where there is no room now. A packet of no bytes, or of
 // more than core.MaxPacket, is an error that wraps core.ErrUsage. The other
 // errors are those of WritePacket, but deadlines do not concern it.
 func (e *End) Put(head, body []byte) (bool, error) {
@@ -94,8 +94,8 @@ func (e *End) HasRoom(n int) bool {
 	return ok || err != nil
 }
 
-// Show publishes all that was Put, and wakes the peer if it sleeps.
-func (e *End) Show() {
+// Publish lets the peer see all that was Put, and wakes the peer if it sleeps.
+func (e *End) Publish() {
 	if !e.w.enter() {
 		return
 	}

@@ -43,9 +43,9 @@ func TestLookLendsWhatIsThereAndPutIsSeenAfterShow(t *testing.T) {
 				want = append(want, p)
 			}
 			if got, err := drain(t, b, batch); len(got) != 0 || err != nil {
-				t.Fatalf("%d packets, %v before Show", len(got), err)
+				t.Fatalf("%d packets, %v before Publish", len(got), err)
 			}
-			a.Show()
+			a.Publish()
 			if a.Unread() <= 0 {
 				t.Fatal("nothing is unread")
 			}
@@ -111,7 +111,7 @@ func TestPutWithoutRoom(t *testing.T) {
 		}
 		n++
 	}
-	a.Show()
+	a.Publish()
 	if got, err := drain(t, b, 64); len(got) != n || err != nil {
 		t.Fatalf("%d packets, %v; want %d", len(got), err, n)
 	}
@@ -124,7 +124,7 @@ func TestPutWithoutRoom(t *testing.T) {
 	if ok, err := a.Put(nil, p); ok || !errors.Is(err, core.ErrFlowDown) {
 		t.Errorf("Put to a closed end: %v, %v", ok, err)
 	}
-	a.Show() // does no harm
+	a.Publish() // does no harm
 }
 
 func TestLookTellsTheEnd(t *testing.T) {
@@ -197,7 +197,7 @@ func TestSetTellsOfRoom(t *testing.T) {
 		}
 		n++
 	}
-	a.Show()
+	a.Publish()
 	s.Room(a, 1000)
 	if v, ok := s.Next(); ok {
 		t.Fatalf("%v has news", v)
@@ -230,7 +230,7 @@ func TestSetTellsOfRoom(t *testing.T) {
 	for ok := true; ok; {
 		ok, _ = a.Put(nil, testkit.Packet(1000, 1))
 	}
-	a.Show()
+	a.Publish()
 	s.Room(a, 1000)
 	b.Abort()
 	if got := waitSet(t, s); got != 0 {
@@ -305,7 +305,7 @@ func TestLookAndPutTakeNoMemory(t *testing.T) {
 				t.Fatal(ok, err)
 			}
 		}
-		a.Show()
+		a.Publish()
 		for left := 64; left > 0; {
 			n, err := b.Look(p)
 			if err != nil {
@@ -331,7 +331,7 @@ func BenchmarkLayer(b *testing.B) {
 		for range 64 {
 			a.Put(head, body)
 		}
-		a.Show()
+		a.Publish()
 		n, _ := c.Look(p)
 		c.Drop(n)
 	}

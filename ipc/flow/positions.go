@@ -8,15 +8,15 @@ import (
 	"o7s/ipc/internal/ring"
 )
 
-// Positions are bytes since the flow was made, in one direction: what one end has
-// written, and what the other end has let go of, which a busy reader says only
-// now and then. They count the header of 8 bytes and the padding of each packet,
-// and the room that is skipped where the ring starts again at its beginning.
+// Positions count the bytes of one direction since the flow was made: those that one
+// end has written, and those that the other end has read and given back. A busy reader
+// gives bytes back only now and then. The counts include the header of 8 bytes and the
+// padding of each packet, and the rest of the ring that is skipped at its end.
 type Positions struct{ Written, Read uint64 }
 
-// Positions reads how far both directions are; the first is the one that side 0
-// writes. It costs the two ends nothing and maps no memory. What an end writes
-// there can make the figures of its own flow wrong, and no others.
+// Positions reads how far both directions are. The first is the direction that side 0
+// writes. It costs the two ends nothing and maps no memory. A hostile end can make the
+// figures of its own flow wrong, and no others.
 func (k *Kit) Positions() (d [2]Positions, err error) {
 	var start [ring.PositionsSize]byte
 	n, err := unix.Pread(k.Mem, start[:], 0)

@@ -66,7 +66,7 @@ func (e *End) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 				return 0, err
 			}
 		} else if n, err = e.r.ring.Next(); err != nil || n == 0 || len(bufs[i]) < n {
-			return i, nil // an error shows again at the next call
+			return i, nil // the next call returns an error again
 		}
 		if sizes[i], err = e.takePacket(bufs[i], n); err != nil {
 			return i, err

@@ -45,7 +45,7 @@ type member struct {
 	end   *End
 	key   int32 // in the epoll; a closed descriptor's number may soon be another's
 	value any
-	above Above // see AddStage; nil: the ring tells
+	above Above // see AddStage; nil: what is in the ring is for the program
 
 	// Guarded by set.mu.
 	state   memberState
@@ -419,14 +419,14 @@ func (m *member) watchRead() bool {
 		if !watch || !m.end.watchRead() {
 			return ready
 		}
-		// It came after the stage had looked.
+		// A packet came after the stage had looked.
 	}
 	m.markChanged() // the other members come first
 	return m.above.Ready()
 }
 
-// floods is how many times more may have come while a stage took what was there,
-// before it is left for later.
+// floods is how often in a row a packet may come while a stage takes those before it.
+// Then the other members of the set come first.
 const floods = 8
 
 func (e *End) watchRead() bool {

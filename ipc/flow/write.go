@@ -149,8 +149,9 @@ func (e *End) publishUnlock() {
 	}
 }
 
-// notify wakes the reader if it sleeps. If it does not, notify makes sure that
-// its death will be noticed. The caller has just published.
+// notifyReader wakes the reader if it sleeps. If the reader does not sleep,
+// notifyReader makes sure that its death will be noticed. The caller has just
+// published.
 func (e *End) notifyReader() {
 	if e.w.ring.Wake() {
 		e.wakePeer()

@@ -222,7 +222,7 @@ func TestSetOfAttachedFlows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	layer.Show()
+	layer.Publish()
 	full := layer.Unread()
 	set.Room(layer, len(body))
 	if v, ok := set.Next(); ok {

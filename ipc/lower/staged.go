@@ -81,8 +81,8 @@ func (f *staged) Put(head, body []byte) (bool, error) {
 	}
 }
 
-// Show implements ipcp.Flow: Put has shown all.
-func (f *staged) Show() {}
+// Publish implements ipcp.Flow: Put has published all.
+func (f *staged) Publish() {}
 
 // Unread implements ipcp.Flow.
 func (f *staged) Unread() int { return f.end.Unread() }

@@ -213,7 +213,7 @@ func (f *Flows[P]) begin(fl *flow[P]) {
 				f.put(fl, p.bytes)
 			}
 		}
-		fl.mem.Show()
+		fl.mem.Publish()
 	}
 	if err := f.set.Add(fl.mem, fl); err != nil && !errors.Is(err, core.ErrClosed) {
 		f.log.Warnf("Failed to watch a flow: %v.", err)
@@ -613,7 +613,7 @@ func (f *Flows[P]) leftLocked(fl *flow[P]) {
 	fl.state = ended
 	fl.live.Store(false)
 	f.then(func() {
-		fl.mem.Show()
+		fl.mem.Publish()
 		fl.mem.Close()
 	})
 }

@@ -137,7 +137,7 @@ func (f *Flows[P]) Deliver(from P, remote, eid uint64, packet []byte) {
 	}
 }
 
-// put writes a packet for the process of fl, which sees it after Show.
+// put writes a packet for the process of fl, which sees it after Publish.
 func (f *Flows[P]) put(fl *flow[P], packet []byte) {
 	if len(packet) > core.MaxPacket {
 		f.count.TooLarge.Add(1)
@@ -213,7 +213,7 @@ func (f *Flows[P]) ID(eid uint64) (id core.FlowID, ok bool) {
 func (f *Flows[P]) Flush() {
 	for i, fl := range f.dirty {
 		fl.isDirty = false
-		fl.mem.Show()
+		fl.mem.Publish()
 		f.dirty[i] = nil
 	}
 	f.dirty = f.dirty[:0]

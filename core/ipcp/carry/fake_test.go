@@ -195,19 +195,19 @@ func (n *node) Carry(to string, remote, eid uint64, packets [][]byte) int {
 
 func (n *node) Alive(to string, remote, eid uint64) { n.note("alive %d", remote) }
 
-// memory is the layer's end of a flow's memory. It keeps what the process is
-// shown, and lends the same packets for ever.
+// memory is the layer's end of a flow's memory. It keeps the packets that the process
+// sees, and lends the same packets for ever.
 type memory struct {
 	n  *node
 	id core.FlowID
 
-	mu            sync.Mutex
-	put, shown    []string
-	lend          [][]byte // what Look lends
-	taken         int
-	end           error // what Look returns when it lends nothing
-	full, discard bool
-	last          []byte // the last body that Put got
+	mu             sync.Mutex
+	put, published []string
+	lend           [][]byte // what Look lends
+	taken          int
+	end            error // what Look returns when it lends nothing
+	full, discard  bool
+	last           []byte // the last body that Put got
 }
 
 func (m *memory) Look(p [][]byte) (int, error) {
@@ -238,10 +238,10 @@ func (m *memory) Put(head, body []byte) (bool, error) {
 	return true, nil
 }
 
-func (m *memory) Show() {
+func (m *memory) Publish() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.shown = append(m.shown, m.put...)
+	m.published = append(m.published, m.put...)
 	m.put = m.put[:0]
 }
 
@@ -256,13 +256,13 @@ func (m *memory) Close() error {
 	return nil
 }
 
-// sees checks what the process was shown.
+// sees checks which packets the process sees.
 func (m *memory) sees(t *testing.T, want ...string) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !slices.Equal(m.shown, want) {
-		t.Errorf("flow %d: the process sees %q, want %q", m.id, m.shown, want)
+	if !slices.Equal(m.published, want) {
+		t.Errorf("flow %d: the process sees %q, want %q", m.id, m.published, want)
 	}
 }
 

@@ -221,8 +221,8 @@ func (e *memoryEnd) Put(head, body []byte) (bool, error) {
 	return true, nil
 }
 
-// Show implements ipcp.Flow.
-func (e *memoryEnd) Show() {
+// Publish implements ipcp.Flow.
+func (e *memoryEnd) Publish() {
 	e.m.mu.Lock()
 	defer e.m.mu.Unlock()
 	e.out = append(e.out, e.hidden...)

@@ -211,7 +211,7 @@ func (l *layer) handle(flow ipcp.Lower) {
 		return
 	}
 	l.log.conn.Infof("Finished handling incoming flow %d for %s.", fd, h.Name)
-	flow.Show() // the answer: what the other member does next comes after the line above
+	flow.Publish() // the answer: what the other member does next comes after the line above
 }
 
 // admit makes flow, which another member has opened as h says, an adjacency. The

@@ -69,7 +69,7 @@ func (r *reader) visit(a *adjacency, batch [][]byte) {
 	a.flow.Drop(n)
 	for i, to := range r.dirty {
 		to.transit = false
-		to.flow.Show()
+		to.flow.Publish()
 		r.dirty[i] = nil
 	}
 	r.dirty = r.dirty[:0]
@@ -178,7 +178,7 @@ func (l *layer) send(to uint64, eid uint64, body []byte) error {
 		l.count.control.Add(1)
 		return fmt.Errorf("%w: the flow to the next member takes nothing now", core.ErrLimit)
 	}
-	a.flow.Show()
+	a.flow.Publish()
 	return nil
 }
 
@@ -229,7 +229,7 @@ func (l *layer) Carry(to uint64, remote, eid uint64, packets [][]byte) (taken in
 	}
 	for i, a := range l.carry.dirty {
 		a.own = false
-		a.flow.Show()
+		a.flow.Publish()
 		l.carry.dirty[i] = nil
 	}
 	l.carry.dirty = l.carry.dirty[:0]
@@ -291,7 +291,7 @@ func (a *adjacency) await(l *layer, eid uint64, n int) {
 	a.waiting[eid] = true
 	a.waits.Store(true)
 	a.mu.Unlock()
-	a.flow.Show() // or nobody makes room
+	a.flow.Publish() // or nobody makes room
 	l.set.Room(a.flow, n)
 }
 
@@ -335,7 +335,7 @@ func (l *layer) Send(to linkstate.Port, update []byte) bool {
 		l.set.Room(a.flow, linkstate.Len)
 		return false
 	}
-	a.flow.Show()
+	a.flow.Publish()
 	return true
 }
 

@@ -18,7 +18,7 @@ type narrow struct {
 }
 
 func (n *narrow) Unread() int { return n.unread }
-func (n *narrow) Show()       {}
+func (n *narrow) Publish()    {}
 
 func (n *narrow) Put(head, _ []byte) (bool, error) {
 	h, err := dt.Parse(head)

@@ -186,7 +186,7 @@ func (f echoed) Put(head, body []byte) (bool, error) {
 	return true, nil
 }
 
-func (f echoed) Show()        {}
+func (f echoed) Publish()     {}
 func (f echoed) Unread() int  { return 0 }
 func (f echoed) Abort() error { return nil }
 func (f echoed) Close() error { return nil }

@@ -9,8 +9,9 @@ import (
 	"o7s/ipc/flow"
 )
 
-// users are the stages of this process, and the goroutine that tends those that
-// nobody uses now. It is there while there are stages and one of them has needed it.
+// users counts the stages of this process. It has the goroutine that tends the idle
+// ones: those that no goroutine of the program uses now. The first idle stage starts
+// that goroutine, and it ends with the last stage.
 var users group
 
 type group struct {
@@ -39,7 +40,7 @@ func (g *group) leave() {
 	<-ended
 }
 
-// add has s tended, and reports whether it is.
+// add makes the goroutine tend s, and reports whether it does.
 func (g *group) add(s *Stage) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -54,7 +55,7 @@ func (g *group) add(s *Stage) bool {
 	return g.set.Add(s.end, s) == nil
 }
 
-// remove ends that.
+// remove ends what add began.
 func (g *group) remove(s *Stage) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -63,7 +64,7 @@ func (g *group) remove(s *Stage) {
 	}
 }
 
-// tend takes off the rings of a set what comes, and sends what is due then.
+// tend takes packets off the rings of the stages in set, and sends what is due then.
 func tend(set *flow.Set, ended chan struct{}) {
 	defer close(ended)
 	for {
@@ -83,7 +84,7 @@ func (s *Stage) tend() {
 	}
 	s.pump(mostTaken)
 	if s.inErr != nil {
-		s.leaveIdle() // it has ended, and would come again for ever
+		s.leaveIdle() // the ring has ended, so the set would return s again and again
 	}
 	s.tell()
 }
@@ -97,7 +98,8 @@ func (s *Stage) used() {
 	}
 }
 
-// leaveIdle is called where somebody else tends s from now on. s.mu is held.
+// leaveIdle takes s from the shared goroutine: another one tends s from now on. s.mu is
+// held.
 func (s *Stage) leaveIdle() {
 	if s.idle {
 		s.idle = false

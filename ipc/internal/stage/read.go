@@ -49,7 +49,7 @@ func (s *Stage) head() []byte {
 		if !ok {
 			return nil
 		}
-		s.order.Drop() // one of no bytes is nothing to a reader
+		s.order.Drop() // a reader is not given a packet of no bytes
 	}
 }
 
@@ -67,8 +67,8 @@ func (s *Stage) taken(n int) {
 		return
 	}
 	s.order.Drop()
-	// The window has opened: the other end is told now where it matters, and else
-	// when the next packets are looked for.
+	// The window has opened. The other end is told now if it may wait for that, and
+	// else with the next acknowledgement.
 	if s.order.NewsDue() {
 		s.tick(time.Now())
 	}
@@ -141,7 +141,7 @@ func (s *Stage) ReadBatch(bufs [][]byte, sizes []int) (int, error) {
 		case err != nil && i == 0:
 			return 0, err
 		case err != nil || n == 0:
-			return i, nil // an error shows again at the next call
+			return i, nil // the next call returns an error again
 		}
 		sizes[i] = n
 	}

@@ -1,12 +1,12 @@
-// Package stage is what lies between a program and its end of a flow to another
-// system where the flow promises more than its layer gives: order and
-// retransmission (package frct), a check of each packet's bits. It has the calls
-// of flow.End, and keeps the same promises.
+// Package stage lies between a program and its end of a flow to another system. It
+// is there where the flow promises more than its layer gives: order and
+// retransmission (package frct), encryption (package crypt), or a check of each
+// packet's bits. It has the calls of flow.End, and keeps the same promises.
 //
-// No goroutine of this package belongs to a flow. What came is taken off the ring by
-// whoever reads, by whoever writes and has to wait, and by a timer that runs only
-// while something is due. Where nobody does any of that, all flows share one
-// goroutine, so that a program which does nothing still acknowledges.
+// No goroutine of this package belongs to a flow. A goroutine that reads takes
+// packets off the ring, and so does one that waits to write. A timer does it too,
+// while something is due. The flows that no goroutine uses share one goroutine of
+// the process, so that a program which does nothing still acknowledges.
 package stage
 
 import (
@@ -33,14 +33,14 @@ type Config struct {
 	Seal *crypt.Conn
 }
 
-// Needed reports whether a flow needs a stage. One within a system does not: its
-// memory loses nothing, and has no Path.
+// Needed reports whether a flow needs a stage. A flow within one system needs none:
+// its memory loses nothing. It has no Path.
 func Needed(c Config) bool {
 	return c.Path.Max > 0 && (c.QoS.InOrder || checked(c.QoS) || c.Seal != nil)
 }
 
-// checked reports whether packets carry a check of their bits. Those in order do
-// not: the C prototype's never do.
+// checked reports whether packets carry a check of their bits. Packets in order carry
+// none, as in the C prototype.
 func checked(q core.QoS) bool { return q.BER == 0 && !q.InOrder }
 
 const (
@@ -48,10 +48,10 @@ const (
 	DefaultLinger = 2 * time.Second
 
 	idleAfter = 10 * time.Millisecond // without a call; then the shared goroutine tends the flow
-	pumpEvery = 32                    // packets that a writer sends before it looks what came
+	pumpEvery = 32                    // packets that a writer sends between two looks at what came
 	batch     = 32                    // packets taken off the ring at a time
 	mostTaken = 1024                  // the same, where the program does not wait
-	floods    = 8                     // times that more has come before it is left for later
+	floods    = 8                     // looks in a row that find more packets; the rest comes later
 )
 
 // Stage is one end of such a flow. Several goroutines may call every method at
@@ -64,11 +64,11 @@ type Stage struct {
 	reliable bool
 	most     int   // bytes of a packet
 	cut      int   // bytes of a packet that Write makes
-	spare    int   // bytes of the ring that packets leave to the one that says the end
+	spare    int   // bytes of the ring that are kept free for the packet that says the end
 	tooLarge error // for a packet of more than most
 	emit     frct.Emit
 
-	// Held by whoever reads, or writes, for a whole call. They come before mu.
+	// A goroutine that reads, or writes, holds one for a whole call. They come before mu.
 	readers, writers sync.Mutex
 
 	mu      sync.Mutex // guards the fields below; never held while waiting
@@ -77,15 +77,15 @@ type Stage struct {
 	pumping bool // a goroutine waits in AwaitRead: the ring's packets are for it to take
 	rooming bool // a goroutine waits in AwaitRoom
 
-	closed   bool  // Close was called
-	shut     bool  // CloseWrite was called
-	finDue   bool  // the other end is to be told so
-	done     bool  // the memory has gone
-	inErr    error // why the ring brings no more
-	outErr   error // why the ring takes no more
-	orderErr error // why order has given up
-	full     bool  // the ring had no room
-	unshown  bool  // packets were put and are not shown
+	closed      bool  // Close was called
+	shut        bool  // CloseWrite was called
+	finDue      bool  // the other end is to be told so
+	done        bool  // the memory has gone
+	inErr       error // why the ring brings no more
+	outErr      error // why the ring takes no more
+	orderErr    error // why order has given up
+	full        bool  // the ring had no room
+	unpublished bool  // packets were put that the layer does not see yet
 
 	queue []byte // the next packet, where there is no order; nil: none
 	some  []byte // memory for what came, and for queue
@@ -108,9 +108,9 @@ type Stage struct {
 	timer   *time.Timer
 	timerAt time.Time // zero: it does not run
 	active  bool      // a call was made since the timer last fired
-	idle    bool      // the shared goroutine tends it
-	joining int       // how many Joins are about to have a Set watch it
-	heard   bool      // the Set that watches it hears of what comes
+	idle    bool      // the shared goroutine tends this flow
+	joining int       // how many Joins are about to add this flow to a Set
+	heard   bool      // the Set that watches this flow is told when a packet comes
 
 	counters flow.Counters
 	damaged  uint64
@@ -180,10 +180,11 @@ func (s *Stage) Damaged() uint64 {
 	return s.damaged
 }
 
-// put writes one packet to the ring, which shows it later. s.mu is held.
+// put writes one packet to the ring. The layer sees it after publish. s.mu is held.
 func (s *Stage) put(head, payload []byte) bool {
 	if s.seal != nil || s.check {
-		// Each packet that is sealed uses up a number, also where it is not sent.
+		// To seal a packet uses up a number, even if the packet is not sent. So look
+		// for room first.
 		n := len(head) + len(payload)
 		if n > 0 {
 			n += s.spare
@@ -207,11 +208,12 @@ func (s *Stage) put(head, payload []byte) bool {
 		s.full = true
 		return false
 	}
-	s.unshown = true
+	s.unpublished = true
 	return true
 }
 
-// wrap makes, in s.out, what the layer carries of a packet. s.mu is held.
+// wrap makes in s.out the packet that the layer carries: sealed, and with a check of
+// its bits, where the flow has these. s.mu is held.
 func (s *Stage) wrap(head, payload []byte) error {
 	s.out = s.out[:0]
 	if s.seal == nil {
@@ -232,27 +234,27 @@ func (s *Stage) wrap(head, payload []byte) error {
 	return nil
 }
 
-// putEnd tells the other end, where it understands that, that no packet follows.
-// Where packets are in order the order does. s.mu is held.
+// putEnd tells the other end that no packet follows, if it understands that. Where
+// packets are in order, package frct tells it. s.mu is held.
 func (s *Stage) putEnd() {
 	if s.order == nil && s.seal != nil && s.seal.Ends() && s.outErr == nil {
 		s.put(nil, nil)
-		s.show()
+		s.publish()
 	}
 }
 
-// show lets the layer see what was put. s.mu is held.
-func (s *Stage) show() {
-	if s.unshown {
-		s.unshown = false
-		s.end.Show()
+// publish lets the layer see the packets that were put. s.mu is held.
+func (s *Stage) publish() {
+	if s.unpublished {
+		s.unpublished = false
+		s.end.Publish()
 	}
 }
 
 // take takes one packet that came off the ring; b is the ring itself. s.mu is held.
 func (s *Stage) take(now time.Time, b []byte) {
 	if s.check || s.seal != nil {
-		s.some = append(s.some[:0], b...) // the layer's process could change it after the check
+		s.some = append(s.some[:0], b...) // the layer's process could change b after the check
 		b = s.some
 	}
 	if s.check {
@@ -280,8 +282,8 @@ func (s *Stage) take(now time.Time, b []byte) {
 	s.queue = b
 }
 
-// pump takes off the ring what has come, at most n packets, and answers it. It
-// reports false where it had nothing to do, and has not set the timer. s.mu is held.
+// pump takes at most n packets off the ring and answers them. If it returns false it
+// had nothing to do and has not set the timer. s.mu is held.
 func (s *Stage) pump(n int) bool {
 	now := s.takeIn(n)
 	switch {
@@ -291,15 +293,14 @@ func (s *Stage) pump(n int) bool {
 	case s.finDue:
 		s.tick(time.Now())
 	default:
-		s.show()
+		s.publish()
 		return false
 	}
 	s.tellRoom()
 	return true
 }
 
-// turn is pump that sends all that is due, whether something has come or not. s.mu
-// is held.
+// turn is pump, but it sends all that is due even if no packet has come. s.mu is held.
 func (s *Stage) turn(n int) {
 	if s.takeIn(n); !s.done {
 		s.tick(time.Now())
@@ -337,10 +338,10 @@ func (s *Stage) takeIn(n int) (now time.Time) {
 	return now
 }
 
-// tick sends what is due, and sets the timer for what will be. s.mu is held.
+// tick sends what is due now, and sets the timer for what will be due. s.mu is held.
 func (s *Stage) tick(now time.Time) {
 	if s.order == nil {
-		s.show()
+		s.publish()
 		return
 	}
 	next, err := s.order.Tick(now, s.emit)
@@ -348,26 +349,26 @@ func (s *Stage) tick(now time.Time) {
 	if s.finDue {
 		s.full = false
 		s.finDue = !s.order.CloseWrite(now, s.emit)
-		next, s.orderErr = s.order.Tick(now, s.emit) // also asks about a window that is shut
+		next, s.orderErr = s.order.Tick(now, s.emit) // also asks the other end to open its window
 		if again := now.Add(time.Millisecond); s.finDue && s.full && (next.IsZero() || again.Before(next)) {
 			next = again
 		}
 	}
-	s.show()
+	s.publish()
 	if s.orderErr != nil || s.outErr != nil {
 		next = time.Time{} // nothing can be sent any more
 	}
 	s.arm(now, next)
 }
 
-// arm makes the timer fire at next, if that is not the zero time, and once the
-// program makes no calls. s.mu is held.
+// arm sets the timer. It fires at next, unless that is the zero time, and when the
+// program has made no call for idleAfter. s.mu is held.
 func (s *Stage) arm(now, next time.Time) {
 	if tend := now.Add(idleAfter); s.needsTending() && (next.IsZero() || tend.Before(next)) {
 		next = tend
 	}
 	if s.done || next.IsZero() || !s.timerAt.IsZero() && !next.Before(s.timerAt) {
-		return // one that fires too early looks, and sets it again
+		return // a timer that fires too early is set again
 	}
 	s.timerAt = next
 	if d := next.Sub(now); s.timer == nil {
@@ -377,8 +378,8 @@ func (s *Stage) arm(now, next time.Time) {
 	}
 }
 
-// needsTending reports whether nobody would see that something has come. s.mu is
-// held.
+// needsTending reports whether a packet that comes would stay unseen: no goroutine
+// reads and no Set is told. s.mu is held.
 func (s *Stage) needsTending() bool {
 	return !s.pumping && !s.idle && s.joining == 0 && s.inErr == nil && !(s.heard && s.end.Watched())
 }
@@ -403,8 +404,8 @@ func (s *Stage) fire() {
 	s.tell()
 }
 
-// letSetHear has the Set that watches s, if any, hear of what comes from now on. s.mu
-// is held.
+// letSetHear makes the layer tell the Set that watches s, if any, of packets that come
+// from now on. s.mu is held.
 func (s *Stage) letSetHear() {
 	for range floods {
 		if s.done || s.order == nil || s.inErr != nil || !s.end.Watched() {
@@ -413,13 +414,13 @@ func (s *Stage) letSetHear() {
 		if s.heard = !s.end.WatchRead(); s.heard {
 			return
 		}
-		s.turn(batch) // it came before
+		s.turn(batch) // a packet came before that
 	}
 	s.arm(time.Now(), time.Time{})
 }
 
-// tell wakes whoever waits for what is true now. s.mu is held. The caller is none of
-// them.
+// tell wakes the goroutines that need not wait any more. The caller does not wait
+// itself. s.mu is held.
 func (s *Stage) tell() {
 	if s.ready() {
 		s.end.Changed()
@@ -432,7 +433,7 @@ func (s *Stage) tell() {
 	}
 }
 
-// wake makes all that wait look again. s.mu is held.
+// wake makes all goroutines that wait check again. s.mu is held.
 func (s *Stage) wake() {
 	s.cond.Broadcast()
 	if s.pumping {
@@ -443,7 +444,7 @@ func (s *Stage) wake() {
 	}
 }
 
-// await waits until something may have changed. s.mu is held, but not meanwhile.
+// await waits until something may have changed. s.mu is held, but not while it waits.
 func (s *Stage) await() {
 	if s.pumping {
 		s.waiters++
@@ -457,12 +458,12 @@ func (s *Stage) await() {
 	s.end.AwaitRead()
 	s.mu.Lock()
 	s.pumping = false
-	s.heard = false // AwaitRead took what came for itself
+	s.heard = false // AwaitRead has taken the wake-up
 	if !s.pump(batch) {
 		s.arm(time.Now(), time.Time{}) // this goroutine may not come again
 	}
 	if s.waiters > 0 {
-		s.cond.Broadcast() // it may be for them, and one of them takes over
+		s.cond.Broadcast() // the packet may be for one of them, and one waits on the ring next
 	}
 	if s.letSetHear(); s.ready() {
 		s.end.Changed()
@@ -470,7 +471,7 @@ func (s *Stage) await() {
 }
 
 // awaitRoom waits until the ring may have room for a packet of n bytes. s.mu is
-// held, but not meanwhile.
+// held, but not while it waits.
 func (s *Stage) awaitRoom(n int) {
 	s.rooming = true
 	s.mu.Unlock()
@@ -499,8 +500,8 @@ func (s *Stage) Ready() bool {
 	return s.takeReady()
 }
 
-// Watch is flow.Above. While the program reads it need not hear of each packet, and
-// the layer need not ring for it.
+// Watch is flow.Above. While the program reads it need not be told of each packet, so
+// the layer need not wake it.
 func (s *Stage) Watch() (ready, watch bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -522,13 +523,13 @@ func (s *Stage) Room(n int) (may bool, held int) {
 	return s.roomFor == 0, min(n+s.overhead(), core.MaxPacket)
 }
 
-// windowFor reports whether the window lets a packet of n bytes leave, or none can be
-// sent any more. s.mu is held.
+// windowFor reports whether the window lets a packet of n bytes leave. It also reports
+// true if no packet can be sent any more. s.mu is held.
 func (s *Stage) windowFor(n int) bool {
 	return s.order == nil || s.done || s.closed || s.orderErr != nil || s.inErr != nil || s.order.CanSend(time.Now(), n)
 }
 
-// tellRoom has the Set look again that waits until a packet can be sent. s.mu is held.
+// tellRoom makes a Set that waits until a packet can be sent check again. s.mu is held.
 func (s *Stage) tellRoom() {
 	if s.roomFor > 0 && s.windowFor(s.roomFor) {
 		s.roomFor = 0
@@ -536,8 +537,8 @@ func (s *Stage) tellRoom() {
 	}
 }
 
-// takeReady takes what has come off the ring and reports whether there is something
-// to read, or the end. s.mu is held.
+// takeReady takes all packets off the ring. It reports whether there is something to
+// read, or the end of the flow. s.mu is held.
 func (s *Stage) takeReady() bool {
 	if !s.done {
 		s.turn(mostTaken)
@@ -577,7 +578,7 @@ func (s *Stage) close(wait bool) {
 		if !s.lent { // else Release does
 			s.order.Close(now, s.emit)
 		}
-		s.show()
+		s.publish()
 	}
 	s.done = true
 	if s.timer != nil {
@@ -594,8 +595,8 @@ func (s *Stage) close(wait bool) {
 	users.leave()
 }
 
-// lingerUntil waits until all is acknowledged, or until the time t. s.mu is held,
-// but not meanwhile.
+// lingerUntil waits until all is acknowledged, or until the time t. s.mu is held, but
+// not while it waits.
 func (s *Stage) lingerUntil(t time.Time) time.Time {
 	var by deadline
 	by.set(s, t)
@@ -617,8 +618,8 @@ func (s *Stage) SetLinger(d time.Duration) {
 	s.linger = max(d, 0)
 }
 
-// CloseWrite says that no packet follows, as flow.End.CloseWrite does. The other
-// end learns of it where it is of this project.
+// CloseWrite says that no packet follows, as flow.End.CloseWrite does. Only an other
+// end of this project learns of it.
 func (s *Stage) CloseWrite() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -640,8 +641,8 @@ func (s *Stage) CloseWrite() error {
 	return nil
 }
 
-// readEnd returns why nothing more can be read, nil if something may come. s.mu is
-// held, and nothing that came is left.
+// readEnd returns why nothing more can be read, nil if a packet may come. s.mu is held,
+// and all packets that came are read.
 func (s *Stage) readEnd() error {
 	switch {
 	case s.order != nil && s.order.End():
@@ -649,7 +650,7 @@ func (s *Stage) readEnd() error {
 	case s.orderErr != nil:
 		return s.orderErr
 	case s.inErr == io.EOF && (s.reliable || s.seal != nil && s.seal.Proves() && !s.ended):
-		return errCutShort // whoever is on the way can say that it has ended
+		return errCutShort // any system on the way can pretend that the flow has ended
 	}
 	return s.inErr
 }

@@ -243,7 +243,7 @@ func TestBabbler(t *testing.T) {
 				}
 				_, err = babbler.Put(nil, p)
 				must(t, err)
-				babbler.Show()
+				babbler.Publish()
 			}
 			s.SetLinger(time.Millisecond)
 			s.Close()

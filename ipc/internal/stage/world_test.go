@@ -145,7 +145,7 @@ func (w *wire) run() {
 		}
 		w.mu.Unlock()
 		in.Drop(n)
-		out.Show()
+		out.Publish()
 	}
 }
 

@@ -36,8 +36,8 @@ func (s *Stage) writable() error {
 	return nil
 }
 
-// send sends p as one packet, which the layer sees after show. s.writers and s.mu
-// are held. Without wait it returns flow.ErrFull where p would have to wait.
+// send sends p as one packet, which the layer sees after publish. s.writers and s.mu
+// are held. Without wait it returns flow.ErrFull if p had to wait.
 func (s *Stage) send(p []byte, wait bool) error {
 	s.used()
 	for {
@@ -54,7 +54,7 @@ func (s *Stage) send(p []byte, wait bool) error {
 			if s.sent >= pumpEvery {
 				s.turn(batch)
 			} else if s.timerAt.IsZero() || first && s.timerAt.Sub(now) > idleAfter {
-				s.tick(now) // the timer was set for a packet that has come long ago
+				s.tick(now) // the timer was set long ago, and fires too late for this packet
 			}
 			return nil
 		}
@@ -63,7 +63,7 @@ func (s *Stage) send(p []byte, wait bool) error {
 			continue
 		}
 		if !s.full && s.order != nil && s.order.CanSend(now, len(p)) {
-			continue // what came has opened the window
+			continue // a packet that came has opened the window
 		}
 		switch {
 		case !wait:
@@ -112,7 +112,7 @@ func (s *Stage) startWrite() {
 }
 
 func (s *Stage) endWrite() {
-	s.show()
+	s.publish()
 	s.mu.Unlock()
 	s.writers.Unlock()
 }
@@ -199,8 +199,8 @@ func (s *Stage) Reserve(n int) ([]byte, error) {
 	return s.reserve, nil
 }
 
-// Commit is flow.End.Commit, but it is Commit that waits until the packet can be
-// sent.
+// Commit is flow.End.Commit. Unlike that, Commit and not Reserve waits until the packet
+// can be sent.
 func (s *Stage) Commit(n int) error {
 	s.startWrite()
 	defer s.endWrite()

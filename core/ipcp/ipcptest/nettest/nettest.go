@@ -366,8 +366,8 @@ func (f *flow) Put(head, body []byte) (bool, error) {
 	return true, nil
 }
 
-// Show implements ipcp.Flow.
-func (f *flow) Show() {
+// Publish implements ipcp.Flow.
+func (f *flow) Publish() {
 	f.n.mu.Lock()
 	hidden := f.hidden
 	f.hidden = nil
@@ -412,7 +412,7 @@ func (f *flow) WritePacket(p []byte) error {
 	if _, err := f.Put(nil, p); err != nil {
 		return err
 	}
-	f.Show()
+	f.Publish()
 	return nil
 }
 

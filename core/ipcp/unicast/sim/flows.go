@@ -264,7 +264,7 @@ type memory struct {
 
 func (f *memory) Look([][]byte) (int, error)     { return 0, nil }
 func (f *memory) Put(_, _ []byte) (bool, error)  { return true, nil }
-func (f *memory) Show()                          {}
+func (f *memory) Publish()                       {}
 func (f *memory) Abort() error                   { return nil }
 func (f *memory) ReadPacket([]byte) (int, error) { return 0, io.EOF }
 func (f *memory) WritePacket([]byte) error       { return nil }
