@@ -56,9 +56,8 @@ func (f *Flows[P]) request(fl *flow[P], to P, data []byte, done func(error)) {
 	done(err)
 }
 
-// again sends a request once more, unless it is answered. The IRMd asks for that,
-// and not this package: only the IRMd can make the data of a request, which has
-// to be new each time.
+// again sends a request once more, unless it is answered. The IRMd decides when,
+// because the data of a request must be new each time and only the IRMd can make it.
 func (f *Flows[P]) again(req ipcp.AllocRequest, done func(error)) {
 	f.mu.Lock()
 	defer f.unlock()
@@ -73,18 +72,18 @@ func (f *Flows[P]) requestAgain(fl *flow[P], data []byte) {
 	to, err := f.out.Find(fl.dst)
 	f.mu.Lock()
 	if err == nil && fl.state == asking {
-		fl.peer = to // it may have moved
+		fl.peer = to // the name may have moved
 	}
 	to = fl.peer
 	f.mu.Unlock()
 	if r, ok := f.out.(Refresher); ok {
 		r.Refresh(fl.dst)
 	}
-	_ = f.out.Request(to, fl.eid, fl.dst, wire(fl.qos), data) // an error: as if it were lost on the way
+	_ = f.out.Request(to, fl.eid, fl.dst, wire(fl.qos), data) // an error is like a request that is lost
 }
 
-// wire returns q as the other end is to see it. The C prototype checks no bits of a
-// flow whose packets are in order, so nobody may say that it does.
+// wire returns q as it is sent to the other end. The C prototype never checks the bits
+// of packets that are in order, so no request may ask for that.
 func wire(q core.QoS) core.QoS {
 	if q.InOrder {
 		q.BER = 1
@@ -92,8 +91,8 @@ func wire(q core.QoS) core.QoS {
 	return q
 }
 
-// unwire returns what another system has asked for. Programs know such a QoS
-// without that.
+// unwire returns q, which another system has asked for, as programs know it: the
+// reverse of wire.
 func unwire(q core.QoS) core.QoS {
 	if q.InOrder {
 		q.BER = 0
@@ -101,12 +100,12 @@ func unwire(q core.QoS) core.QoS {
 	return q
 }
 
-// Refresher is an Out whose directory asks anew where a name is when nothing has
-// answered there.
+// Refresher is an Out whose directory can look for a name again. It does so when no
+// answer came from the place where it found the name.
 type Refresher interface{ Refresh(dst core.Hash) }
 
-// Replied is the reader's word that from has answered the request of eid: code
-// is 0 where it accepts, and remote is the other end's id then.
+// Replied is called by the reader: from has answered the request of eid. code is 0 if
+// it accepts, and then remote is the other end's id.
 func (f *Flows[P]) Replied(from P, eid, remote uint64, code core.Errno, data []byte) {
 	fl := f.slots.find(eid)
 	f.mu.Lock()
@@ -116,7 +115,8 @@ func (f *Flows[P]) Replied(from P, eid, remote uint64, code core.Errno, data []b
 	}
 	if fl == nil || fl.state != asking || fl.peer != from {
 		f.count.Stray.Add(1)
-		// One that came again, or too late: then nobody has the flow.
+		// The reply came too late, or once more. If it accepts, the other end has a
+		// flow that this end has not.
 		if fl == nil && code == 0 && !f.cfg.Anonymous && f.cfg.Ours(data) {
 			f.then(func() { f.out.Bye(from, remote) })
 		}
@@ -152,7 +152,7 @@ func (f *Flows[P]) clientAttached(fl *flow[P], mem ipcp.Flow, err error, reply i
 	if f.attachedLocked(fl, mem, err) {
 		f.then(func() {
 			f.log.Debugf("Flow to %v at %s is allocated, endpoint ids %d and %d.", fl.dst, reply.From, fl.eid, fl.remote)
-			// Where nobody waits for it any more, FlowDealloc is on its way.
+			// If the process does not wait any more, FlowDealloc will follow.
 			f.host.FlowAllocReply(reply, func(error) {})
 		})
 		return
@@ -167,9 +167,9 @@ func (f *Flows[P]) clientAttached(fl *flow[P], mem ipcp.Flow, err error, reply i
 	}
 }
 
-// attachedLocked makes fl carry packets once its memory is there. It reports
-// false where there is none, or the process or the IPCP has gone meanwhile: then
-// fl is over.
+// attachedLocked makes fl carry packets, now that its memory is there. It returns false
+// if there is no memory, or if the process or the IPCP has gone meanwhile. Then fl is
+// over.
 func (f *Flows[P]) attachedLocked(fl *flow[P], mem ipcp.Flow, err error) bool {
 	leave := fl.leave
 	if err == nil && fl.state == attaching && leave == nil {
@@ -179,7 +179,7 @@ func (f *Flows[P]) attachedLocked(fl *flow[P], mem ipcp.Flow, err error) bool {
 		fl.heard.Store(now)
 		fl.state = up
 		if fl.ours && f.greeter != nil && len(f.peers) == 0 {
-			f.sweeper.Reset(0) // the other system is to hear of this one soon
+			f.sweeper.Reset(0) // greet the other system soon
 		}
 		f.then(func() { f.begin(fl) })
 		return true
@@ -204,8 +204,8 @@ func (f *Flows[P]) attachedLocked(fl *flow[P], mem ipcp.Flow, err error) bool {
 	return false
 }
 
-// begin gives the process what came before its flow was up, and watches what it
-// writes.
+// begin gives the process the packets that came before its flow was up, and starts to
+// watch for those that it writes.
 func (f *Flows[P]) begin(fl *flow[P]) {
 	for early := f.takeEarly(fl); len(early) > 0; early = f.takeEarly(fl) {
 		for _, p := range early {
@@ -225,8 +225,8 @@ func (f *Flows[P]) begin(fl *flow[P]) {
 	}
 }
 
-// takeEarly returns the packets that came before fl was up. Where there are none
-// Deliver gives the others to the process from now on.
+// takeEarly returns the packets that came before fl was up. If there are none, Deliver
+// gives packets to the process itself from now on.
 func (f *Flows[P]) takeEarly(fl *flow[P]) []earlyPacket {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -246,8 +246,8 @@ func (f *Flows[P]) dropEarlyLocked(fl *flow[P]) []earlyPacket {
 	return early
 }
 
-// forgetLocked takes fl out of the tables. A request from outside is remembered
-// for a while: when it comes again it is answered with code.
+// forgetLocked takes fl out of the tables. A request from outside is kept for a while.
+// If it comes again, the answer is code.
 func (f *Flows[P]) forgetLocked(fl *flow[P], code core.Errno) {
 	if fl.state == over {
 		return
@@ -282,374 +282,4 @@ func (f *Flows[P]) forgetPastLocked() {
 	if r := (request[P]{fl.peer, fl.remote}); f.asked[r] == fl {
 		delete(f.asked, r)
 	}
-}
-
-// oapIDLen is how much of a request's data tells a request that came again from
-// another one.
-const oapIDLen = 16
-
-// Requested is the reader's word that from asks for a flow to dst; remote is its
-// endpoint id.
-func (f *Flows[P]) Requested(from P, remote uint64, dst core.Hash, qos core.QoS, data []byte) {
-	if len(data) > ipcp.MaxData {
-		f.count.Stray.Add(1)
-		return
-	}
-	data, qos = bytes.Clone(data), unwire(qos)
-	id := string(data[:min(oapIDLen, len(data))])
-	r := request[P]{from, remote}
-	f.mu.Lock()
-	defer f.unlock()
-	known := f.asked[r]
-	switch {
-	case known != nil && known.oapID == id:
-		f.repeatLocked(known)
-		return
-	case f.stopped:
-		return
-	case !f.own[dst]:
-		if !f.cfg.Silent {
-			if f.toldLocked() {
-				f.then(func() {
-					f.log.Debugf("Refused a flow to %v for %s: it is not registered here.", dst, f.cfg.Text(from))
-				})
-			}
-			f.then(func() { f.out.Reply(from, remote, 0, core.ErrName, nil) })
-		}
-		return
-	}
-	if known != nil {
-		f.replacedLocked(known)
-	}
-	if f.waiting.n >= f.maxWaiting {
-		f.count.Requests.Add(1)
-		f.withdrawLocked(f.waiting.first())
-	}
-	arrival := ipcp.Arrival{Dst: dst, QoS: qos, Data: data, Path: f.cfg.Path(from), From: f.cfg.Text(from)}
-	fl := &flow[P]{
-		state: announcing, server: true, peer: from, remote: remote, dst: dst, qos: qos,
-		ours: f.cfg.Ours(data), system: arrival.System(), since: f.clock.Now(), oapID: id,
-	}
-	if f.slots.add(fl) != nil {
-		f.count.Requests.Add(1)
-		f.then(func() { f.out.Reply(from, remote, 0, core.ErrNotAllocated, nil) })
-		return
-	}
-	f.asked[r] = fl
-	f.waiting.add(fl)
-	f.then(func() {
-		f.host.FlowReqArr(arrival, func(id core.FlowID, err error) { f.announced(fl, id, err) })
-	})
-}
-
-// repeatLocked answers the request of fl, which has come again, as before.
-func (f *Flows[P]) repeatLocked(fl *flow[P]) {
-	switch fl.state {
-	case up, draining:
-		if f.clock.Now().Sub(fl.since) < repeatTime {
-			reply := fl.reply
-			f.then(func() { f.out.Reply(fl.peer, fl.remote, fl.eid, 0, reply) })
-		}
-	case over:
-		f.then(func() { f.out.Reply(fl.peer, fl.remote, 0, fl.refusal, nil) })
-	}
-}
-
-// replacedLocked ends fl, whose other end has left without a word: its system asks
-// for another flow with the same endpoint id.
-func (f *Flows[P]) replacedLocked(fl *flow[P]) {
-	switch fl.state {
-	case attaching: // attachedLocked sees it
-		f.forgetLocked(fl, core.ErrNotAllocated)
-	case announcing, arrived:
-		f.forgetLocked(fl, core.ErrNotAllocated)
-		if fl.hasID {
-			f.then(func() { f.host.FlowDealloc(fl.id, func(error) {}) })
-		}
-	case up:
-		f.lostLocked(fl, core.ErrFlowPeer, "its other end uses its id for another flow")
-	case draining:
-		fl.tell = false
-		f.finishLocked(fl)
-	}
-}
-
-// waits reports whether no process has answered the request of fl; Flows.mu is
-// held.
-func (fl *flow[P]) waits() bool { return fl.state == announcing || fl.state == arrived }
-
-// announced takes the host's answer to FlowReqArr.
-func (f *Flows[P]) announced(fl *flow[P], id core.FlowID, err error) {
-	f.mu.Lock()
-	defer f.unlock()
-	switch {
-	case fl.state != announcing: // it was refused meanwhile
-		if err == nil && !f.stopped {
-			// Who answers it hears of that after the host.
-			fl.id, fl.hasID = id, true
-			f.byID[id] = fl
-			f.gone = append(f.gone, fl)
-			f.then(func() { f.host.FlowDealloc(id, func(error) {}) })
-		}
-	case err != nil:
-		code := errno(err)
-		f.forgetLocked(fl, code)
-		f.then(func() { f.out.Reply(fl.peer, fl.remote, 0, code, nil) })
-	default:
-		fl.id, fl.hasID, fl.state = id, true, arrived
-		f.byID[id] = fl
-		if f.toldLocked() {
-			f.then(func() {
-				f.log.Debugf("Flow to %v requested by %s, endpoint id %d.", fl.dst, f.cfg.Text(fl.peer), fl.remote)
-			})
-		}
-	}
-}
-
-// toldLocked reports whether the log tells of a request from outside.
-func (f *Flows[P]) toldLocked() bool {
-	ok, left := f.lines.Take(f.clock.Now())
-	if left > 0 {
-		f.then(func() { f.log.Debugf("The log leaves out %d requests of other systems.", left) })
-	}
-	return ok
-}
-
-// withdrawLocked refuses a request that no process has answered.
-func (f *Flows[P]) withdrawLocked(fl *flow[P]) {
-	f.forgetLocked(fl, core.ErrNotAllocated)
-	known := fl.hasID
-	f.then(func() {
-		f.out.Reply(fl.peer, fl.remote, 0, core.ErrNotAllocated, nil)
-		if known {
-			f.host.FlowDealloc(fl.id, func(error) {})
-		}
-	})
-}
-
-// FlowAllocResp implements ipcp.Ops.
-func (f *Flows[P]) FlowAllocResp(resp ipcp.AllocResponse, done func(error)) {
-	f.mu.Lock()
-	fl := f.byID[resp.Flow]
-	if fl == nil {
-		f.mu.Unlock()
-		f.loop.FlowAllocResp(resp, done)
-		return
-	}
-	defer f.unlock()
-	switch {
-	case fl.state == over: // and may have given its id to a flow within this system
-		f.then(func() { f.loop.FlowAllocResp(resp, done) })
-	case !fl.server:
-		f.then(func() { done(fmt.Errorf("%w: no request arrived on flow %d", core.ErrNotFound, resp.Flow)) })
-	case fl.state != arrived:
-		f.then(func() { done(fmt.Errorf("%w: flow %d is answered", core.ErrState, resp.Flow)) })
-	case resp.Code != 0:
-		f.forgetLocked(fl, resp.Code)
-		f.then(func() {
-			f.answer(fl, resp.Code, resp.Data)
-			done(nil)
-		})
-	default:
-		f.waiting.remove(fl)
-		fl.state, fl.reply = attaching, bytes.Clone(resp.Data)
-		f.then(func() {
-			f.host.Attach(fl.id, func(mem ipcp.Flow, err error) { f.serverAttached(fl, mem, err, done) })
-		})
-	}
-}
-
-// serverAttached takes the memory of a flow that a process has accepted.
-func (f *Flows[P]) serverAttached(fl *flow[P], mem ipcp.Flow, err error, done func(error)) {
-	f.mu.Lock()
-	defer f.unlock()
-	if f.attachedLocked(fl, mem, err) {
-		reply := fl.reply
-		f.then(func() {
-			f.answer(fl, 0, reply)
-			done(nil)
-		})
-		return
-	}
-	if err == nil {
-		err = fmt.Errorf("%w: the process has left flow %d", core.ErrCanceled, fl.id)
-	}
-	f.then(func() {
-		f.answer(fl, core.ErrNotAllocated, nil)
-		done(err)
-	})
-}
-
-// answer sends the reply to the request of fl, not too early. It sends none where
-// the other end uses its id for another flow by then.
-func (f *Flows[P]) answer(fl *flow[P], code core.Errno, data []byte) {
-	send := func() {
-		f.mu.Lock()
-		current := f.asked[request[P]{fl.peer, fl.remote}] == fl
-		f.mu.Unlock()
-		if current {
-			f.out.Reply(fl.peer, fl.remote, fl.eid, code, data)
-		}
-	}
-	if wait := f.cfg.ReplyAfter - f.clock.Now().Sub(fl.since); wait > 0 && !fl.ours {
-		f.clock.AfterFunc(wait, send)
-		return
-	}
-	send()
-}
-
-// FlowDealloc implements ipcp.Ops.
-func (f *Flows[P]) FlowDealloc(req ipcp.DeallocRequest, done func(error)) {
-	f.mu.Lock()
-	fl := f.byID[req.Flow]
-	if fl == nil {
-		f.mu.Unlock()
-		f.loop.FlowDealloc(req, done)
-		return
-	}
-	defer f.unlock()
-	if fl.state == over || fl.leave != nil {
-		// One that is over may have given its id to a flow within this system.
-		f.then(func() { f.loop.FlowDealloc(req, done) })
-		return
-	}
-	fl.leave, fl.tell = done, req.Tell || fl.ours
-	switch fl.state {
-	case attaching: // attachedLocked sees it
-	case up:
-		fl.state = draining
-		if fl.silent {
-			f.finishLocked(fl)
-			return
-		}
-		fl.drain = f.clock.AfterFunc(drainTime, func() { f.finish(fl) })
-	case ended:
-		f.finishLocked(fl)
-	default: // asking, arrived
-		refuse := fl.state == arrived
-		f.forgetLocked(fl, core.ErrNotAllocated)
-		f.then(func() {
-			if refuse {
-				f.answer(fl, core.ErrNotAllocated, nil)
-			}
-			f.host.FlowDealloc(fl.id, done)
-		})
-	}
-}
-
-// finish ends the drain of fl.
-func (f *Flows[P]) finish(fl *flow[P]) {
-	f.mu.Lock()
-	defer f.unlock()
-	if fl.state == draining {
-		f.finishLocked(fl)
-	}
-}
-
-// finishLocked lets go of a flow whose process has left.
-func (f *Flows[P]) finishLocked(fl *flow[P]) {
-	tell := fl.tell && fl.state == draining
-	f.forgetLocked(fl, core.ErrNotAllocated)
-	f.then(func() {
-		if tell {
-			f.out.Bye(fl.peer, fl.remote)
-			if f.byeTwice() {
-				f.clock.AfterFunc(byeAgain, func() { f.bye(fl) })
-			}
-		}
-		fl.mem.Close()
-		f.log.Debugf("Flow with endpoint id %d to %s deallocated.", fl.eid, f.cfg.Text(fl.peer))
-		f.host.FlowDealloc(fl.id, fl.leave)
-	})
-}
-
-// byeTwice reports whether the last Bye of a flow is sent again, for the first may
-// be lost. The other end must not use its id for another flow before that comes:
-// where there are few ids it may.
-func (f *Flows[P]) byeTwice() bool { return f.cfg.IDs.Last-f.cfg.IDs.First >= maxRest }
-
-// bye says once more that fl has ended.
-func (f *Flows[P]) bye(fl *flow[P]) {
-	f.mu.Lock()
-	defer f.unlock()
-	if !f.stopped {
-		f.then(func() { f.out.Bye(fl.peer, fl.remote) })
-	}
-}
-
-// sender returns where what came for fl came from.
-func (f *Flows[P]) sender(fl *flow[P], from P) P {
-	if f.cfg.Anonymous {
-		return fl.peer
-	}
-	return from
-}
-
-// Left is the reader's word that from says that the flow of eid has ended: the
-// process reads what came before, then io.EOF, and writes no more. That it comes
-// again, for a flow that is over, is no fault.
-func (f *Flows[P]) Left(from P, eid uint64) {
-	fl := f.slots.find(eid)
-	f.mu.Lock()
-	defer f.unlock()
-	switch {
-	case fl == nil:
-	case fl.peer != f.sender(fl, from):
-		f.count.Stray.Add(1)
-	case fl.opening():
-		fl.hungUp = true
-	case fl.state == up || fl.state == draining:
-		f.leftLocked(fl)
-	}
-}
-
-// leftLocked ends fl, whose other end has left.
-func (f *Flows[P]) leftLocked(fl *flow[P]) {
-	if fl.state == draining {
-		fl.tell = false // the other end knows
-		f.finishLocked(fl)
-		return
-	}
-	fl.state = ended
-	fl.live.Store(false)
-	f.then(func() {
-		fl.mem.Publish()
-		fl.mem.Close()
-	})
-}
-
-// errno returns the number of err.
-func errno(err error) core.Errno {
-	if e, ok := errors.AsType[core.Errno](err); ok {
-		return e
-	}
-	return core.ErrNotAllocated
-}
-
-// Response returns what a reply on the wire says for code: 0, or a negative
-// number of the C prototype's. Numbers of this project's own mean that the flow
-// is not allocated.
-func Response(code core.Errno) int32 {
-	if code >= firstOwn || code < 0 {
-		code = core.ErrNotAllocated
-	}
-	return -int32(code)
-}
-
-// firstOwn is the first number that the C prototype has not.
-const firstOwn core.Errno = 1100
-
-// Code returns the error that a reply on the wire says, 0 where it accepts. A
-// number that is no error's is a refusal.
-func Code(response int32) core.Errno {
-	switch {
-	case response == 0:
-		return 0
-	case response > 0, response < -int32(firstOwn)+1:
-		return core.ErrNotAllocated
-	}
-	if code := core.Errno(-response); code >= core.ErrNotAllocated {
-		return code
-	}
-	return core.ErrNotAllocated
 }

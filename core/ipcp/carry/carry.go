@@ -1,18 +1,21 @@
-// Package carry is what all layers across machines share: requests that wait for
-// an answer, endpoint ids, the order of the calls about one flow, the way of
-// packets between the memory of flows and the wire, keepalives and the time-out
-// of silent peers, and flows within one system. A layer type adds the form of its
-// messages, a directory and a wire: see Out.
+// Package carry is what all layers across machines share:
+//   - requests that wait for an answer, and endpoint ids
+//   - the order of the calls about one flow
+//   - the way of packets between the memory of flows and the wire
+//   - keepalives, and the time-out of silent peers
+//   - flows within one system
 //
-// Two goroutines serve all flows: one takes what processes wrote to the wire, the
-// other, the type's own reader, calls Requested, Replied, Deliver and Left.
+// A layer type adds the form of its messages, a directory and a wire: see Out.
+//
+// Two goroutines serve all flows. One takes packets that processes wrote to the wire.
+// The other is the type's own reader: it calls Requested, Replied, Deliver and Left.
 //
 // A decision about a flow is made under Flows.mu. What follows from it (calls of
 // the Host, of Out, of a Flow, and answers) is queued as it is decided and carried
 // out in that order, outside the lock: see Flows.unlock. So the Host hears nothing
 // of an id after it was told that the id is free.
 //
-// Locks, in their order: life.mu, Flows.mu, what a Set locks. The way of a packet
+// The order of locks is life.mu, Flows.mu, then the locks of a Set. The way of a packet
 // takes no lock of this package.
 package carry
 
@@ -30,15 +33,15 @@ import (
 	"o7s/core/logs"
 )
 
-// Out is what a layer type does on its wire. P is where the other end of a flow
-// is: an address. Endpoint ids are as the type has them on the wire; eid is of
-// this end, remote of the other. Several goroutines call the methods at once.
-// They keep no argument after they return.
+// Out is what a layer type does on its wire. P is the type of an address: where the
+// other end of a flow is. Endpoint ids are as the type has them on the wire: eid is the
+// id of this end, remote that of the other. Several goroutines call the methods at once.
+// A method keeps no argument after it returns.
 type Out[P comparable] interface {
-	// Find returns where dst is, as far as the directory knows now. It does
-	// not wait. The error is core.ErrName where nothing is known.
+	// Find returns where dst is, as far as the directory knows now. It does not wait.
+	// If the directory does not know, the error is core.ErrName.
 	Find(dst core.Hash) (P, error)
-	// Request asks to for a flow to dst.
+	// Request asks the system at to for a flow to dst.
 	Request(to P, eid uint64, dst core.Hash, qos core.QoS, data []byte) error
 	// Reply answers a request of to. code is 0 where the flow is accepted;
 	// else eid has no meaning.
@@ -46,8 +49,8 @@ type Out[P comparable] interface {
 	// Bye says that the flow has ended. It is for o7s systems alone.
 	Bye(to P, remote uint64)
 	// Carry sends packets, each of 1 to Path.Max bytes, and returns how many
-	// it took. Fewer than all says that the wire is full: the rest comes again
-	// after Resume. The packets are in shared memory and may change meanwhile.
+	// it took. Fewer than all says that the wire is full: the others come again
+	// after Resume. The packets are in shared memory, and may change during the call.
 	Carry(to P, remote, eid uint64, packets [][]byte) (taken int)
 	// Alive sends a packet of no bytes.
 	Alive(to P, remote, eid uint64)
@@ -66,9 +69,9 @@ type Config[P comparable] struct {
 	// Silent says that a request for a hash that is not registered here gets
 	// no answer: another station may have it.
 	Silent bool
-	// Anonymous says that the wire does not tell where a packet, a reply or a
-	// Bye comes from: the endpoint id alone says which flow it is for, and the
-	// from of Deliver, Replied and Left has no meaning.
+	// Anonymous says that the wire does not tell where a packet, a reply or a Bye
+	// comes from. Only the endpoint id says which flow it is for. The argument from
+	// of Deliver, Replied and Left has no meaning.
 	Anonymous bool
 	// ReplyAfter is the least time between a request of a system that is not
 	// ours and the answer.
@@ -83,8 +86,8 @@ const (
 	// answerTime is how long a process may take to answer a request. The C
 	// prototype waits 20 s for it.
 	answerTime = 18 * time.Second
-	// repeatTime is how long a request that was answered is remembered: one
-	// that comes again gets the same answer, and makes no second flow.
+	// repeatTime is how long a request that was answered is kept. If it comes again
+	// it gets the same answer, and makes no second flow.
 	repeatTime = 20 * time.Second
 	// maxPast bounds the requests that are over and remembered for repeatTime.
 	maxPast = 4096
@@ -92,8 +95,8 @@ const (
 	// came before their flow was up: of one flow, and bytes of all flows.
 	maxEarly      = 64
 	maxEarlyBytes = 1 << 20
-	// drainTime is how long what a process wrote before it closed the flow may
-	// take to leave.
+	// drainTime bounds how long packets that a process wrote before it closed the
+	// flow are still sent.
 	drainTime = time.Second
 	// byeAgain is how long after a Bye it is sent once more.
 	byeAgain = 100 * time.Millisecond
@@ -117,9 +120,9 @@ type Flows[P comparable] struct {
 
 	maxWaiting int // bounds waiting
 
-	// The reader's alone.
+	// Only the reader uses these.
 	tick  int64      // the time of this batch; 0: not known yet
-	dirty []*flow[P] // that Flush has to show
+	dirty []*flow[P] // with packets that Flush has to publish
 
 	mu      sync.Mutex // guards the fields below and the flows' own
 	own     map[core.Hash]bool
@@ -134,8 +137,8 @@ type Flows[P comparable] struct {
 	peers   map[P]*peer // the o7s systems that flows go to
 	stopped bool
 	todo    []func()   // what follows from the decisions so far
-	gone    []*flow[P] // flows that are over; they leave byID once that is done
-	working bool       // somebody does that
+	gone    []*flow[P] // flows that are over; they leave byID when todo is done
+	working bool       // a goroutine does todo
 	idle    sync.Cond
 
 	count Counters
@@ -257,8 +260,8 @@ func (f *Flows[P]) start() error {
 	return nil
 }
 
-// stop ends all flows, as the death of the IPCP does, and waits until nothing is
-// carried any more. The wire must still be there: other o7s systems are told.
+// stop ends all flows, as the death of the IPCP does, and waits until no packet is
+// carried any more. The wire must still be open, since other o7s systems are told.
 func (f *Flows[P]) stop() {
 	f.mu.Lock()
 	f.stopped = true
@@ -281,7 +284,7 @@ func (f *Flows[P]) stop() {
 	}
 	f.mu.Unlock()
 	f.set.Close()
-	f.wg.Wait() // so that nothing more is taken from those that are aborted last
+	f.wg.Wait() // so that no packet is taken from a flow that is aborted below
 	for _, fl := range all {
 		if fl.mem != nil {
 			fl.mem.Abort()
@@ -294,8 +297,8 @@ var errStopped = fmt.Errorf("%w: the IPCP ends", core.ErrState)
 // then queues do, which follows from a decision; f.mu is held.
 func (f *Flows[P]) then(do func()) { f.todo = append(f.todo, do) }
 
-// unlock unlocks f.mu and does what follows from the decisions that were made
-// under it. Where another goroutine is at that it does these too.
+// unlock unlocks f.mu and does what follows from the decisions that were made under it.
+// If another goroutine does so at the moment, that one does these too.
 func (f *Flows[P]) unlock() {
 	if f.working {
 		f.mu.Unlock()
@@ -330,7 +333,7 @@ func (f *Flows[P]) Register(ctx context.Context, h core.Hash) error {
 	return f.loop.Register(ctx, h)
 }
 
-// Unregister implements the other direction of Register.
+// Unregister takes back what Register did.
 func (f *Flows[P]) Unregister(ctx context.Context, h core.Hash) error {
 	f.mu.Lock()
 	delete(f.own, h)

@@ -9,13 +9,13 @@ import (
 	"o7s/core"
 )
 
-// A visit takes at most so much of one flow, then the next flow comes.
+// The bounds on what a visit takes of one flow. Then the next flow comes.
 const (
 	visitPackets = 64
 	visitBytes   = 64 << 10
 )
 
-// pump takes what processes write to the wire, until the set is closed.
+// pump takes packets that processes write to the wire, until the set is closed.
 func (f *Flows[P]) pump() {
 	batch := make([][]byte, visitPackets)
 	for {
@@ -69,8 +69,8 @@ func (f *Flows[P]) visit(fl *flow[P], batch [][]byte) {
 	}
 }
 
-// park leaves fl out until Resume, unless that has come since resumes was
-// loaded.
+// park does not visit fl again before Resume is called, unless that was called since
+// resumes was loaded.
 func (f *Flows[P]) park(fl *flow[P], resumes uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,15 +163,15 @@ type earlyPacket struct {
 	bytes  []byte
 }
 
-// opening reports whether what comes for fl now is for later; Flows.mu is held.
-// The other end of a flow that it has asked for knows no id of ours before that
-// flow is up.
+// opening reports whether packets that come for fl now are kept for later. Flows.mu is
+// held. A flow that the other end has asked for needs that only while it is up but not
+// live: before, the other end does not know this end's id.
 func (fl *flow[P]) opening() bool {
 	return !fl.server && (fl.state == asking || fl.state == attaching) || fl.state == up && !fl.live.Load()
 }
 
-// keep keeps a packet that came before fl was up. It reports true where fl is up
-// now and the packet has to be delivered.
+// keep keeps a packet that came before fl was up. It returns true if fl is up by now:
+// then the caller delivers the packet.
 func (f *Flows[P]) keep(fl *flow[P], from P, remote uint64, packet []byte) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -197,8 +197,7 @@ func (f *Flows[P]) Other(eid uint64) (to P, remote uint64, ok bool) {
 	return fl.peer, fl.remote, true
 }
 
-// ID returns which flow of this system has the endpoint id eid. It reports false where
-// none has.
+// ID returns the flow of this system with the endpoint id eid, and false if there is none.
 func (f *Flows[P]) ID(eid uint64) (id core.FlowID, ok bool) {
 	fl := f.slots.find(eid)
 	if fl == nil {
@@ -260,10 +259,9 @@ func (f *Flows[P]) sweep() {
 	f.sweeper.Reset(next)
 }
 
-// checkLocked sends the keepalive of fl that is due, or ends fl whose other end is
-// silent. now is in ns. A wire may lose several keepalives in a row. So one that
-// misses what the other end has to send asks for it, with keepalives of its own that
-// come more often, and the other end answers these.
+// checkLocked sends a keepalive of fl if one is due, or ends fl if its other end is
+// silent. now is in ns. A wire may lose several keepalives in a row. So an end that has
+// missed some sends its own more often, and the other end answers each.
 func (f *Flows[P]) checkLocked(fl *flow[P], timeout time.Duration, now int64) {
 	quiet, silent := now-fl.sent.Load(), now-fl.heard.Load()
 	often := int64(timeout / 32)
@@ -278,7 +276,7 @@ func (f *Flows[P]) checkLocked(fl *flow[P], timeout time.Duration, now int64) {
 	}
 }
 
-// lostLocked ends fl, whose other end has gone without a word.
+// lostLocked ends fl, whose other end has gone without a message.
 func (f *Flows[P]) lostLocked(fl *flow[P], code core.Errno, why string) {
 	fl.state = ended
 	fl.live.Store(false)

@@ -9,14 +9,14 @@ import (
 	"o7s/core"
 )
 
-// IDs says which endpoint ids a wire has. Ids are random: who can't see a flow's packets
-// has to guess its id to send one for it, with the address of the other end for the
-// source. So packets of an earlier flow get into no later one either, but where there
-// are few ids. There an id rests after its use.
+// IDs says which endpoint ids a wire has. Ids are random. An attacker that does not see
+// a flow's packets must guess its id to send a packet for it in the name of the other
+// end. Nor do packets of an earlier flow get into a later one, unless there are few ids.
+// For those cases an id rests after its use.
 type IDs struct {
 	First, Last uint64
-	// High says how many random bits an id has above those of Last. Where it has any
-	// the lower ones count.
+	// High says how many random bits an id has above those of Last. If it has any, the
+	// lower bits are not random: they count up.
 	High int
 }
 
@@ -27,8 +27,8 @@ var (
 	IDs31 = IDs{First: 1, Last: 1<<31 - 1}
 	// IDs16 have 16 bits: 0 is for management, 65535 is not used.
 	IDs16 = IDs{First: 1, Last: 0xfffe}
-	// IDs64 are those of a unicast layer: the first are its components'. Logs know a
-	// flow by the lower half.
+	// IDs64 are those of a unicast layer, whose components have the first ones. The
+	// lower half names a flow in logs.
 	IDs64 = IDs{First: 64, Last: 1<<32 - 1, High: 32}
 	// IDsSAP are the service access points of LLC.
 	IDsSAP = IDs{First: 2, Last: 63}
@@ -44,8 +44,8 @@ const (
 	minTable = 64
 )
 
-// slots holds the flows by their endpoint ids. find may be called by anybody; the
-// others under Flows.mu.
+// slots holds the flows by their endpoint ids. Any goroutine may call find; the other
+// methods need Flows.mu.
 type slots[P comparable] struct {
 	ids IDs
 	// table has the flow of an id at the slot that its low bits say. No two flows
@@ -54,10 +54,10 @@ type slots[P comparable] struct {
 	rest    []uint64 // ids that were used, the longest ago first
 	resting map[uint64]bool
 	used    int
-	added   uint64 // how often one was added
+	added   uint64 // how many flows were added
 }
 
-// init says which ids there are.
+// init makes s empty, for ids.
 func (s *slots[P]) init(ids IDs) {
 	s.ids, s.resting = ids, make(map[uint64]bool)
 	t := make([]atomic.Pointer[flow[P]], minTable)
@@ -103,7 +103,7 @@ func (s *slots[P]) add(fl *flow[P]) error {
 			break
 		}
 	}
-	if fl.eid == 0 { // all that are free rest
+	if fl.eid == 0 { // all free ids rest
 		fl.eid = s.wakeOne()
 	}
 	s.slot(fl.eid).Store(fl)
@@ -111,8 +111,8 @@ func (s *slots[P]) add(fl *flow[P]) error {
 	return nil
 }
 
-// grow makes sure that at least half of the slots are free, or that each id has
-// one.
+// grow makes sure that at least half of the slots are free, or that there is a slot for
+// each id.
 func (s *slots[P]) grow() {
 	old := *s.table.Load()
 	n := uint64(len(old))
@@ -151,7 +151,7 @@ func (s *slots[P]) remove(fl *flow[P]) {
 	}
 }
 
-// all returns the flows, in no order that means something.
+// all returns the flows, in no particular order.
 func (s *slots[P]) all() []*flow[P] {
 	all := make([]*flow[P], 0, s.used)
 	t := *s.table.Load()

@@ -8,17 +8,17 @@ import (
 	"o7s/core"
 )
 
-// life orders the Bootstrap of a layer type and the end of its Run, which may
-// come at the same time.
+// life orders the Bootstrap of a layer type and the end of its Run, which may happen at
+// the same time.
 type life struct {
 	mu    sync.Mutex // held while a Bootstrap works; guards ended
 	up    chan struct{}
 	ended bool
 }
 
-// Begin is for a type's Bootstrap: it calls wire, which opens the wire, and then
-// Start. After the end of Serve it fails. Where Start fails, end closes the wire
-// again.
+// Begin is for a type's Bootstrap. It calls wire, which opens the wire, and then begins
+// to carry. If that fails it calls end, which closes the wire again. After the end of
+// Serve it returns an error that wraps core.ErrState.
 func (f *Flows[P]) Begin(wire func() error, end func()) error {
 	f.life.mu.Lock()
 	defer f.life.mu.Unlock()
@@ -36,9 +36,9 @@ func (f *Flows[P]) Begin(wire func() error, end func()) error {
 	return nil
 }
 
-// Serve is for a type's Run: it runs read, the type's reader, from Begin on. Once
-// ctx has ended it ends all flows and calls end, which closes the wire and so
-// ends read. Nothing is left when it returns.
+// Serve is for a type's Run. It runs read, the type's reader, from Begin on. When ctx
+// ends it ends all flows and calls end, which closes the wire and so ends read. It
+// returns when no goroutine is left.
 func (f *Flows[P]) Serve(ctx context.Context, read, end func()) {
 	var reader sync.WaitGroup
 	select {

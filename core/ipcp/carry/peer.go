@@ -6,36 +6,36 @@ import (
 	"o7s/core"
 )
 
-// An IPCP that is killed says nothing. Where the wire tells that nobody receives
-// at an address any more, that is a hint: anybody can forge it. So two o7s systems
-// with flows between them show each other now and then that they live, and a hint
-// counts only when nothing was heard for longer than that.
+// An IPCP that is killed sends no message. Some wires tell that nobody receives at an
+// address any more. Anybody can forge that, so it is a hint only. Two o7s systems with
+// flows between them send each other a Hello every helloTime. A hint counts only if
+// nothing came from that system for aliveTime.
 const (
 	helloTime = 400 * time.Millisecond
 	aliveTime = 700 * time.Millisecond
-	// peerSweep is the time between two looks at such systems. With aliveTime
-	// it bounds when the end of one is noticed, and is a part of helloTime:
-	// else a Hello would wait for the next look.
+	// peerSweep is the time between two checks of these systems. The end of a system
+	// is noticed after aliveTime and peerSweep at most. helloTime is a multiple of
+	// it, so that no Hello is late.
 	peerSweep = 200 * time.Millisecond
 )
 
 // Greeter is an Out whose wire tells when nobody receives at an address.
 type Greeter[P comparable] interface {
-	// Hello shows the o7s system at to that this one lives.
+	// Hello tells the o7s system at to that this system lives.
 	Hello(to P)
 }
 
 // peer is an o7s system that flows go to.
 type peer struct {
 	heard   int64 // ns of the clock, when a Hello came
-	greeted int64 // and when the last one was sent
+	greeted int64 // the same, when the last Hello was sent
 	refused bool  // the wire says that nobody receives there
 }
 
-// maxHints bounds what is remembered of peers.
+// maxHints bounds how many peers are kept.
 const maxHints = 4096
 
-// peerLocked returns what is known of p; nil where there is too much already.
+// peerLocked returns the peer at p; nil: there are too many already.
 func (f *Flows[P]) peerLocked(p P) *peer {
 	known := f.peers[p]
 	if known == nil && len(f.peers) < maxHints {
@@ -45,7 +45,7 @@ func (f *Flows[P]) peerLocked(p P) *peer {
 	return known
 }
 
-// Greeted is the reader's word that from shows that it lives.
+// Greeted is called by the reader: a Hello of from has come.
 func (f *Flows[P]) Greeted(from P) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -54,7 +54,7 @@ func (f *Flows[P]) Greeted(from P) {
 	}
 }
 
-// Refused is the reader's word that nobody receives at p, as the wire says.
+// Refused is called by the reader: the wire says that nobody receives at p.
 func (f *Flows[P]) Refused(p P) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"o7s/core/view"
 )
 
-// Facts returns what people may want to know of the flows: how many there are,
-// what passed, and of what was dropped the kinds that have occurred.
+// Facts returns how many flows there are, how many packets have passed, and why packets
+// were dropped, as far as any were.
 func (f *Flows[P]) Facts() []view.Fact {
 	facts := []view.Fact{
 		{Name: "flows across the wire", Value: strconv.Itoa(f.Carried())},

@@ -17,7 +17,7 @@ func (w *waiting[P]) add(fl *flow[P]) {
 	w.n++
 }
 
-// remove takes fl out, which is in.
+// remove takes fl out. fl must be in w.
 func (w *waiting[P]) remove(fl *flow[P]) {
 	of := w.of[fl.system]
 	i := slices.Index(of, fl)
@@ -29,9 +29,9 @@ func (w *waiting[P]) remove(fl *flow[P]) {
 	w.n--
 }
 
-// first returns the request that has to go where there are too many: the oldest of
-// the system that has the most. So one that asks for thousands of flows pushes out
-// nobody else.
+// first returns the request to refuse when there are too many: the oldest one of the
+// system that has the most. So a system that asks for thousands of flows takes no room
+// from the others.
 func (w *waiting[P]) first() *flow[P] {
 	var most []*flow[P]
 	for _, of := range w.of {
