@@ -17,11 +17,12 @@ import (
 	"o7s/core/ipcp/unicast/linkstate"
 )
 
-// The bounds on what others open.
+// The bounds on flows that others open.
 const (
 	// maxGuests bounds the flows of others that have not said yet what they are
-	// for, or that enroll. Where more come the oldest has to go: those who mean
-	// it need some milliseconds, and those who say nothing keep out nobody.
+	// for, or that enroll. If more come, the oldest is closed. An honest member
+	// needs it for some milliseconds only, and flows that stay silent keep no
+	// other out.
 	maxGuests = 64
 	// maxAdjacencies bounds the flows to other members.
 	maxAdjacencies = 1024
@@ -100,7 +101,7 @@ func (l *layer) checkAddr(addr uint64) error {
 	return nil
 }
 
-// welcome takes the flows that others open.
+// welcome accepts the flows that others open.
 func (l *layer) welcome() {
 	for {
 		flow, err := l.accept.Accept(l.ctx)
@@ -111,7 +112,7 @@ func (l *layer) welcome() {
 			}
 			return
 		case err != nil:
-			// The IRMd has gone: the flows that are there go on.
+			// The IRMd has gone. The flows that exist stay.
 			if !l.sleep(time.Second) {
 				return
 			}
@@ -134,8 +135,8 @@ type guests struct {
 	flows []ipcp.Lower
 }
 
-// add adds flow. Where there are too many it takes out the oldest, for the caller to
-// close.
+// add adds flow. If there are too many it removes the oldest one and returns it: the
+// caller closes it.
 func (g *guests) add(flow ipcp.Lower) (oldest ipcp.Lower) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -155,7 +156,7 @@ func (g *guests) remove(flow ipcp.Lower) {
 	}
 }
 
-// sleep waits. It reports false where the member ends meanwhile.
+// sleep waits for d. It returns false if the member ends meanwhile.
 func (l *layer) sleep(d time.Duration) bool {
 	over := make(chan struct{})
 	timer := l.env.Clock.AfterFunc(d, func() { close(over) })
@@ -195,7 +196,7 @@ func (l *layer) handle(flow ipcp.Lower) {
 			err = l.admit(flow, h)
 			break
 		}
-		if h.Address == l.own { // the one that dials says why not
+		if h.Address == l.own { // then the member that dials finds the error and tells it
 			_ = member.Accept(l.ctx, l.env.Clock, flow, h.Component, l.own)
 		} else {
 			member.Refuse(l.ctx, l.env.Clock, flow)
@@ -211,11 +212,11 @@ func (l *layer) handle(flow ipcp.Lower) {
 		return
 	}
 	l.log.conn.Infof("Finished handling incoming flow %d for %s.", fd, h.Name)
-	flow.Publish() // the answer: what the other member does next comes after the line above
+	flow.Publish() // the answer, after the line above: what the other member does follows it
 }
 
-// admit makes flow, which another member has opened as h says, an adjacency. The
-// answer is not shown yet.
+// admit makes flow, which another member has opened as h says, an adjacency. It writes
+// the answer and does not publish it yet.
 func (l *layer) admit(flow ipcp.Lower, h member.Hello) error {
 	answer := member.Hello{Component: h.Component, Address: l.own}.Append(nil)
 	ok, err := flow.Put(nil, answer)
@@ -235,7 +236,7 @@ func (l *layer) admit(flow ipcp.Lower, h member.Hello) error {
 	return err
 }
 
-// printable returns a name that came from outside as a line of the log may have it.
+// printable returns a name that came from outside in a form that is safe in the log.
 func printable(name string) string {
 	for _, c := range []member.Component{member.Enrollment, member.Management, member.DataTransfer} {
 		if name == c.Name {
@@ -284,7 +285,7 @@ func (l *layer) join(flow ipcp.Lower, addr uint64, name, component string) (*adj
 	return a, nil
 }
 
-// measureLocked finds how large a packet of the flows above may be; l.mu is held.
+// measureLocked finds how large packets on flows of this layer may be; l.mu is held.
 func (l *layer) measureLocked() {
 	p := ipcp.Path{MPL: mpl, Max: core.MaxPacket - dt.HeaderLen, Best: core.MaxPacket - dt.HeaderLen}
 	for _, a := range l.ports {
@@ -299,7 +300,7 @@ func (l *layer) measureLocked() {
 	l.path.Store(&p)
 }
 
-// ended takes an adjacency whose flow has ended.
+// ended removes the adjacency a, whose flow has ended.
 func (l *layer) ended(a *adjacency, why error) {
 	what := why.Error()
 	if errors.Is(why, io.EOF) {
@@ -331,7 +332,7 @@ func (l *layer) leaveLocked(a *adjacency) bool {
 	waiting := a.waiting
 	a.waiting = nil
 	a.mu.Unlock()
-	if len(waiting) > 0 { // they find another way, or lose their packets
+	if len(waiting) > 0 { // these flows take another way, or lose their packets
 		l.wg.Go(func() {
 			for eid := range waiting {
 				l.Resume(eid)
@@ -371,10 +372,10 @@ func (l *layer) sortedPorts() []linkstate.Port {
 	return ports
 }
 
-// connection is one that an administrator made. It is made again when it ends.
+// connection is a connection that an administrator made. If it ends it is made again.
 type connection struct {
 	ipcp.Connection
-	adjacency *adjacency // nil: it is not there now
+	adjacency *adjacency // nil: it has ended, or is being made
 	timer     clock.Timer
 	cancel    context.CancelFunc // of an attempt to make it again
 	gone      bool
@@ -392,7 +393,7 @@ func (c *connection) stop() {
 	}
 }
 
-// component returns what is spoken on c.
+// component returns the component that c is for.
 func (c *connection) component() member.Component {
 	if c.Component == ipcp.Management {
 		return member.Management
@@ -441,7 +442,7 @@ func (l *layer) make(ctx context.Context, c *connection) error {
 	}
 	l.mu.Lock()
 	gone := c.gone
-	if gone { // a Disconnect came meanwhile
+	if gone { // Disconnect was called meanwhile
 		l.leaveLocked(a)
 	} else {
 		c.adjacency, c.why = a, nil

@@ -20,7 +20,7 @@ import (
 // counters count packets that passed and that were dropped.
 type counters struct {
 	forwarded            atomic.Uint64
-	bad                  atomic.Uint64 // what came was no packet or no message
+	bad                  atomic.Uint64 // malformed packets and messages
 	noWay, ttl           atomic.Uint64
 	full, large, control atomic.Uint64
 }
@@ -28,7 +28,7 @@ type counters struct {
 // visitPackets is how many packets are taken of one flow at a time.
 const visitPackets = 64
 
-// read takes what comes on the flows to other members, until the set is closed.
+// read takes packets from the flows to other members, until the set is closed.
 func (l *layer) read() {
 	r := reader{l: l}
 	batch := make([][]byte, visitPackets)
@@ -41,10 +41,10 @@ func (l *layer) read() {
 	}
 }
 
-// reader is what read keeps.
+// reader is the state of read.
 type reader struct {
 	l     *layer
-	dirty []*adjacency // that hold packets which are not shown
+	dirty []*adjacency // with packets that are not published
 }
 
 func (r *reader) visit(a *adjacency, batch [][]byte) {
@@ -76,8 +76,8 @@ func (r *reader) visit(a *adjacency, batch [][]byte) {
 	l.Flush()
 }
 
-// packet takes one packet of data transfer, in memory that the other member can
-// change meanwhile.
+// packet takes one packet of data transfer. It is in memory that the other member can
+// change at any time.
 func (r *reader) packet(p []byte) {
 	l := r.l
 	h, err := dt.Parse(p)
@@ -108,8 +108,8 @@ func (r *reader) packet(p []byte) {
 	}
 }
 
-// forward sends a packet on. One that finds no room is dropped: a neighbour that
-// does not read stops nobody.
+// forward sends a packet to the next member. It drops a packet that finds no room, so
+// that a neighbour which does not read does not stop the others.
 func (r *reader) forward(h dt.Header, body []byte) {
 	l := r.l
 	if h.TTL--; h.TTL == 0 {
@@ -145,7 +145,7 @@ const (
 	lost
 )
 
-// put writes a packet to the flow of a, which does not show it yet.
+// put writes a packet to the flow of a, and does not publish it.
 func (l *layer) put(a *adjacency, h dt.Header, body []byte) outcome {
 	if dt.HeaderLen+len(body) > a.hop.Max {
 		l.count.large.Add(1)
@@ -157,7 +157,7 @@ func (l *layer) put(a *adjacency, h dt.Header, body []byte) outcome {
 	switch {
 	case err != nil:
 		l.count.noWay.Add(1)
-		a.hop.SetDown() // the reader sees why
+		a.hop.SetDown() // read finds out why
 		return lost
 	case !ok:
 		l.count.full.Add(1)
@@ -182,8 +182,8 @@ func (l *layer) send(to uint64, eid uint64, body []byte) error {
 	return nil
 }
 
-// Carry implements carry.Out. A flow waits where its way has no room, or where it
-// has sent enough for now.
+// Carry implements carry.Out. A flow has to wait if its way has no room, or if it has
+// sent enough for now.
 func (l *layer) Carry(to uint64, remote, eid uint64, packets [][]byte) (taken int) {
 	table := *l.table.Load()
 	var fl *flowCongestion // nil: nothing bounds the flow
@@ -217,7 +217,7 @@ func (l *layer) Carry(to uint64, remote, eid uint64, packets [][]byte) (taken in
 		h.ECN = mbecn.Mark(0, a.ownExcess, a.best)
 		what := l.put(a, h, p)
 		if what == noRoom {
-			l.count.full.Add(^uint64(0)) // it comes again
+			l.count.full.Add(^uint64(0)) // not dropped: it is carried later
 			a.await(l, eid, dt.HeaderLen+len(p))
 			break
 		}
@@ -248,11 +248,13 @@ type adjacency struct {
 	component string
 	best      int // bytes of a packet that the flow carries well
 
-	transit bool // the reader's: it holds packets which are not shown
-	excess  int  // the reader's: what waited on it too long before these
-	put     int  // the reader's: bytes of these
+	// Only read uses these.
+	transit bool // it holds packets that are not published
+	excess  int  // bytes that waited too long before these packets
+	put     int  // bytes of these packets
 
-	own       bool // the pump's: the same
+	// The same for packets of this member's own flows. Only the pump uses them.
+	own       bool
 	ownExcess int
 	ownPut    int
 
@@ -263,8 +265,8 @@ type adjacency struct {
 	behind  bool            // updates were lost for want of room
 }
 
-// look looks at what waits on a, on which put bytes were written since the same
-// goroutine did that. It returns how many bytes wait too long.
+// look returns how many bytes wait on a for too long. put bytes were written to a since
+// the same goroutine called look.
 func (a *adjacency) look(l *layer, put int) int {
 	if !l.opt.ecn {
 		return 0
@@ -282,7 +284,7 @@ func (a *adjacency) lost() {
 	a.queue.Lost()
 }
 
-// await has the flow of eid resume when a packet of n bytes fits.
+// await makes the flow of eid resume when a packet of n bytes fits.
 func (a *adjacency) await(l *layer, eid uint64, n int) {
 	a.mu.Lock()
 	if a.waiting == nil {
@@ -291,11 +293,11 @@ func (a *adjacency) await(l *layer, eid uint64, n int) {
 	a.waiting[eid] = true
 	a.waits.Store(true)
 	a.mu.Unlock()
-	a.flow.Publish() // or nobody makes room
+	a.flow.Publish() // else the other member would not read, and so make no room
 	l.set.Room(a.flow, n)
 }
 
-// resume lets those go on that wait for room.
+// resume continues the flows, and the updates, that wait for room on a.
 func (a *adjacency) resume(l *layer) {
 	if !a.waits.Load() {
 		return
@@ -325,7 +327,7 @@ func (l *layer) Send(to linkstate.Port, update []byte) bool {
 	}
 	ok, err := a.flow.Put(nil, update)
 	if err != nil {
-		return true // the reader sees its end
+		return true // the flow has ended, and read removes it
 	}
 	if !ok {
 		a.mu.Lock()
@@ -339,7 +341,7 @@ func (l *layer) Send(to linkstate.Port, update []byte) bool {
 	return true
 }
 
-// congestion is what is known of the congestion on the way of each flow.
+// congestion holds the congestion on the way of each flow.
 type congestion struct {
 	marked atomic.Int64 // flows whose receiver's level is not 0
 
@@ -349,14 +351,15 @@ type congestion struct {
 	ended bool
 }
 
-// flowCongestion is that of one flow. Its lock comes after congestion.mu.
+// flowCongestion is the congestion on the way of one flow. Its lock comes after
+// congestion.mu.
 type flowCongestion struct {
 	mu  sync.Mutex
 	in  mbecn.Receiver
 	out mbecn.Sender
 }
 
-// congestionSweep is the time between two looks for flows that are over.
+// congestionSweep is how often flows that are over are removed.
 const congestionSweep = 10 * time.Second
 
 func (c *congestion) init() { c.flows = make(map[uint64]*flowCongestion) }
@@ -391,7 +394,7 @@ func (c *congestion) sweep(l *layer) {
 	c.timer.Reset(congestionSweep)
 }
 
-// flow returns what is known of the flow of eid, which is up.
+// flow returns the congestion of the flow of eid, which is up.
 func (c *congestion) flow(eid uint64) *flowCongestion {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -403,21 +406,21 @@ func (c *congestion) flow(eid uint64) *flowCongestion {
 	return fl
 }
 
-// update takes what the receiver of the flow of eid says.
+// update takes the level of congestion that the receiver of the flow of eid tells.
 func (c *congestion) update(eid uint64, ece uint16) {
 	c.mu.Lock()
 	fl := c.flows[eid]
 	c.mu.Unlock()
 	if fl == nil {
-		return // it has sent nothing
+		return // the flow has sent nothing
 	}
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	fl.out.Update(ece)
 }
 
-// received takes the mark of a packet for the flow of eid, and tells its sender
-// what follows from it.
+// received takes the mark of a packet for the flow of eid. It tells the sender of the
+// flow if the level of congestion calls for that.
 func (c *congestion) received(l *layer, eid uint64, ecn uint8) {
 	if !l.opt.ecn || ecn == 0 && c.marked.Load() == 0 {
 		return
@@ -439,6 +442,6 @@ func (c *congestion) received(l *layer, eid uint64, ecn uint8) {
 	fl.mu.Unlock()
 	if tell {
 		m := &fa.Message{Code: fa.Update, Receiver: remote, ECE: ece}
-		_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // the next one says it again
+		_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // if it is lost, the next update has the level
 	}
 }

@@ -1,15 +1,15 @@
-// Package unicast is the layer over layers: its members are joined by flows of
-// other layers, and of any number of them. A packet passes from member to member to
-// where its flow ends. The members find their ways (linkstate, pff), names (dht) and
-// each other's flows (fa) by themselves. The form of what they say is the C
-// prototype's.
+// Package unicast is the layer over layers: flows of other layers join its members. A
+// packet passes from member to member until the end of its flow. The members find the
+// ways of packets (linkstate, pff), names (dht) and each other's flows (fa) themselves.
+// Their messages have the form of the C prototype's.
 //
-// Two goroutines carry the packets: carry's takes what processes write to flows
-// between members, and read takes what comes on these to processes or to the next
-// member. They take no lock of this package but to wait for room.
+// Two goroutines carry the packets. That of package carry takes packets that processes
+// write to the flows between members. The other, read, takes packets from these flows
+// to processes or to the next member. They take a lock of this package only to wait for
+// room.
 //
-// The components are values that member.mu guards. It is never held across a call
-// of carry.Flows, of Net or of the Host.
+// The components are values that layer.mu guards. It is never held across a call of
+// carry.Flows, of Net or of the Host.
 package unicast
 
 import (
@@ -47,9 +47,9 @@ var Type = ipcp.Type{
 
 const (
 	maxAddr = 1<<32 - 1
-	// mpl bounds how long a packet is under way: the C prototype's.
+	// mpl bounds how long a packet is on its way, as in the C prototype.
 	mpl = 100 * time.Millisecond
-	// replyAfter keeps a reply from coming before the C prototype expects it.
+	// replyAfter is the least time before a reply: the C prototype expects none earlier.
 	replyAfter = 5 * time.Millisecond
 )
 
@@ -60,7 +60,7 @@ type layer struct {
 	env ipcp.Env
 	log logsOf
 
-	// What is drawn when it becomes a member. Tests draw what they like.
+	// These draw the member's random address and id. Tests set their own.
 	drawAddr func(but uint64) uint64
 	drawID   func(b []byte)
 
@@ -79,7 +79,7 @@ type layer struct {
 	path  atomic.Pointer[ipcp.Path]
 	count counters
 	cong  congestion
-	carry struct { // the pump's alone
+	carry struct { // only the pump uses it
 		head  [dt.HeaderLen]byte
 		dirty []*adjacency
 	}
@@ -87,7 +87,7 @@ type layer struct {
 	mu       sync.Mutex // guards the fields below
 	up       bool
 	closed   bool
-	peer     uint64 // where the directory is looked for first
+	peer     uint64 // the member that the directory asks first; 0: none
 	links    *linkstate.State
 	dir      *dht.State
 	ports    map[linkstate.Port]*adjacency // all flows to other members
@@ -141,8 +141,8 @@ func (l *layer) Bootstrap(ctx context.Context, cfg ipcp.Config) (ipcp.Config, er
 	return cfg, l.begin(ctx, cfg, 0)
 }
 
-// begin makes this a member of the layer cfg. peer is the address of another one,
-// or 0.
+// begin makes this a member of the layer cfg. peer is the address of another member, or
+// 0.
 func (l *layer) begin(ctx context.Context, cfg ipcp.Config, peer uint64) error {
 	return l.Begin(func() error {
 		if l.env.Net == nil {
@@ -356,7 +356,9 @@ func (l *layer) Refresh(dst core.Hash) {
 type directoryOut layer
 
 // Send implements dht.Out.
-func (d *directoryOut) Send(addr uint64, msg []byte) { _ = (*layer)(d).send(addr, dt.Directory, msg) } // an error: as if it were lost on the way
+func (d *directoryOut) Send(addr uint64, msg []byte) {
+	_ = (*layer)(d).send(addr, dt.Directory, msg) // an error is like a message that is lost
+}
 
 // Reachable implements dht.Out.
 func (d *directoryOut) Reachable(addr uint64) bool { return d.reach[addr] }
@@ -391,7 +393,7 @@ func (l *layer) Reply(to uint64, remote, eid uint64, code core.Errno, data []byt
 	if code == 0 {
 		m.Sender, m.Rest = eid, data
 	}
-	_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // an error: as if it were lost on the way
+	_ = l.send(to, dt.FlowAllocator, m.Append(nil)) // an error is like a message that is lost
 }
 
 // Bye implements carry.Out.
@@ -434,8 +436,8 @@ func (l *layer) allocator(b []byte) {
 
 var errNoWay = errors.New("there is no way to it")
 
-// recalc decides when routes are made anew: soon after a change, and less and less
-// often where changes do not end.
+// recalc decides when routes are made again: soon after a change, but less and less
+// often while changes go on.
 type recalc struct {
 	timer clock.Timer
 	due   bool
@@ -443,7 +445,7 @@ type recalc struct {
 	hold  time.Duration
 }
 
-// recalcMin is the least time between two times that routes are made.
+// recalcMin is the least time before routes are made again.
 const recalcMin = 10 * time.Millisecond
 
 func (r *recalc) stop() {
@@ -470,7 +472,7 @@ func (l *layer) Changed() {
 	r.timer = lockedClock{l}.AfterFunc(wait, l.route)
 }
 
-// route makes the routes anew; l.mu is held.
+// route makes the routes; l.mu is held.
 func (l *layer) route() {
 	l.recalc.due, l.recalc.last = false, l.env.Clock.Now()
 	hops := l.hops()

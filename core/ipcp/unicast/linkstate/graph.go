@@ -2,15 +2,15 @@ package linkstate
 
 import "slices"
 
-// Graph is the shape of a layer: the members, in the order of their addresses, and
-// which of them are joined. A pair is joined where both say so.
+// Graph is the shape of a layer: the members, in the order of their addresses, and which
+// of them are joined. Two members are joined if both say so.
 type Graph struct {
 	Addrs []uint64
 	start []int32 // by member: where its neighbours begin in next; one more for the end
 	next  []int32
 }
 
-// Graph returns the shape of the layer as it is known. This member is in it.
+// Graph returns the shape of the layer as far as it is known. This member is in it.
 func (s *State) Graph() *Graph {
 	pairs := make([]link, 0, len(s.links))
 	for l := range s.links {
@@ -31,8 +31,8 @@ func NewGraph(pairs [][2]uint64) *Graph {
 	return join(both, 0)
 }
 
-// join returns the graph with the edges pairs, which has both directions of each, and
-// with the member also; 0: none.
+// join returns the graph with the edges pairs, which has both directions of each edge.
+// The member also is in it even if it has no edge; 0: none.
 func join(pairs []link, also uint64) *Graph {
 	slices.Sort(pairs)
 	pairs = slices.Compact(pairs)

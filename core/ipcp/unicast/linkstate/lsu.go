@@ -1,6 +1,6 @@
-// Package linkstate is how the members of a layer learn its shape: each tells all
-// others which members it is joined with, again and again, and forgets what is
-// not repeated. Nothing here waits, locks or starts a goroutine: State is called
+// Package linkstate is how the members of a layer learn its shape. Each member tells
+// all others which members it is joined with, and repeats that. It forgets an adjacency
+// that is not repeated. Nothing here waits, locks or starts a goroutine: State is called
 // by one caller at a time, and acts through Out.
 package linkstate
 

@@ -15,8 +15,8 @@ type Port int
 
 // Out is what a State does.
 type Out interface {
-	// Send sends an update on one connection. It reports false where there
-	// is no room now: State.Resync is to be called when there is.
+	// Send sends an update on one connection. It returns false if there is no room
+	// now. When there is room again, Resync has to be called.
 	Send(to Port, update []byte) bool
 	// Changed says that the shape of the layer may have changed.
 	Changed()
@@ -32,11 +32,11 @@ type Config struct {
 // maxLinks bounds the adjacencies that are known, whatever neighbours say.
 const maxLinks = 1 << 16
 
-// sweepTime is the least time between two looks for what is not repeated.
+// sweepTime is the least time between two searches for adjacencies to forget.
 const sweepTime = time.Second
 
-// link is an adjacency as one end says it: the address of that end, and in the lower
-// half that of the other. So links sort by their ends.
+// link is an adjacency as one end tells it. The upper half is the address of that end,
+// the lower half that of the other end. So links sort by their ends.
 type link uint64
 
 func linkOf(from, to uint64) link { return link(from<<32 | to) }
@@ -45,7 +45,7 @@ func (l link) from() uint64 { return uint64(l) >> 32 }
 
 func (l link) to() uint64 { return uint64(l) & maxAddr }
 
-// back returns the same adjacency as the other end says it.
+// back returns the same adjacency as the other end tells it.
 func (l link) back() link { return l<<32 | l>>32 }
 
 type entry struct {
@@ -59,10 +59,10 @@ type State struct {
 	clock clock.Clock
 	out   Out
 	links map[link]entry
-	order []link  // what links has, in order; nil: it has changed
+	order []link  // the keys of links, in order; nil: they have changed
 	ports []*port // in order
 	own   map[uint64]*adjacency
-	first uint64 // number of an adjacency that own has not got
+	first uint64 // number of the first update of an adjacency that is not in own
 
 	update, sweep clock.Timer
 
@@ -71,17 +71,18 @@ type State struct {
 	Ignored, Refused uint64
 }
 
-// port is what is due on one connection. Where it has no room for an update, all
-// from that one on is sent when it has, and then what has changed meanwhile.
+// port knows which updates are due on one connection. If there was no room for an
+// update, that one and all after it are sent when there is room. If an earlier one has
+// changed meanwhile, all are sent once more.
 type port struct {
 	id     Port
-	behind bool // not all was sent
-	next   link // where to go on
-	again  bool // some before next has changed: once more from the beginning
+	behind bool // updates are due
+	next   link // the first of them
+	again  bool // an update before next has changed
 }
 
-// adjacency is one of this member's own. It is kept for a while when the adjacency
-// has ended: others remember its number.
+// adjacency is an adjacency of this member. It is kept for a while after it has ended,
+// because other members still know its number.
 type adjacency struct {
 	joined int // connections that make it
 	seq    uint64
@@ -89,8 +90,8 @@ type adjacency struct {
 	left   time.Time // since when there is no connection
 }
 
-// New returns the State of a member without neighbours. clock calls back as all
-// calls of State come: one at a time.
+// New returns the State of a member without neighbours. Calls of State come one at a
+// time, and so must the calls that clk makes.
 func New(cfg Config, clk clock.Clock, out Out) *State {
 	s := &State{
 		cfg: cfg, clock: clk, out: out,
@@ -107,7 +108,7 @@ func (s *State) Stop() {
 	s.sweep.Stop()
 }
 
-// AddPort begins to exchange updates on id, and sends all that is known.
+// AddPort begins to exchange updates on id, and sends all known adjacencies.
 func (s *State) AddPort(id Port) {
 	i, found := s.find(id)
 	if !found {
@@ -117,7 +118,7 @@ func (s *State) AddPort(id Port) {
 	s.Resync(id)
 }
 
-// RemovePort ends that.
+// RemovePort ends the exchange of updates on id.
 func (s *State) RemovePort(id Port) {
 	if i, found := s.find(id); found {
 		s.ports = slices.Delete(s.ports, i, i+1)
@@ -128,7 +129,7 @@ func (s *State) find(id Port) (int, bool) {
 	return slices.BinarySearchFunc(s.ports, id, func(p *port, id Port) int { return cmp.Compare(p.id, id) })
 }
 
-// Resync goes on to send what is due on id: it has room again.
+// Resync says that id has room again. It sends the updates that are due there.
 func (s *State) Resync(id Port) {
 	i, found := s.find(id)
 	if !found {
@@ -147,7 +148,7 @@ func (s *State) Resync(id Port) {
 	}
 }
 
-// sorted returns what is known, in order.
+// sorted returns the known adjacencies, in order.
 func (s *State) sorted() []link {
 	if s.order == nil {
 		s.order = slices.AppendSeq(make([]link, 0, len(s.links)), maps.Keys(s.links))
@@ -156,7 +157,7 @@ func (s *State) sorted() []link {
 	return s.order
 }
 
-// set takes what is known of l.
+// set stores e for l.
 func (s *State) set(l link, e entry) {
 	if _, ok := s.links[l]; !ok {
 		s.order = nil
@@ -164,7 +165,7 @@ func (s *State) set(l link, e entry) {
 	s.links[l] = e
 }
 
-// forget takes l out of what is known.
+// forget removes l from the known adjacencies.
 func (s *State) forget(l link) {
 	delete(s.links, l)
 	s.order = nil
@@ -181,14 +182,14 @@ func (s *State) Join(addr uint64) {
 		return
 	}
 	if a.used {
-		a.seq++ // others may still know the one before
+		a.seq++ // others may still know the update before
 	}
 	s.announce(addr, a)
 	s.out.Changed()
 }
 
-// Leave says that they can be on one less. Others are not told: they forget the
-// adjacency when it is not repeated.
+// Leave says that one of the connections to the member addr has ended. Other members
+// are not told: they forget an adjacency that is not repeated.
 func (s *State) Leave(addr uint64) {
 	a := s.own[addr]
 	if a == nil || a.joined == 0 {
@@ -202,7 +203,7 @@ func (s *State) Leave(addr uint64) {
 	s.out.Changed()
 }
 
-// announce tells all of an adjacency of this member's own.
+// announce tells all members of an adjacency of this member.
 func (s *State) announce(addr uint64, a *adjacency) {
 	a.used = true
 	s.set(linkOf(s.cfg.Own, addr), entry{a.seq, s.clock.Now()})
@@ -224,7 +225,7 @@ func (s *State) flood(u Update, but Port) {
 	}
 }
 
-// Receive takes what came on from.
+// Receive takes the update b, which came on from.
 func (s *State) Receive(from Port, b []byte) {
 	u, err := Parse(b)
 	if _, found := s.find(from); err != nil || !found {
@@ -251,9 +252,9 @@ func (s *State) Receive(from Port, b []byte) {
 	s.flood(u, from)
 }
 
-// echoed takes an update about this member, which only this member may make. One
-// that is newer than what this member said goes round for some reason: the next one
-// of this member's has to be newer still, or nobody would take it.
+// echoed takes an update about an adjacency of this member, which only this member may
+// make. If it is newer than this member's last one, then other members know it. The
+// next update of this member has to be newer still, or they would ignore it.
 func (s *State) echoed(u Update) {
 	a := s.own[u.To]
 	if a == nil || u.Seq == 1<<64-1 {
@@ -265,7 +266,7 @@ func (s *State) echoed(u Update) {
 	}
 }
 
-// repeat sends an update for each adjacency of this member's own.
+// repeat sends an update for each adjacency of this member.
 func (s *State) repeat() {
 	for _, addr := range s.neighbours() {
 		a := s.own[addr]
@@ -287,7 +288,8 @@ func (s *State) neighbours() []uint64 {
 	return all
 }
 
-// expire forgets what was not repeated. It looks again when the next is due.
+// expire forgets the adjacencies that were not repeated. It sets the timer for the next
+// one.
 func (s *State) expire() {
 	now := s.clock.Now()
 	n := len(s.links)
@@ -315,7 +317,7 @@ func (s *State) expire() {
 	s.sweep.Reset(max(next, sweepTime))
 }
 
-// Known reports whether the member addr is spoken of.
+// Known reports whether any adjacency of the member addr is known.
 func (s *State) Known(addr uint64) bool {
 	for l := range s.links {
 		if l.from() == addr {
