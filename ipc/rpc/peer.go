@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/sys"
 )
 
 // Peer is the process that made a connection, by the kernel's word. It stays
@@ -56,7 +57,7 @@ func (p Peer) Alive() bool {
 // poll is the system call without a wait, until it is not interrupted.
 func poll(fds []unix.PollFd) (int, error) {
 	for {
-		n, err := unix.Poll(fds, 0)
+		n, err := sys.PollNow(fds)
 		if err != unix.EINTR {
 			return n, err
 		}

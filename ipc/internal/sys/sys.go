@@ -62,6 +62,14 @@ func EpollNow(fd int, events []unix.EpollEvent) (int, error) {
 	return int(n), nil
 }
 
+// PollNow is poll(2) that does not wait, of sockets of the Unix family and pidfds.
+func PollNow(fds []unix.PollFd) (int, error) {
+	var now unix.Timespec
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)),
+		uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return int(n), result(errno)
+}
+
 // Unmap undoes Map.
 func Unmap(mem []byte) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_MUNMAP, uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(len(mem)), 0)
