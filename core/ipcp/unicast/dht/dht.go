@@ -16,11 +16,11 @@ type Out interface {
 	Send(addr uint64, msg []byte)
 	// Reachable reports whether packets reach the member addr now.
 	Reachable(addr uint64) bool
-	// Alone reports whether no other member is next to this one: nobody will be
-	// reachable soon.
+	// Alone reports whether no other member is next to this one. Then no member will
+	// be reachable soon.
 	Alone() bool
-	// Event tells of a value that is kept from now on: of this member's own
-	// (publish), or of another (store) until the time that expires says.
+	// Event tells of a value that is kept from now on: one of this member (publish),
+	// or one of another member (store), until expires.
 	Event(what string, key core.Hash, addr uint64, expires time.Time)
 }
 
@@ -32,35 +32,36 @@ type Config struct {
 	Alpha  int    // requests of one look-up at a time
 	K      int    // members that keep a value
 	Expire time.Duration
-	// Refresh is the time between two searches for the members that are there, Replicate
-	// the time after which a value is sent again to the members that keep it.
+	// Refresh is the time between two searches for other members. Replicate is the
+	// time after which a value is sent again to the members that keep it.
 	Refresh, Replicate time.Duration
 	Random             func() uint64
 }
 
-// The bounds on what others say.
+// The bounds on what other members can make this one keep.
 const (
 	maxKnown   = 4096    // contacts
 	maxStored  = 1 << 16 // values of others
 	maxOfKey   = 64      // values of one key
-	maxRemoved = 4096    // values that their owners took back
+	maxRemoved = 4096    // values whose owners took them back
 	maxAsked   = 4096    // requests without an answer
-	maxTold    = 1024    // members that are remembered as keeping a value of this one's
+	maxTold    = 1024    // members that may keep a value of this member
 )
 
 const (
-	// answerTime is how long an answer may take, and impatience after which
-	// another member is asked meanwhile.
+	// answerTime is how long an answer may take. After impatience another member is
+	// asked too.
 	answerTime = 2 * time.Second
 	impatience = 80 * time.Millisecond
 	resendTime = 250 * time.Millisecond
-	// joinMin and joinMax bound the time between two attempts to find anybody.
+	// joinMin and joinMax bound the time between two attempts to find a first member.
 	joinMin = 10 * time.Millisecond
 	joinMax = time.Second
-	// foundTime is how long the result of a look-up is remembered.
+	// foundTime is how long the result of a look-up is kept.
 	foundTime = 60 * time.Second
-	// idTime is the least time between two ids of a contact: a new one is told the
-	// names that it is to keep, and whoever makes up ids has as much sent to it.
+	// idTime is the least time between two ids of a contact. A contact with a new id
+	// is sent all names that it has to keep, so an attacker that makes up ids must not
+	// do so too often.
 	idTime = time.Second
 	// maxFails is how many requests in a row a contact may leave unanswered.
 	maxFails  = 3
@@ -76,7 +77,7 @@ type State struct {
 
 	contacts map[uint64]*contact // by address
 	near     []uint64            // members next to this one
-	asks     map[uint64]int      // of near: how often it was asked without an answer
+	asks     map[uint64]int      // how often members of near were asked and gave no answer
 
 	own     map[string]*published
 	stored  map[string]map[uint64]*value
@@ -94,8 +95,8 @@ type State struct {
 	looks   int       // refreshes so far
 	stopped bool
 
-	// Ignored counts messages that were no messages, or answers to nothing;
-	// Refused values for which there was no room.
+	// Ignored counts malformed messages, and answers to no request. Refused counts
+	// values and requests for which there was no room.
 	Ignored, Refused uint64
 }
 
@@ -106,20 +107,21 @@ type contact struct {
 	since  time.Time // when it had another id, or none
 }
 
-// published is a value of this member's own.
+// published is a value of this member.
 type published struct {
-	at    map[uint64]bool // who was told since next was set
-	told  map[uint64]bool // who was ever told and may keep it
-	next  time.Time       // when it has to be told again
-	times int             // how often it was told in whole
+	at    map[uint64]bool // members that were told since next was set
+	told  map[uint64]bool // members that were ever told, and may keep it
+	next  time.Time       // when members have to be told again
+	times int             // how often next was set
 }
 
-// early is when what is done now and then is done after its beginning: members that
-// come at the same time do not know each other at first, and messages may be lost.
+// early are the pauses at the beginning of a task that is done again and again. They
+// are shorter than later ones: members that start at the same time do not know each
+// other at first, and messages may be lost.
 var early = []time.Duration{time.Second, 10 * time.Second, time.Minute}
 
-// pause returns how long to wait after something was done for the nth time, from 1
-// on, that is done each period.
+// pause returns how long to wait after a task was done for the nth time, from 1. period
+// is its usual pause.
 func pause(n int, period time.Duration) time.Duration {
 	if n <= len(early) {
 		return min(early[n-1], period)
@@ -129,7 +131,7 @@ func pause(n int, period time.Duration) time.Duration {
 
 type value struct {
 	expires time.Time
-	told    time.Time // when it came, or was told to others
+	told    time.Time // when it came, or when others were told last
 }
 
 type removal struct {
@@ -142,7 +144,7 @@ type result struct {
 	until time.Time
 }
 
-// New returns the part of a member that knows nobody.
+// New returns the part of a member that knows no other member.
 func New(cfg Config, clk clock.Clock, out Out) *State {
 	s := &State{
 		cfg: cfg, clock: clk, out: out,
@@ -171,8 +173,8 @@ func (s *State) Stop() {
 
 func prefix(id string) uint64 { return binary.BigEndian.Uint64([]byte(id[:8])) }
 
-// Topology says that other members may be reachable now than before; near are
-// those next to this one.
+// Topology says that the members that can be reached have changed. near are those next
+// to this one.
 func (s *State) Topology(near []uint64) {
 	s.near = near
 	for addr := range s.asks {
@@ -200,8 +202,8 @@ func (s *State) Topology(near []uint64) {
 	s.join.Reset(0)
 }
 
-// tryJoin asks members of which no id is known yet for those near this one's own:
-// so both sides know each other.
+// tryJoin asks members whose ids are not known yet which members are near this one's id.
+// By that the two sides come to know each other.
 func (s *State) tryJoin() {
 	if s.stopped {
 		return
@@ -227,9 +229,9 @@ func (s *State) tryJoin() {
 	}
 }
 
-// lose forgets a contact that does not answer. What was lost may be a few messages
-// and not the member, so those next to this one are asked again, and where few contacts
-// are left this one looks for others soon.
+// lose forgets a contact that does not answer. Perhaps only messages were lost and the
+// member is still there. So the members next to this one are asked again, and if few
+// contacts are left this member looks for others soon.
 func (s *State) lose(c *contact) {
 	delete(s.contacts, c.Addr)
 	s.wait = joinMin
@@ -239,11 +241,11 @@ func (s *State) lose(c *contact) {
 	}
 }
 
-// maxJoins bounds how often a member is asked that does not answer, unless nobody else
-// is known.
+// maxJoins bounds how often a member that does not answer is asked, unless no other
+// member is known.
 const maxJoins = 20
 
-// learn takes a contact that a message has.
+// learn takes a contact from a message.
 func (s *State) learn(c Contact) {
 	if c.Addr == s.cfg.Own || !s.out.Reachable(c.Addr) {
 		return
@@ -267,7 +269,7 @@ func (s *State) learn(c Contact) {
 		}
 	}
 	if first {
-		// Those near this one are to know it, and a few far away.
+		// Let the members near this one know it, and a few far away.
 		s.look(lookupKey{s.cfg.ID, false}, nil)
 		for range 4 {
 			s.look(lookupKey{s.randomID(), false}, nil)
@@ -337,8 +339,8 @@ func (s *State) Register(key core.Hash) {
 	s.publish(k)
 }
 
-// Unregister takes that back. Others are told; the C prototype does not hear it, and
-// keeps what it has until that expires.
+// Unregister takes back what Register did, and tells the members that keep the value.
+// The C prototype does not understand that: its members keep the value until it expires.
 func (s *State) Unregister(key core.Hash) {
 	k := string(key)
 	p := s.own[k]
@@ -357,8 +359,8 @@ func (s *State) Unregister(key core.Hash) {
 		}
 	}
 	tell()
-	// Those who keep it may have told others, nearer to it than any that is known
-	// here. What was said may be lost, so all hear it again.
+	// Members that keep the value may have told others, which are nearer to the key
+	// than any that this member knows. Messages may be lost, so tell all of them again.
 	s.look(lookupKey{k, false}, func(*lookup, uint64) {
 		if s.own[k] == nil {
 			tell()
@@ -377,7 +379,7 @@ func sorted(set map[uint64]bool) []uint64 {
 
 func (s *State) self() Contact { return Contact{s.cfg.ID, s.cfg.Own} }
 
-// publish tells a value of this member's own to those who are to keep it.
+// publish tells a value of this member to the members that have to keep it.
 func (s *State) publish(key string) {
 	p := s.own[key]
 	if p == nil {
@@ -386,7 +388,7 @@ func (s *State) publish(key string) {
 	now := s.clock.Now()
 	p.times++
 	p.next = now.Add(pause(p.times, s.cfg.Replicate))
-	// At once to those that are known; more may be nearer.
+	// Tell those that are known at once. A look-up may find nearer ones.
 	for _, c := range s.closest(prefix(key), s.cfg.K) {
 		s.tell(c.Addr, key, p)
 	}
@@ -415,7 +417,7 @@ func (s *State) sendStore(addr uint64, key string, owner uint64, expires time.Ti
 	s.out.Send(addr, m.append(nil))
 }
 
-// kept returns an owner of key that is kept here and can be reached, or 0.
+// kept returns an owner of key that this member keeps and can reach; 0: there is none.
 func (s *State) kept(key string) uint64 {
 	now := s.clock.Now()
 	for _, addr := range sortedValues(s.stored[key]) {
@@ -426,7 +428,7 @@ func (s *State) kept(key string) uint64 {
 	return 0
 }
 
-// Known returns the owner of key as far as is known without asking anybody.
+// Known returns the owner of key if this member knows it without asking others.
 func (s *State) Known(key core.Hash) (addr uint64, ok bool) {
 	k := string(key)
 	now := s.clock.Now()
@@ -439,7 +441,7 @@ func (s *State) Known(key core.Hash) (addr uint64, ok bool) {
 	return 0, false
 }
 
-// Gone says that addr has not got the name key, whatever the directory says.
+// Gone says that addr does not have the name key, even if the directory says so.
 func (s *State) Gone(key core.Hash, addr uint64) {
 	if s.found[string(key)].addr == addr {
 		delete(s.found, string(key))
@@ -459,7 +461,7 @@ func (s *State) drop(key string, addr uint64) {
 	}
 }
 
-// Find calls done once, with the owner of key, or with 0 where there is none.
+// Find calls done once, with the owner of key; 0: there is none.
 func (s *State) Find(key core.Hash, done func(addr uint64)) {
 	k := string(key)
 	if addr := s.kept(k); addr != 0 {
@@ -467,7 +469,7 @@ func (s *State) Find(key core.Hash, done func(addr uint64)) {
 		return
 	}
 	s.look(lookupKey{k, true}, func(l *lookup, addr uint64) {
-		if addr == 0 && l.silent { // what was found before may still be true
+		if addr == 0 && l.silent { // an earlier result may still be true
 			addr, _ = s.Known(key)
 			done(addr)
 			return
@@ -484,7 +486,7 @@ func (s *State) Find(key core.Hash, done func(addr uint64)) {
 	})
 }
 
-// sweep does what is due.
+// sweep tells again the values that are due, and forgets what has expired.
 func (s *State) sweep() {
 	if s.stopped {
 		return
@@ -560,16 +562,16 @@ func (s *State) Receive(b []byte) {
 	s.learn(m.Src)
 }
 
-// keep keeps the value that m tells.
+// keep keeps the value in m.
 func (s *State) keep(m *message) {
 	if m.Value == s.cfg.Own {
-		return // this member knows best
+		return // only this member itself says which names it has
 	}
 	r := removal{m.Key, m.Value}
 	now := s.clock.Now()
 	known := s.stored[m.Key][m.Value]
 	if m.Expires == 0 && m.Src.Addr == m.Value {
-		// What others tell of it later is older than this.
+		// Other members may still tell of the value. What they know is older.
 		if len(s.removed) < maxRemoved {
 			s.removed[r] = now.Add(s.cfg.Expire)
 		}

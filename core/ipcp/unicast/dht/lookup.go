@@ -7,19 +7,19 @@ import (
 	"o7s/core/clock"
 )
 
-// lookupKey names a look-up. Two of one name are one.
+// lookupKey identifies a look-up. Two look-ups with the same lookupKey are done as one.
 type lookupKey struct {
 	key   string
-	value bool // for its owner; else for the members near it
+	value bool // true: look for its owner; false: for the members near it
 }
 
-// lookup asks members nearer and nearer to a key.
+// lookup asks members that are nearer and nearer to a key.
 type lookup struct {
 	lookupKey
 	prefix     uint64
 	candidates []*candidate // the nearest first
-	waiting    int          // requests of which an answer may come soon
-	silent     bool         // somebody did not answer
+	waiting    int          // requests whose answer may come soon
+	silent     bool         // a member did not answer
 	done       []func(l *lookup, owner uint64)
 	giveUp     clock.Timer
 }
@@ -39,20 +39,20 @@ const (
 	failed
 )
 
-// request is one without an answer.
+// request is a request that has no answer yet.
 type request struct {
 	addr       uint64
 	key        string
 	code       code
 	lookup     *lookup // nil: of tryJoin
 	candidate  *candidate
-	slow       bool // the look-up waits for it no more
+	slow       bool // the look-up does not wait for it any more
 	msg        []byte
-	patient    bool // it has waited once
+	patient    bool // impatience has passed
 	late, soon clock.Timer
 }
 
-// maxCandidates bounds whom one look-up asks.
+// maxCandidates bounds how many members one look-up asks.
 const maxCandidates = 512
 
 // look starts a look-up, or joins one that is under way. done may be nil.
@@ -71,7 +71,7 @@ func (s *State) look(k lookupKey, done func(*lookup, uint64)) {
 		for _, c := range s.closest(l.prefix, s.cfg.K) {
 			l.add(c.Contact)
 		}
-		// One without anybody to ask waits for somebody to be found.
+		// A look-up that knows no member to ask waits until one is found.
 		l.giveUp = s.clock.AfterFunc(2*answerTime, func() { s.finish(l, 0) })
 		if done != nil {
 			l.done = append(l.done, done)
@@ -84,7 +84,7 @@ func (s *State) look(k lookupKey, done func(*lookup, uint64)) {
 	}
 }
 
-// add adds a candidate, unless it is one.
+// add makes c a candidate, unless it is one.
 func (l *lookup) add(c Contact) {
 	if len(l.candidates) >= maxCandidates || slices.ContainsFunc(l.candidates, func(x *candidate) bool { return x.Addr == c.Addr }) {
 		return
@@ -95,7 +95,7 @@ func (l *lookup) add(c Contact) {
 	})
 }
 
-// step asks the next members, or ends the look-up where the nearest have answered.
+// step asks the next members, or ends the look-up if the nearest ones have answered.
 func (s *State) step(l *lookup) {
 	if s.lookups[l.lookupKey] != l || len(l.candidates) == 0 && s.joining() {
 		return
@@ -135,12 +135,12 @@ func (s *State) step(l *lookup) {
 	}
 }
 
-// joining reports whether somebody may be found yet.
+// joining reports whether this member may still find its first contact.
 func (s *State) joining() bool {
 	return len(s.contacts) == 0 && !s.out.Alone()
 }
 
-// finish ends l, which has found the owner of its key, or not: then it is 0.
+// finish ends l. owner is the owner of its key; 0: none was found.
 func (s *State) finish(l *lookup, owner uint64) {
 	if s.lookups[l.lookupKey] != l {
 		return
@@ -158,7 +158,7 @@ func (s *State) sendLookup(kind code, c *candidate, l *lookup) {
 	}
 }
 
-// send asks addr for key, and remembers that.
+// send asks addr for key, and keeps the request until it is answered.
 func (s *State) send(kind code, addr uint64, key string, l *lookup) *request {
 	if len(s.requests) >= maxAsked {
 		s.Refused++
@@ -174,8 +174,8 @@ func (s *State) send(kind code, addr uint64, key string, l *lookup) *request {
 	return r
 }
 
-// waited is called while the request of cookie has no answer: another member is
-// asked meanwhile, and then the same one again and again.
+// waited is called while the request of cookie has no answer. The first time the
+// look-up asks another member too. After that it sends the request again each time.
 func (s *State) waited(cookie uint64) {
 	r := s.requests[cookie]
 	if r == nil {
@@ -191,7 +191,7 @@ func (s *State) waited(cookie uint64) {
 	s.out.Send(r.addr, r.msg)
 }
 
-// slow asks another member while r has no answer.
+// slow makes the look-up ask another member, since r has no answer.
 func (s *State) slow(r *request) {
 	if r.lookup == nil || r.slow {
 		return

@@ -1,7 +1,7 @@
-// Package dht is the directory of a unicast layer: where the names are that
-// members have registered. Each member keeps some of it, for the keys that its
-// random id is close to. Nothing here waits, locks or starts a goroutine: State is
-// called by one caller at a time, and acts through Out.
+// Package dht is the directory of a unicast layer. It says which members have registered
+// a name. Each member keeps a part of it, for the keys that are close to its random id.
+// Nothing here waits, locks or starts a goroutine: State is called by one caller at a
+// time, and acts through Out.
 package dht
 
 import (
@@ -107,9 +107,9 @@ func parseContact(m *pb.Message, hashLen int) (Contact, error) {
 	return c, nil
 }
 
-// parse returns the message that b holds. hashLen is the length of the layer's
-// hashes. Of what a response lists more often than the bounds say, and of values
-// that are no addresses, nothing is taken.
+// parse returns the message that b holds. hashLen is the length of the layer's hashes.
+// It leaves out contacts and values of a response beyond the bounds, and those that are
+// malformed.
 func parse(b []byte, hashLen int) (message, error) {
 	p, err := pb.Parse(b)
 	if err != nil {

@@ -58,14 +58,14 @@ type Hop struct {
 	down atomic.Bool
 }
 
-// SetDown says that nothing more can be sent on h. Whoever has a table with h in it
-// goes on to another hop at once.
+// SetDown says that no packet can be sent on h any more. From then on every Table with h
+// in it returns other hops.
 func (h *Hop) SetDown() { h.down.Store(true) }
 
-// Down reports that.
+// Down reports whether SetDown was called.
 func (h *Hop) Down() bool { return h.down.Load() }
 
-// Route is the ways to one member, the first choice first.
+// Route has the ways to one member, the first choice first.
 type Route struct {
 	Hops []*Hop
 	// Spread says that they are taken in turn, packet by packet.
@@ -87,8 +87,8 @@ func (r *Route) Next() *Hop {
 	return nil
 }
 
-// Table says where packets go, by the address of the member that they are for.
-// Nobody changes it: a new one takes its place.
+// Table has the routes by the address of the member that packets are for. It is never
+// changed: a new one replaces it.
 type Table map[uint32]*Route
 
 // Next returns the flow for the next packet to dst; nil: there is no way.

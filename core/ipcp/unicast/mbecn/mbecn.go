@@ -1,7 +1,6 @@
-// Package mbecn avoids congestion as multi-bit ECN says: each member marks packets
-// with how much waits on their way, the receiver of a flow tells its sender, and
-// the sender sends less. Its values belong to one goroutine at a time, or to a lock
-// of the caller's.
+// Package mbecn avoids congestion by multi-bit ECN. Each member marks packets with how
+// many bytes wait on their way. The receiver of a flow tells its sender, and the sender
+// sends less. One goroutine at a time may use a value of this package.
 package mbecn
 
 import (
@@ -12,27 +11,27 @@ import (
 // burst is how many bytes may wait on a flow all the time without being congestion.
 const burst = 1 << 13
 
-// period is how long, in ns, bytes have to wait on a flow to be congestion. A member
-// that does not run for some ms takes at once what came meanwhile, and that may be
-// all that the flow has room for: a look at one moment tells nothing.
+// period is how long, in ns, bytes have to wait on a flow to be congestion. A member that
+// does not run for some ms then takes all packets that came meanwhile at once, and these
+// may fill the flow. So the bytes that wait at one moment are no sign of congestion.
 const period = 1 << 24
 
-// Queue is how much waits on a flow from a member to the next one. The zero Queue
-// has seen nothing.
+// Queue measures how many bytes wait on a flow from a member to the next one. The zero
+// Queue is ready for use.
 type Queue struct {
 	number int64 // of the period
-	low    int   // the least that was seen to wait in it
-	before int   // and in the one before
-	first  int   // what waited at its begin
-	put    int   // bytes since then
-	left   int   // bytes that left in the one before
+	low    int   // least bytes that waited in this period
+	before int   // least bytes that waited in the period before
+	first  int   // bytes that waited when this period began
+	put    int   // bytes added since then
+	left   int   // bytes that left in the period before
 	lost   int64 // number of the last period in which packets found no room
 }
 
-// Excess returns how many bytes wait too long on the flow. unread bytes wait at now,
-// in ns, and put bytes were added since the call before. What waits all the time is
-// the least that was seen in this period and in the one before. Of that the next
-// member may take half a period's, unless packets are lost.
+// Excess returns how many bytes wait too long on the flow. unread bytes wait at now, in
+// ns, and put bytes were added since the call before. The bytes that wait all the time
+// are the least number that waited in this period and in the one before. Half of what
+// left in the period before may wait so, unless packets are lost.
 func (q *Queue) Excess(now int64, unread, put int) int {
 	switch n := now / period; n {
 	case q.number:
@@ -40,7 +39,7 @@ func (q *Queue) Excess(now int64, unread, put int) int {
 	case q.number + 1:
 		q.left = max(q.first+q.put+put-unread, 0)
 		q.number, q.before, q.low, q.first, q.put, put = n, q.low, unread, unread, 0, 0
-	default: // nothing was seen for a period
+	default: // Excess was not called for a period
 		*q = Queue{number: n, low: unread, first: unread, lost: q.lost}
 		put = 0
 	}
@@ -58,25 +57,26 @@ func (q *Queue) Lost() { q.lost = q.number }
 // maxBest bounds what a packet counts: a flow within one system takes large ones.
 const maxBest = 1 << 12
 
-// Mark returns the congestion that a flow adds to a packet, given what the packet
-// says already. excess is that of the flow's Queue. The C prototype counts packets
-// that wait, and this project bytes: best is how many a packet has on the flow.
+// Mark returns the mark of a packet after a flow. ecn is its mark before, excess that of
+// the flow's Queue. The C prototype counts packets that wait, and this project bytes: best
+// is how many bytes a packet on the flow has.
 func Mark(ecn uint8, excess, best int) uint8 {
 	best = min(max(best, 512), maxBest)
 	return ecn | uint8(min(excess/best>>4, 255))
 }
 
-// Receiver is what the receiver of a flow knows of the congestion on its way.
+// Receiver is the congestion on the way of a flow, as its receiver knows it.
 type Receiver struct {
 	level uint32
 	count uint32
 }
 
-// Quiet reports that there is none: Packet of a packet without a mark does nothing.
+// Quiet reports whether there is no congestion. Then a packet without a mark changes
+// nothing.
 func (r *Receiver) Quiet() bool { return r.level == 0 }
 
-// Packet takes the mark of a packet. It reports whether the sender is to be told,
-// and what.
+// Packet takes the mark of a packet. tell says that the sender has to be told the level
+// of congestion, which is ece.
 func (r *Receiver) Packet(ecn uint8) (ece uint16, tell bool) {
 	switch {
 	case ecn == 0 && r.level == 0:
@@ -105,32 +105,32 @@ const (
 	minBurst   = 1 << 13
 )
 
-// Sender is how much a flow may send: so many bytes in a slot, spread over it.
+// Sender bounds how much a flow may send: a number of bytes in a slot, spread over it.
 type Sender struct {
-	number int64 // of the slot; 0: it has sent nothing
+	number int64 // of the slot; 0: the flow has sent nothing
 	at     int64 // ns, when credit was counted last
 	credit int64 // bytes that may leave now
 	limit  int64 // bytes in a slot
-	sent   int64 // bytes in the slot
-	last   int64 // and in the one before
+	sent   int64 // bytes sent in this slot
+	last   int64 // bytes sent in the slot before
 	ece    uint16
 	slots  int64 // since the last Update
-	told   bool  // an Update has come: the window has a bound
-	waited bool  // it had to wait in the slot
+	told   bool  // an Update has come: limit holds
+	waited bool  // the flow had to wait in this slot
 }
 
-// Update takes what the receiver says.
+// Update takes the level of congestion that the receiver tells.
 func (s *Sender) Update(ece uint16) {
 	if !s.told {
-		// What was sent so far is where it begins.
+		// Begin with the rate so far.
 		s.told = true
 		s.limit = max(s.last, s.sent, firstLimit)
 	}
 	s.ece, s.slots = ece, 0
 }
 
-// Allow reports how long the flow has to wait before it may send a packet more;
-// 0: it may now. now is in ns.
+// Allow returns how long the flow has to wait before it may send the next packet; 0: not
+// at all. now is in ns.
 func (s *Sender) Allow(now int64) time.Duration {
 	switch n := now / slot; {
 	case s.number == 0:
@@ -140,14 +140,14 @@ func (s *Sender) Allow(now int64) time.Duration {
 		s.number = n
 		s.turn()
 	}
-	// Without an Update there is no sign that anything waits on the way.
+	// Without an Update there is no sign of congestion on the way.
 	if !s.told {
 		s.at = now
 		return 0
 	}
-	// A window that left at the start of its slot would wait somewhere and be
-	// marked for that, so it is spread over the slot. A flow that was late has a
-	// part of it at once.
+	// If all bytes of a slot left at its start, they would wait somewhere and be
+	// marked for that. So they are spread over the slot. A flow that was late may send
+	// a part of them at once.
 	passed := min(max(now-s.at, 0), maxWait.Nanoseconds())
 	s.at = now
 	s.credit += int64(float64(s.limit) * float64(passed) / slot)
@@ -179,22 +179,21 @@ func (s *Sender) turn() {
 	case s.ece != 0:
 		s.limit += inc(s.limit) - min(s.limit*int64(s.ece)>>13, s.limit/8)
 	case s.waited:
-		// Only one that sends less than it would like to may send more. A window
-		// of any size doubles in a second, and queues that tell of it late do
-		// not make it swing.
+		// The limit grows only if the flow had to wait for it. A limit of any size
+		// doubles in a second. That is slow enough for queues whose marks come late:
+		// the limit does not swing.
 		s.limit += inc(s.limit) + s.limit/64
 	}
 	s.limit = min(max(s.limit, minLimit), maxLimit)
 	s.last, s.sent, s.waited = s.sent, 0, false
 }
 
-// inc returns by how many bytes a window of limit bytes grows in a slot, beside a part
-// of itself. For a small one that is a larger part, so flows that share a way come
-// to have equal parts of it.
+// inc returns by how many bytes a limit grows in a slot, beside a fixed part of itself.
+// A small limit grows by a larger part of itself than a large one. So flows that share a
+// way come to have equal parts of it.
 func inc(limit int64) int64 { return int64(2 * math.Sqrt(float64(limit))) }
 
-// Window returns how many bytes a second the flow may send, 0 where there is no
-// bound.
+// Window returns how many bytes a second the flow may send; 0: there is no bound.
 func (s *Sender) Window() uint64 {
 	if !s.told {
 		return 0

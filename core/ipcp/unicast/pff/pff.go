@@ -14,7 +14,7 @@ type Policy uint8
 // The policies, by their numbers on the wire.
 const (
 	Simple Policy = iota // the first on a shortest path
-	LFA                  // the same, and where its flow is down one that can't send the packet back
+	LFA                  // the same; if its flow is down, one that can't send the packet back
 	ECMP                 // all on shortest paths, in turn
 )
 
@@ -31,21 +31,21 @@ func (p Policy) String() string {
 	return fmt.Sprintf("policy %d", uint8(p))
 }
 
-// maxHops bounds the next hops of one route: neighbours that make up members make up
-// ways to them as well, each of a thousand neighbours to each of 30,000 members.
+// maxHops bounds the next hops of one route. Hostile neighbours can make up members and
+// ways to them: a thousand neighbours, and ways from each to each of 30,000 members.
 const maxHops = 16
 
-// Routes returns, by the address of each member that own can reach, the addresses
-// of the neighbours that packets to it go to, the first choice first. usable says
-// which neighbours of own packets can be sent to.
+// Routes returns the routes of the member own: for the address of each member that it can
+// reach, the neighbours that packets for that member go to, the first choice first. usable
+// reports whether packets can be sent to a neighbour.
 func Routes(p Policy, g *linkstate.Graph, own uint64, usable func(uint64) bool) map[uint64][]uint64 {
 	self := g.Index(own)
 	routes := make(map[uint64][]uint64, len(g.Addrs))
 	if self < 0 {
 		return routes
 	}
-	// The graph as it is without the neighbours that can't be sent to: the
-	// distances of this member are the least of its usable neighbours'.
+	// Neighbours that are not usable are left out. So the distance of this member to
+	// another is one more than the least distance of its usable neighbours.
 	type neighbour struct {
 		addr uint64
 		far  []int32
