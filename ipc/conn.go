@@ -134,12 +134,11 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// Close deallocates this end of the flow: the peer reads what was written
-// before, then io.EOF. Blocked calls return net.ErrClosed. It tells the IRMd and
-// does not wait until the IPCP has let go of the end too: Deallocate does. Only
-// where the IRMd or the IPCP does not keep up with a program that closes many
-// flows at once Close waits for it, at most 5 s. A second Close returns an error
-// that wraps net.ErrClosed.
+// Close deallocates this end of the flow: the peer reads what was written before, then
+// io.EOF. Blocked calls return net.ErrClosed. Close tells the IRMd, and does not wait until
+// the IPCP has deallocated the flow too: Deallocate does. If a program closes many flows at
+// once, and the IRMd or the IPCP does not keep up, Close waits for it, at most 5 s. A
+// second Close returns an error that wraps net.ErrClosed.
 //
 // On a flow to another system that loses nothing Close first waits until the other
 // end has acknowledged all that was written, as SetLinger says.
@@ -151,22 +150,22 @@ func (c *Conn) Close() error {
 	})
 }
 
-// Deallocate is Close that waits until the IPCP has let go of the end too, so
-// that the flow's id is free and no list of flows shows this end any more. Where
-// the flow's IRMd has gone there is nobody to wait for. This end is closed also
-// where ctx is done first: then the error wraps that of ctx.
+// Deallocate is Close that also waits until the IPCP has deallocated the flow. Then the
+// flow's id is free, and no list of flows shows this end any more. If the flow's IRMd has
+// gone Deallocate does not wait. If ctx is done first this end is closed all the same, and
+// the error wraps that of ctx.
 func (c *Conn) Deallocate(ctx context.Context) error {
 	return c.closeWith(true, func() error { return c.session.deallocWait(ctx, c.id) })
 }
 
-// discard is Close of a Conn that nobody has got. It is called on the link's
-// reader, which cannot wait for the IRMd or the other end.
+// discard is Close of a Conn that no caller has got. The link's reader calls it, which
+// cannot wait for the IRMd or the other end.
 func (c *Conn) discard() {
 	_ = c.closeWith(false, func() error { c.session.dealloc(c.id); return nil })
 }
 
-// closeWith closes this end, once, and tells the IRMd by tell. linger says that
-// it may wait for the other end.
+// closeWith closes this end, once, and calls tell, which tells the IRMd. linger says that
+// closeWith may wait for the other end.
 func (c *Conn) closeWith(linger bool, tell func() error) error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return c.wrap("close", core.ErrClosed)

@@ -70,12 +70,11 @@ func (c *Conn) Commit(n int) error {
 	return nil
 }
 
-// Peek lends the packet at the head, or what Read left of it; it waits for one
-// as Read does. The slice is the ring itself: do not change it, and do not use
-// it after Release. Until then every other call that reads returns an error
-// that wraps core.ErrState, and a Close leaves the memory mapped. The peer can
-// change it at any time: whoever does not trust the peer copies what it checks
-// before it checks it.
+// Peek lends the packet at the head, or what Read left of it. It waits for one as Read
+// does. The slice is the ring itself: do not change it, and do not use it after Release.
+// Until then every other call that reads returns an error that wraps core.ErrState, and a
+// Close leaves the memory mapped. The peer can change the slice at any time. If you do not
+// trust the peer, copy what you check before you check it.
 func (c *Conn) Peek() ([]byte, error) {
 	p, err := c.io.Peek()
 	if err != nil {

@@ -43,15 +43,17 @@ type Listener struct {
 
 var _ net.Listener = (*Listener)(nil)
 
-// Listen accepts flows to name: it binds the calling process to name for the
-// listener's life. It does not register the name: an administrator does, with
-// "irm name register", or the option WithLayer. Where name is "" it accepts
-// for the names that "irm bind process" binds to this process, now or later.
+// Listen accepts flows to name: it binds the calling process to name for the listener's
+// life. It does not register the name. An administrator does, with "irm name register", or
+// the option WithLayer. If name is "" it accepts for the names that "irm bind process"
+// binds to this process, now or later.
 //
-// ctx bounds the call, not the listener's life. The error is a *net.OpError
-// that wraps core.ErrIRMd, core.ErrPermission (another uid holds the name, or
-// WithLayer takes an administrator), core.ErrNotFound (there is no layer that
-// WithLayer names), core.ErrUsage, or the error of ctx.
+// ctx bounds the call, not the listener's life. The error is a *net.OpError that wraps one
+// of
+//   - core.ErrIRMd: no IRMd answers on its socket
+//   - core.ErrPermission: another uid holds the name, or WithLayer takes an administrator
+//   - core.ErrNotFound: there is no layer that WithLayer names
+//   - core.ErrUsage, or the error of ctx
 //
 // The caller must Close the Listener.
 func Listen(ctx context.Context, name string, opts ...Option) (*Listener, error) {

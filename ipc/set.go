@@ -53,8 +53,8 @@ func (s *FlowSet) Remove(c *Conn) { s.set.Remove(c.end) }
 // Len returns the number of members.
 func (s *FlowSet) Len() int { return s.set.Len() }
 
-// Ready returns a channel that receives when Next may have a flow, for a
-// select among other things. Whoever receives calls Next until it returns nil.
+// Ready returns a channel for a select statement. It receives a value when Next may have a
+// flow. The receiver then calls Next until it returns nil.
 func (s *FlowSet) Ready() <-chan struct{} { return s.set.Ready() }
 
 // Next returns the next flow that has something to read, in turn, or nil. It

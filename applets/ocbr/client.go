@@ -12,7 +12,7 @@ import (
 // other packets: the server reports on its own output.
 const numberSize = 8
 
-// send sends what cfg asks for over f and tells what it has sent.
+// send sends packets over f as cfg says, and prints what it has sent.
 func send(ctx context.Context, cfg *config, f measure.Flow, out *measure.Lines, status *measure.Status) error {
 	s := &measure.Sender{Flow: f, Size: cfg.size, Wide: true, Rate: cfg.rate, Duration: cfg.duration}
 	rate := fmt.Sprintf("rate %.0f b/s", cfg.rate)

@@ -174,9 +174,8 @@ func (c *client) sendOne(f measure.Flow) error {
 	return err
 }
 
-// finish ends the sending and bounds the time of the receiver, which waits for
-// late replies or, after the error err of a write, for the reason why the flow
-// ended.
+// finish ends the sending and bounds how long the receiver goes on. The receiver waits for
+// late replies. If a write failed with err, it waits for the reason why the flow ended.
 func (c *client) finish(ctx context.Context, f measure.Flow, err error) {
 	broken := err != nil && !measure.TimedOut(err)
 	c.mu.Lock()

@@ -12,8 +12,8 @@
 //	bits 2-47   random, the same for all packets of this end
 //	bits 48-95  number of the packet, from 0; its epoch is number / 2^20
 //
-// So no IV comes twice, the key of a packet is known without counting, and a packet
-// that comes a second time, or comes back to its sender, is refused.
+// So no IV is used twice, and the number of a packet tells its key. A packet that comes a
+// second time, or comes back to its sender, is refused.
 package crypt
 
 import (
@@ -73,8 +73,8 @@ type Conn struct {
 	sent    uint64 // packets, the number of the next one
 	seen    replay
 
-	// counted is the wire's one counter for both directions, rotated its value
-	// when the key changed last.
+	// counted counts the packets of both directions, as the C prototype does. rotated
+	// is its value when the key changed last.
 	counted, rotated uint64
 }
 
@@ -118,8 +118,8 @@ const phaseBit, dirBit = 0x80, 0x40
 // Overhead returns how many bytes longer a packet is once it is sealed.
 func (c *Conn) Overhead() int { return c.cipher.Overhead() }
 
-// Ends reports whether the two ends tell each other, by an empty packet that is
-// sealed, that no more come.
+// Ends reports whether each end tells the other that no packet follows. It does so by an
+// empty packet that is sealed.
 func (c *Conn) Ends() bool { return c.numbered }
 
 // Proves reports whether a packet that was changed on the way is noticed.
@@ -214,8 +214,8 @@ func (c *Conn) sealNumbered(dst, plain []byte) ([]byte, error) {
 // phase is the bit that tells the key to the other end.
 func (h *chain) phase() byte { return byte(h.epoch&1) << 7 }
 
-// Open appends what sealed holds to dst and returns it. dst and sealed must not
-// overlap. The error is ErrForged or ErrReplay: the packet is to be dropped.
+// Open opens sealed, appends the packet to dst and returns it. dst and sealed must not
+// overlap. The error is ErrForged or ErrReplay: the caller drops the packet.
 func (c *Conn) Open(dst, sealed []byte) ([]byte, error) {
 	if n := len(sealed) - c.cipher.Overhead(); n < 0 || n == 0 && !c.numbered {
 		return nil, ErrForged
@@ -263,7 +263,7 @@ func (c *Conn) openNumbered(dst, iv, sealed []byte) ([]byte, error) {
 	return out, nil
 }
 
-// openAhead opens a packet of an epoch that the other end has only now come to.
+// openAhead opens a packet of a later epoch than any before.
 func (c *Conn) openAhead(dst, iv, sealed []byte, number uint64) ([]byte, error) {
 	h, at := &c.in, number>>epochBits
 	n := at - h.epoch
@@ -290,8 +290,8 @@ func (c *Conn) openAhead(dst, iv, sealed []byte, number uint64) ([]byte, error) 
 	return out, nil
 }
 
-// follow returns the nth link after the one that counts now, from 1. It makes each
-// once: a forger can't have this end derive keys again and again.
+// follow returns the nth link after the current one, from 1. It makes each link once, so
+// that forged packets can't make this end derive keys again and again.
 func (c *Conn) follow(h *chain, n int) (*link, error) {
 	for len(h.ahead) < n {
 		last := h.now
@@ -307,8 +307,8 @@ func (c *Conn) follow(h *chain, n int) (*link, error) {
 	return &h.ahead[n-1], nil
 }
 
-// forget forgets the first n links of those that follow: the last of them has
-// become the one that counts.
+// forget forgets the first n of the links that follow: the last of them is the current
+// one now.
 func (h *chain) forget(n int) {
 	for i := range h.ahead[:n-1] {
 		h.ahead[i].zero()
@@ -316,8 +316,8 @@ func (h *chain) forget(n int) {
 	h.ahead = slices.Delete(h.ahead, 0, n)
 }
 
-// count counts a packet of either direction, and changes the key where that has
-// come to a multiple of 2^20 before the other end's did.
+// count counts a packet of either direction. It changes the key after each 2^20 packets,
+// unless the other end has changed it already.
 func (c *Conn) count() error {
 	c.counted++
 	h := &c.in
@@ -334,9 +334,8 @@ func (c *Conn) count() error {
 	return nil
 }
 
-// openCounted opens a packet of an end that does not number its packets. A change
-// of key counts only where the next key opens the packet, so a forged phase
-// changes nothing.
+// openCounted opens a packet of an end that does not number its packets. A new phase
+// changes the key only if the next key opens the packet. So a forged phase does nothing.
 func (c *Conn) openCounted(dst, iv, sealed []byte) ([]byte, error) {
 	h := &c.in
 	same := iv[0]&phaseBit == h.phase()
@@ -366,9 +365,8 @@ func (c *Conn) openCounted(dst, iv, sealed []byte) ([]byte, error) {
 	return out, c.count()
 }
 
-// openCTR opens a packet of a cipher that opens everything. So the phase alone
-// says which key it is, and it says that the key has changed only where most of an
-// epoch has passed.
+// openCTR opens a packet of a cipher that notices no change. So only the phase tells the
+// key. A new phase means a new key only if most of an epoch has passed.
 func (c *Conn) openCTR(dst, iv, sealed []byte) ([]byte, error) {
 	h := &c.in
 	l := &h.now

@@ -10,9 +10,8 @@ import (
 	"runtime"
 )
 
-// Key is the secret of a flow, as the handshake gives it. Nothing prints it: the
-// text of a Key is "key". Whoever holds one calls Zero as soon as the key has been
-// handed on.
+// Key is the secret of a flow, which the handshake makes. It is never printed: the text
+// of a Key is "key". Its owner calls Zero as soon as it has passed the key on.
 type Key [32]byte
 
 // Zero forgets the key.

@@ -5,18 +5,17 @@ import (
 	"time"
 )
 
-// cubic bounds how many packets are in flight. It is CUBIC (RFC 9438) with the
-// slow start of HyStart++ (RFC 9406): a flow of it shares a bottleneck with TCP,
-// whose most used controller it is, and it needs neither pacing nor a measure of
-// the bandwidth, which the queues of processes on the way would make worthless.
+// cubic bounds how many packets are in flight. It is CUBIC (RFC 9438) with the slow
+// start of HyStart++ (RFC 9406). TCP uses CUBIC most, so the two share a bottleneck
+// fairly. CUBIC needs no pacing. It also needs no measure of the bandwidth, which the
+// queues of processes on the way would make worthless.
 //
-// CUBIC alone takes each loss for congestion, and a link that loses one packet
-// in a hundred by noise would be nearly idle. As TCP Veno does (Fu and Liew,
-// 2003), a loss is taken for noise where no queue shows on the path. What tells
-// is the delay: the least round trip of a round is longer than the least of all
-// by the measure of HyStart++. A queue that is too short to show makes itself
-// known by the number of losses instead: more than 2 in 100, the bound of BBR's
-// third version.
+// CUBIC alone takes each loss for congestion. A link that loses one packet in a hundred
+// by noise would be nearly idle. As in TCP Veno (Fu and Liew, 2003), a loss is taken for
+// noise if there is no sign of a queue on the path. The sign is the delay: the least
+// round trip of a round is longer than the least of all, by the measure of HyStart++. A
+// queue that is too short for that is found by the number of losses: more than 2 in 100,
+// the bound of BBR's third version.
 type cubic struct {
 	cwnd     float64 // packets
 	ssthresh float64
@@ -34,7 +33,7 @@ type cubic struct {
 	// A round ends when a packet sent after its start is acknowledged.
 	roundEnd  uint32
 	inRound   bool
-	busy      bool // in this round the window has held something back
+	busy      bool // in this round the window has held a packet back
 	wasBusy   bool // in the round before
 	samples   int
 	roundMin  moment // of this round
@@ -43,8 +42,8 @@ type cubic struct {
 	slowAbove moment // the least round trip that led there
 }
 
-// undo is how it was before a reduction, and how many of the packets that were
-// taken for lost have not turned out to be only late.
+// undo is the state before a reduction. lost counts the packets that led to it and are
+// still taken for lost.
 type undo struct {
 	cwnd, ssthresh, wMax float64
 	lost                 int
@@ -79,8 +78,8 @@ func (u *cubic) init() {
 // window returns how many packets may be in flight.
 func (u *cubic) window() int { return int(u.cwnd) }
 
-// restart is called before the first packet after a silence: what is known of
-// the path may be old.
+// restart is called before the first packet after a silence: the measures of the path
+// may be old.
 func (u *cubic) restart() {
 	u.cwnd = min(u.cwnd, initial)
 	u.epoch = past
@@ -102,7 +101,7 @@ func (u *cubic) acked(c *Conn, t moment, n int) {
 		u.endRound(c)
 	}
 	if !u.busy && !u.wasBusy {
-		return // the window was not what held the sender back
+		return // the window has not held the sender back
 	}
 	if u.cwnd < u.ssthresh {
 		grow := float64(n)
@@ -178,9 +177,8 @@ func (u *cubic) queues(c *Conn) bool {
 	return trip != never && trip-least >= min(max(least/queuePart, queueMin), queueMax)
 }
 
-// lost notes that n packets are lost, of which the latest sent was sent at
-// newest. All losses of what was in flight when the window was made smaller are
-// one.
+// lost notes that n packets are lost. The latest of them was sent at newest. Packets that
+// were in flight when the window was last made smaller do not make it smaller again.
 func (u *cubic) lost(c *Conn, t moment, n int, newest moment) {
 	u.nLost += float64(n)
 	if newest <= u.reduced {
@@ -206,14 +204,14 @@ func (u *cubic) reduce(t moment) {
 	u.ssthresh = u.cwnd
 }
 
-// collapse is called where nothing comes back any more.
+// collapse is called when no acknowledgement comes any more.
 func (u *cubic) collapse(t moment) {
 	u.reduce(t)
 	u.cwnd = least
 }
 
-// spurious notes that a packet was late, not lost. When all that led to the last
-// reduction were, it is taken back.
+// spurious notes that a packet was late, not lost. If all packets that led to the last
+// reduction were only late, the reduction is taken back.
 func (u *cubic) spurious() {
 	u.nLost = max(0, u.nLost-1)
 	if u.before.lost--; u.before.lost == 0 && u.before.cwnd > u.cwnd {

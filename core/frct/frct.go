@@ -1,16 +1,15 @@
-// Package frct is the protocol at the two ends of a flow that promises order:
-// sequence numbers, windows, acknowledgements and retransmission over a layer
-// that loses, repeats and disorders packets. It does no I/O: packets, the time
-// and chance are arguments.
+// Package frct is the protocol at the two ends of a flow that promises order. It has
+// sequence numbers, windows, acknowledgements and retransmission, for layers that
+// lose, repeat and disorder packets. It does no I/O: packets, the time and random
+// numbers are arguments.
 //
-// The protocol is delta-t's, in the form of the C prototype. There is no
-// handshake: a sender that was silent for long starts a new run at a random
-// sequence number, and the time that packets can live says when both ends have
-// forgotten the run before.
+// The protocol is delta-t, in the form of the C prototype. There is no handshake. A
+// sender that was silent for long starts a new run at a random sequence number. By
+// then both ends have forgotten the run before, because packets live only so long.
 //
-// Between two ends of this project (Config.Ours) it also has wide windows,
-// selective acknowledgements, an end of the stream and congestion control;
-// nothing of these is sent to a C peer but what congestion control holds back.
+// Between two ends of this project (Config.Ours) there are also wide windows,
+// selective acknowledgements and an end of the stream. None of these is sent to a C
+// peer. Congestion control works towards any peer.
 package frct
 
 import (
@@ -24,14 +23,14 @@ const (
 	startWindow = 64 // packets that a sender may send before it hears of a window
 	cWindow     = 256
 	maxWindow   = 8192
-	lowWindow   = 16 // packets left when a sender asks how the window stands
-	fcEvery     = 32 // packets of room that a receiver tells of at the latest
+	lowWindow   = 16 // packets left in the window when a sender asks for a new one
+	fcEvery     = 32 // packets of new room after which a receiver tells its window
 
 	ackDelay = 10 * time.Millisecond // of a lone packet
 
 	askFirst = 100 * time.Millisecond // until a shut window is asked about, and again
 	askMax   = time.Second
-	forceAt  = time.Second // a sender without retransmission goes on through a window shut for so long
+	forceAt  = time.Second // a window shut for so long does not stop a sender without retransmission
 
 	maxAckDelay = 10 * time.Second  // a of delta-t
 	maxRetrans  = 120 * time.Second // r of delta-t
@@ -45,22 +44,21 @@ type Config struct {
 	Reliable bool
 	// Ours says that the other end is of this project.
 	Ours bool
-	// MPL bounds how long a packet may be under way.
+	// MPL bounds how long a packet may be on its way.
 	MPL time.Duration
 	// Window is how many packets this end holds for its process, from 64 to
-	// 8192; 0 is 256. Towards a C peer it is 256 whatever it says here.
+	// 8192; 0 is 256. Towards a C peer it is always 256.
 	Window int
 	// Buffer bounds the bytes held in each direction; 0 is 8 MiB. One packet
 	// is always taken.
 	Buffer int
-	// Rand returns the first sequence number of a run. Whoever is not on the
-	// path must not be able to guess it.
+	// Rand returns the first sequence number of a run. An attacker that does not
+	// see the packets must not be able to guess it.
 	Rand func() uint32
 }
 
-// Emit gives one packet, head and then payload, to the layer. It must not keep
-// them. False says that the layer has no room: the packet is not sent, and Tick
-// tries again.
+// Emit gives one packet, head and then payload, to the layer. It must not keep them. It
+// returns false if the layer has no room: the packet is not sent, and Tick tries again.
 type Emit func(head *[HeadLen]byte, payload []byte) bool
 
 // Stats counts what passed one end.
@@ -69,11 +67,11 @@ type Stats struct {
 
 	Retransmitted uint64
 	Spurious      uint64 // retransmissions of packets that had arrived
-	Timeouts      uint64 // nothing was acknowledged for so long that a packet went again
+	Timeouts      uint64 // retransmissions because no acknowledgement came for long
 
 	Duplicates uint64 // packets that had come before
 	Disordered uint64 // packets that came before one sent earlier
-	Skipped    uint64 // packets that were missing, on a flow without retransmission
+	Skipped    uint64 // packets that never came, on a flow without retransmission
 	NoRoom     uint64 // packets that came outside the window or beyond Buffer
 	NoRun      uint64 // packets of a run whose start has not come
 	Bad        uint64 // packets against the rules
@@ -110,8 +108,8 @@ type Conn struct {
 type moment = int64
 
 const (
-	never moment = 1<<63 - 1  // of what is not due
-	past  moment = -(1 << 62) // of what has not been
+	never moment = 1<<63 - 1  // nothing is due
+	past  moment = -(1 << 62) // it has not happened yet
 )
 
 // New returns one end of a new flow.
@@ -128,8 +126,8 @@ func New(now time.Time, cfg Config) *Conn {
 		return moment((mpls*cfg.MPL + maxAckDelay + maxRetrans).Truncate(time.Second) + time.Second)
 	}
 	c.recvIdle = idle(2)
-	// C rounds both to the same number of seconds where MPL is short, and a new
-	// run that comes sooner than the last packet did is taken for the old one.
+	// The C prototype rounds both times to the same number of seconds if MPL is short.
+	// Then a packet of a new run may come too soon, and is taken for one of the old run.
 	c.sendIdle = idle(3) + moment(cfg.MPL)
 	c.snd.init()
 	c.rcv.init()
@@ -140,10 +138,10 @@ func New(now time.Time, cfg Config) *Conn {
 
 func (c *Conn) at(now time.Time) moment { return moment(now.Sub(c.epoch)) }
 
-// Tick sends what is due: acknowledgements, news of the window, packets that
-// were lost. It returns when it is to be called again, the zero time if nothing
-// will be due. An error is for good: the other end has acknowledged nothing for
-// 120 s, and the flow is down; it wraps core.ErrFlowPeer.
+// Tick sends what is due: acknowledgements, windows, packets that were lost. It returns
+// when it has to be called again; the zero time: nothing will be due. An error is for
+// good: the other end has acknowledged nothing for 120 s, and the flow is down. It wraps
+// core.ErrFlowPeer.
 func (c *Conn) Tick(now time.Time, emit Emit) (next time.Time, err error) {
 	t := c.at(now)
 	due := c.tickReceiver(t, emit)
@@ -156,7 +154,7 @@ func (c *Conn) Tick(now time.Time, emit Emit) (next time.Time, err error) {
 	return c.epoch.Add(time.Duration(max(due, t))), c.err
 }
 
-// Stats returns the counters, and how the flow stands.
+// Stats returns the counters and the present state of the flow.
 func (c *Conn) Stats() Stats {
 	s := c.stats
 	s.InFlight = int(c.snd.seq - c.snd.left)

@@ -175,7 +175,7 @@ func (c *Conn) skip(t moment, h head, payload []byte) {
 	r.ackNow = r.over
 }
 
-// hold returns a copy of payload, or what stands for the end of the stream.
+// hold returns a copy of payload, or the buffer that stands for the end of the stream.
 func (c *Conn) hold(h head, payload []byte) *buf {
 	if h.Flags&data == 0 {
 		return end
@@ -216,7 +216,7 @@ func (c *Conn) reserveEarly(n uint32) {
 	r.early, r.have = early, have
 }
 
-// forgetEarly drops what came too early.
+// forgetEarly drops the packets that came before one that was sent earlier.
 func (c *Conn) forgetEarly() {
 	r := &c.rcv
 	for i, b := range r.early {
@@ -252,18 +252,17 @@ func (c *Conn) Drop() {
 // all of it.
 func (c *Conn) End() bool { return c.rcv.over && c.rcv.ready.n == 0 }
 
-// NewsDue reports that the process has taken so much that the other end should hear
-// of the room: Tick sends something now.
+// NewsDue reports whether the process has taken so much that the other end must be told
+// of the room. If it returns true, Tick sends the window now.
 func (c *Conn) NewsDue() bool {
 	r := &c.rcv
 	return r.run && int32(r.right-r.told) >= int32(min(fcEvery, c.cfg.Window/4))
 }
 
-// widen moves the right edge on as the process takes packets. Packets that came
-// early take no room from others, while Buffer has some: a gap is closed two
-// round trips after it was sent, and would halve the rate of a full window.
-// Where packets are larger than Window counted on, fewer fit. An edge never
-// moves back.
+// widen moves the right edge of the window as the process takes packets. While Buffer
+// has room, packets that came early take no room from others. Otherwise a gap, which is
+// closed two round trips after it was sent, would halve the rate of a full window. If
+// packets are larger than Window counts on, fewer fit. The edge never moves back.
 func (c *Conn) widen() {
 	r := &c.rcv
 	if !r.run {
@@ -282,9 +281,9 @@ func (c *Conn) widen() {
 	}
 }
 
-// news adds to h what the other end is to know: the window where there is a run,
-// and what has come, on a flow with retransmission and up to a after the last
-// packet.
+// news adds to h what the other end has to know. If there is a run, that is the window. On
+// a flow with retransmission it is also the acknowledgement, until maxAckDelay after the
+// last packet.
 func (c *Conn) news(t moment, h *head) {
 	r := &c.rcv
 	if !c.hearing(t) {
@@ -342,7 +341,7 @@ func (c *Conn) tickReceiver(t moment, emit Emit) moment {
 	return r.ackAt
 }
 
-// ranges returns what came beyond left, for a peer that understands it.
+// ranges returns the ranges of packets that came beyond left, for a peer of ours.
 func (c *Conn) ranges() []byte {
 	r := &c.rcv
 	if !c.cfg.Ours || r.nEarly == 0 {
@@ -361,8 +360,8 @@ func (c *Conn) ranges() []byte {
 	return c.sack
 }
 
-// Close returns to the layer what a peer should still know: the acknowledgement
-// of what came last. It frees all memory; the Conn must not be used any more.
+// Close sends the last acknowledgement, if it is due. It frees all memory: the Conn must
+// not be used any more.
 func (c *Conn) Close(now time.Time, emit Emit) {
 	r := &c.rcv
 	if c.hearing(c.at(now)) && r.acked != r.left {

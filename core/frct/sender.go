@@ -5,8 +5,8 @@ import "time"
 // retry is when a packet that the layer had no room for is tried again.
 const retry = moment(time.Millisecond)
 
-// sender is the state of what goes out. Without retransmission nothing waits for
-// an acknowledgement but the end of the stream.
+// sender is the state of the packets that this end sends. Without retransmission only
+// the end of the stream waits for an acknowledgement.
 //
 //	            left             seq        right
 //	acknowledged |  in flight     |  may go   |  may not
@@ -26,25 +26,25 @@ type sender struct {
 	nLost int
 	bytes int
 
-	// RFC 8985 (RACK): a packet is lost when one that was sent later has come,
-	// and the time has passed in which it would have, were it only late.
-	rackSent moment // when the latest sent of those that have come was sent
+	// RFC 8985 (RACK): a packet is lost if one that was sent later has come, and if
+	// enough time has passed for a packet that is only late.
+	rackSent moment // of the packets that have come, the latest time of sending
 	rackSeq  uint32
 	rackRTT  moment
-	late     uint32 // quarters of the least round trip to wait for what is late
+	late     uint32 // quarters of the least round trip to wait for a late packet
 	disorder bool   // packets have come in another order
-	highest  uint32 // of what has come
-	lossAt   moment // when the next may be lost
+	highest  uint32 // number of a packet that has come
+	lossAt   moment // when the next packet may be lost
 
-	progress moment // when something was last acknowledged
+	progress moment // when a packet was last acknowledged
 	waits    int    // timeouts since then
 
 	wants    bool   // the caller has more than the window lets go
 	shut     moment // since when, past if it is open
 	askAt    moment // when to ask about the window
 	askEvery moment
-	answered moment // when a window was last heard of
-	echoed   moment // when an end of ours last said that data has just come, be it taken or not
+	answered moment // when a window last came
+	echoed   moment // when an end of ours last said that data has just come, whether it took the data or not
 }
 
 // packet is one in flight.
@@ -78,9 +78,9 @@ func (c *Conn) Send(now time.Time, p []byte, emit Emit) bool {
 	return c.send(t, data, p, emit)
 }
 
-// CloseWrite ends the stream: the other end reads what was sent, then the end.
-// It says so only to an end of ours, by one packet that goes like those of Send
-// and goes again until it is acknowledged. False is as of Send; true after that.
+// CloseWrite ends the stream: the other end reads what was sent, then the end. Only an
+// end of ours is told, by a packet that is sent again until it is acknowledged. CloseWrite
+// returns false as Send does. After it has returned true it does nothing more.
 func (c *Conn) CloseWrite(now time.Time, emit Emit) bool {
 	if c.snd.over || c.err != nil {
 		return true
@@ -92,8 +92,7 @@ func (c *Conn) CloseWrite(now time.Time, emit Emit) bool {
 	return true
 }
 
-// Acknowledged reports whether everything that was sent is acknowledged, as far
-// as this kind of flow tells.
+// Acknowledged reports whether all packets that wait for an acknowledgement have got it.
 func (c *Conn) Acknowledged() bool { return c.snd.left == c.snd.seq }
 
 // CanSend reports whether Send would send a packet of n bytes, if the layer has
@@ -215,7 +214,7 @@ func (c *Conn) drop(seq uint32) {
 func (c *Conn) windowIs(t moment, low uint32) {
 	s := &c.snd
 	s.answered = t
-	// One that is older than what is known, or of another run, is far ahead.
+	// A window that is older than the last one, or of another run, is far ahead.
 	ahead := (low - s.right) & 0xffffff
 	if s.right+ahead-s.left > 1<<16 {
 		return

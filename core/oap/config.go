@@ -9,19 +9,20 @@ import (
 	"o7s/core/crypt"
 )
 
-// Suite is what an end asks for, and at least wants. The zero Suite asks for no
-// encryption.
+// Suite is the encryption that an end asks for. It accepts none that is weaker. The zero
+// Suite asks for no encryption.
 type Suite struct {
 	Kex    Kex
 	Cipher crypt.Cipher
 	KDF    Digest
 	Digest Digest // of signatures
-	// ClientEncaps says that a client sends a secret for the server's own key,
-	// rather than the server one for a key of the client's. Only of a KEM.
+	// ClientEncaps says that the client makes the secret and encrypts it for a key
+	// that the server keeps. Else the server makes it, for a new key of the client.
+	// Only for a KEM.
 	ClientEncaps bool
 }
 
-// DefaultSuite is what a configuration means that says nothing.
+// DefaultSuite is the Suite of an empty configuration.
 var DefaultSuite = Suite{Kex: P256, Cipher: crypt.AES256GCM, KDF: SHA256, Digest: SHA256}
 
 // ParseSuite returns what an enc.conf says: lines "kex=NAME", "cipher=NAME",
@@ -85,9 +86,9 @@ func (s Suite) String() string {
 	return fmt.Sprintf("%v, %v, %v", s.Kex, s.Cipher, s.KDF)
 }
 
-// Config is how one end protects its flows. A nil Config, and the zero one, ask
-// for nothing and take what the other end brings but a certificate. A Config does
-// not change once it is used; several goroutines may use it.
+// Config is how one end protects its flows. A nil Config, and the zero one, ask for
+// nothing. They accept every handshake of the other end but one with a certificate. A
+// Config must not be changed once it is used; several goroutines may use it.
 type Config struct {
 	Suite    Suite
 	Identity *Identity // nil: this end shows no certificate
@@ -105,8 +106,7 @@ type Config struct {
 	MustEncrypt, MustAuth bool
 }
 
-// Costly reports whether a handshake takes a key exchange or a signature at this
-// end, whatever the other end brings.
+// Costly reports whether every handshake takes a key exchange or a signature at this end.
 func (c *Config) Costly() bool { return c != nil && (c.Suite.Kex != 0 || c.Identity != nil) }
 
 var nothing = new(Config)

@@ -36,7 +36,7 @@ const (
 // that a peer may have and this package has not.
 var kexes = []struct {
 	kex   Kex
-	names []string // the first is the one that is shown
+	names []string // String returns the first
 	have  bool
 	curve ecdh.Curve
 	oid   string // in the DER of a public key: of the curve, or else of the algorithm

@@ -29,8 +29,8 @@ type Session struct {
 	Peer   string       // the common name of the other end's certificate; "": it showed none
 	Kex    Kex          // 0: the flow is plain
 	Cipher crypt.Cipher // 0: the flow is plain
-	// Key is nil where the flow is plain. Whoever gets the Session owns it, and
-	// calls Zero when it is handed on.
+	// Key is nil if the flow is plain. The owner of the Session owns it too, and calls
+	// Zero when it has passed the key on.
 	Key *crypt.Key
 }
 

@@ -14,8 +14,8 @@ const (
 	maxAge   = 20 * time.Second
 	maxAhead = 5*time.Second + 100*time.Millisecond
 
-	// maxSeen bounds the requests that are remembered. Each was signed by who has
-	// a certificate that this end trusts.
+	// maxSeen bounds the requests that are kept. Each was signed with a certificate
+	// that this end trusts.
 	maxSeen = 1 << 18
 )
 
@@ -24,15 +24,15 @@ type seenKey struct {
 	time uint64
 }
 
-// Replay remembers requests with a certificate, so that one which comes again is
-// known. Without a certificate a request proves nothing, and its answer makes a new
-// key each time: there is nothing to gain from sending it again. The zero value has
-// seen none. It is safe for concurrent use.
+// Replay keeps requests with a certificate, to find those that come again. A request
+// without a certificate proves nothing, and its answer makes a new key each time, so an
+// attacker gains nothing by sending it again. The zero value is ready for use. It is safe
+// for concurrent use.
 type Replay struct {
-	// Start is since when requests are remembered. One that was sent before it,
-	// by a system that is not ours, and holds a secret of the client's is refused:
-	// who sent it a second time could send the flow's packets a second time too.
-	// Zero: none is.
+	// Start is the time since which requests are kept. An older request may have come
+	// before. It is refused if it is not of an o7s system and holds a secret of the
+	// client: an attacker that sends it again could send the flow's packets again too.
+	// Zero: no request is refused for that.
 	Start time.Time
 
 	mu    sync.Mutex // guards the fields below
@@ -74,8 +74,8 @@ func (r *Replay) check(m *message) error {
 	return nil
 }
 
-// note remembers the request m, which is in time. It returns core.ErrAuth if m has
-// come before.
+// note keeps the request m, which is in time. It returns core.ErrAuth if m has come
+// before.
 func (r *Replay) note(m *message, now time.Time) error {
 	if err := r.check(m); err != nil || len(m.Crt) == 0 {
 		return err

@@ -33,10 +33,10 @@ type System struct {
 	Bounds []Bound `json:"bounds"`
 }
 
-// Bound is how many things of a kind the processes and programs of one user may
-// have, and of all users, and how many all have. Most is how many MostUID has, the
-// user who has the most; -1 where no user has any. What administrators have is not
-// counted.
+// Bound tells how many things of one kind the processes and programs of one user may
+// have, how many those of all users may have, and how many all have now. MostUID is the
+// user with the most, and Most is how many that user has; -1: no user has any. Things of
+// administrators are not counted.
 type Bound struct {
 	What    string `json:"what"`
 	User    int    `json:"user"`

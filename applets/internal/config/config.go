@@ -1,5 +1,6 @@
-// Package config reads and writes irmd's config file: names with their programs,
-// and IPCPs with their layers. It starts nothing. irmd starts what Parse returns.
+// Package config reads and writes irmd's config file: names with their programs, and
+// IPCPs with their layers. It starts no process: irmd does, for the items that Parse
+// returns.
 //
 //	[name.oping-server]
 //	lb = "round-robin"
@@ -10,8 +11,7 @@
 //	bootstrap = "local-layer"
 //	reg = ["oping-server"]
 //
-// An IPCP's table has the options of its layer type too, which the type
-// declares: ipcp.Option.
+// An IPCP's table also has the options that its layer type declares: ipcp.Option.
 package config
 
 import (

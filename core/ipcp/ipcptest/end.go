@@ -167,7 +167,7 @@ func (e *end) leave() {
 	}
 }
 
-// settled waits until the allocation is through at this end, either way.
+// settled waits until the allocation has succeeded or failed at this end.
 func (e *end) settled() error {
 	if e.server {
 		if err := come(e.taken); err != nil {

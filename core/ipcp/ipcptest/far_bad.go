@@ -219,9 +219,9 @@ func (p *farPair) dead() {
 	p.over(client, server)
 }
 
-// babble sends random datagrams, and known ones with some bytes changed, from a
-// stranger, which no flow notices, and then from the other system's address, which
-// may well harm the flows with it, but nothing else.
+// babble sends random datagrams, and known ones with some bytes changed. It sends them
+// from a stranger first, which no flow may notice, and then from the other system's
+// address, which may harm the flows with that system alone.
 func (p *farPair) babble() {
 	p.serve(1, farName)
 	client, server := p.connect(farName)

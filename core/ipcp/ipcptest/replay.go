@@ -31,8 +31,8 @@ type Replay struct {
 	// Packets are what the other side sent to the IPCP, which is system 1 of
 	// World.
 	Packets []Packet
-	// Adapt, if not nil, may change a packet before it is played: it may hold
-	// an id that the IPCP has given in what it has sent.
+	// Adapt, if not nil, may change a packet before it is played. The packet may need
+	// an id from an earlier packet of the IPCP.
 	Adapt func(p *Packet, sent []Packet)
 	// For is how long the replay goes on, since the first packet.
 	For time.Duration

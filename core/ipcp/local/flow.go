@@ -6,10 +6,10 @@ import (
 	"o7s/core"
 )
 
-// flow is a flow that the layer provides. One call at a time works on it, from
-// its start to the host's last answer. The calls that come meanwhile wait:
-// so a client that gives up while its flow is being joined goes after that,
-// and what is said to the host of an id is true until the host has heard it.
+// flow is a flow that the layer provides. One call at a time works on it, from its start
+// to the host's last answer. The calls that come meanwhile wait. So a client that gives up
+// while its flow is being joined leaves after that, and what the layer tells the host of
+// an id is still true when the host reads it.
 //
 // The call at work owns client, server and joined.
 type flow struct {

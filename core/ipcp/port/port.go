@@ -27,9 +27,9 @@ type Datagram struct {
 	Peer netip.AddrPort
 	Head []byte
 	Body []byte
-	// Refused is set of one that was received, without a Body, to say that
-	// the machine of Peer has no socket there. It is a hint: anybody who
-	// knows both addresses can send it.
+	// Refused is set in a Datagram that Recv returns without a Body. It says that
+	// the machine of Peer has no socket there. It is a hint: a machine that knows
+	// both addresses can forge it.
 	Refused bool
 }
 

@@ -110,9 +110,9 @@ func (d *directory) known(h core.Hash) (netip.Addr, bool) {
 	return e.addr, ok && d.env.Clock.Now().Before(e.until)
 }
 
-// query waits until the address of h is known. The error is core.ErrName where
-// whoever was asked knows none, core.ErrTimeout where nobody answered. A look-up
-// goes on when ctx ends, for the next query.
+// query waits until the address of h is known. The error is core.ErrName if no server
+// that was asked knows it, and core.ErrTimeout if no server answered. A look-up goes on
+// after ctx has ended, for the next query.
 func (d *directory) query(ctx context.Context, h core.Hash) error {
 	if _, ok := d.known(h); ok {
 		return nil

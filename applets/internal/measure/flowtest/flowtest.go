@@ -49,7 +49,7 @@ func NewFlow(fd int) *Flow {
 	return f
 }
 
-// change runs set with f locked and wakes who waits.
+// change runs set with f locked, and wakes the goroutines that wait for f.
 func (f *Flow) change(set func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
