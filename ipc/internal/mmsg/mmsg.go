@@ -103,8 +103,24 @@ func (o *Out) Send(fd uintptr, from int) (int, unix.Errno) {
 		}
 		h.SetIovlen(end - o.first[i])
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&o.heads[from])), uintptr(o.n-from), 0, 0, 0)
+	n, errno := call(unix.SYS_SENDMMSG, fd, o.heads[from:o.n], 0, o.n-from)
 	runtime.KeepAlive(o)
+	return n, errno
+}
+
+// few is how many messages pass in a moment.
+const few = 8
+
+// call is sendmmsg(2) or recvmmsg(2) on a non-blocking socket. Where few messages are
+// expected to pass, the scheduler is not told of it, as in package sys.
+func call(trap, fd uintptr, heads []header, flags uintptr, expected int) (int, unix.Errno) {
+	var n uintptr
+	var errno unix.Errno
+	if expected <= few {
+		n, _, errno = unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(&heads[0])), uintptr(len(heads)), flags, 0, 0)
+	} else {
+		n, _, errno = unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&heads[0])), uintptr(len(heads)), flags, 0, 0)
+	}
 	if errno != 0 {
 		return 0, errno
 	}
@@ -130,6 +146,7 @@ type In struct {
 	ctl   []control
 	parts []unix.Iovec
 	bufs  [][]byte
+	last  int // how many messages came last
 }
 
 // NewIn returns room for n messages of size bytes each.
@@ -163,12 +180,10 @@ func (in *In) recv(fd uintptr, flags uintptr) (int, unix.Errno) {
 		h.SetIovlen(1)
 		h.SetControllen(len(in.ctl[i]))
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.heads[0])), uintptr(len(in.heads)), flags, 0, 0)
+	n, errno := call(unix.SYS_RECVMMSG, fd, in.heads, flags, in.last)
 	runtime.KeepAlive(in)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
+	in.last = n
+	return n, errno
 }
 
 // Bytes returns the bytes of message i.
