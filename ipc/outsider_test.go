@@ -23,7 +23,8 @@ import (
 // An outsider is a process of another user that asks the IRMd, by messages of its
 // own, for what no honest process asks.
 
-// outsiders are what an outsider does. It prints "begun" when it is under way.
+// outsiders are what an outsider does. It prints "begun" when it is under way, and
+// other lines where there is much to do before that.
 var outsiders = map[string]func(ctx context.Context, args []string) error{
 	"facts":     askFacts,
 	"listens":   listenForAll,
@@ -88,6 +89,7 @@ func askFacts(ctx context.Context, args []string) error {
 				return err
 			}
 		}
+		fmt.Println("answers:", cap(done))
 	}
 	fmt.Println("begun")
 	<-ctx.Done()
@@ -105,6 +107,9 @@ func manyNames(ctx context.Context, l *rpc.Link) error {
 			if err := <-done; err != nil {
 				return err
 			}
+		}
+		if at%1000 == 0 {
+			fmt.Println("answers:", at)
 		}
 	}
 	return nil
@@ -175,6 +180,9 @@ func manyPrograms(ctx context.Context, l *rpc.Link, name string) error {
 			if err := <-done; err != nil {
 				return err
 			}
+		}
+		if at%1000 == 0 {
+			fmt.Println("answers:", at)
 		}
 	}
 	return nil
@@ -277,9 +285,12 @@ func crowdName(ctx context.Context, args []string) error {
 			rpc.Go(l, irmctl.Dealloc, &irmctl.FlowRef{ID: r.Body.ID}, func(_ *rpc.Reply[rpc.Empty], err error) { done <- err })
 		})
 	}
-	for range cap(done) {
+	for n := range cap(done) {
 		if err := <-done; err != nil {
 			return err
+		}
+		if n%100 == 0 {
+			fmt.Println("answers:", n)
 		}
 	}
 	fmt.Println("begun")

@@ -87,7 +87,13 @@ func (p *process) read() {
 }
 
 // line waits for the nth line, from 1, that has text.
-func (p *process) line(text string, n int) (string, error) {
+func (p *process) line(text string, n int) (string, error) { return p.await(text, n, false) }
+
+// word is line for the first one of a process that says something only when it has
+// come further: with each line it has the whole patience again.
+func (p *process) word(text string) (string, error) { return p.await(text, 1, true) }
+
+func (p *process) await(text string, n int, anew bool) (string, error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
@@ -105,6 +111,9 @@ func (p *process) line(text string, n int) (string, error) {
 		p.mu.Unlock()
 		select {
 		case <-more:
+			if anew {
+				timer.Reset(patience)
+			}
 			continue
 		case <-p.gone:
 			p.mu.Lock()

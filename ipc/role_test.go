@@ -235,7 +235,7 @@ func (w *world) roleAs(t testing.TB, name, word string, attr *syscall.SysProcAtt
 			t.Logf("%s:\n%s", name, strings.Join(p.lines, "\n"))
 		}
 	})
-	if _, err := p.line(word, 1); err != nil {
+	if _, err := p.word(word); err != nil {
 		t.Fatal(err)
 	}
 	return p
