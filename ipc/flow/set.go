@@ -68,21 +68,13 @@ const (
 // NewSet returns an empty Set. The error wraps core.ErrLimit where there is no
 // descriptor left. The caller must Close it.
 func NewSet() (*Set, error) {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	file, rc, err := sys.NewEpoll("flow set")
 	if err != nil {
-		return nil, fmt.Errorf("%w: make a flow set: %w", core.ErrLimit, os.NewSyscallError("epoll_create1", err))
-	}
-	if err := unix.SetNonblock(ep, true); err != nil { // else NewFile keeps it out of the poller
-		unix.Close(ep)
-		return nil, os.NewSyscallError("fcntl", err)
+		return nil, fmt.Errorf("%w: make a flow set: %w", core.ErrLimit, err)
 	}
 	s := &Set{
 		ready: make(chan struct{}, 1), done: make(chan struct{}),
-		file: os.NewFile(uintptr(ep), "flow set"), members: make(map[int32]*member),
-	}
-	if s.rc, err = s.file.SyscallConn(); err != nil {
-		s.file.Close()
-		return nil, err
+		file: file, rc: rc, members: make(map[int32]*member),
 	}
 	go s.run()
 	return s, nil

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"o7s/core"
+	"o7s/ipc/internal/sys"
 )
 
 // PeerWatch ends links whose peer has ended. A socket outlives the process that made it
@@ -30,21 +31,13 @@ type PeerWatch struct {
 // WatchPeers returns a PeerWatch without links, for Config.Watch. It takes one
 // descriptor and one goroutine, whatever it watches. The caller must Close it.
 func WatchPeers() (*PeerWatch, error) {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	file, raw, err := sys.NewEpoll("peer watch")
 	if err != nil {
-		return nil, fmt.Errorf("%w: watch peers: %w", core.ErrLimit, os.NewSyscallError("epoll_create1", err))
-	}
-	if err := unix.SetNonblock(ep, true); err != nil { // else NewFile keeps it out of the poller
-		unix.Close(ep)
-		return nil, os.NewSyscallError("fcntl", err)
+		return nil, fmt.Errorf("%w: watch peers: %w", core.ErrLimit, err)
 	}
 	w := &PeerWatch{
-		file: os.NewFile(uintptr(ep), "peer watch"), done: make(chan struct{}),
+		file: file, raw: raw, done: make(chan struct{}),
 		links: make(map[int32]*Link), keys: make(map[*Link]int32),
-	}
-	if w.raw, err = w.file.SyscallConn(); err != nil {
-		w.file.Close()
-		return nil, err
 	}
 	go w.run()
 	return w, nil
