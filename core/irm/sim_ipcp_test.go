@@ -195,8 +195,30 @@ func (h simHost) Splice(a, b core.FlowID) error {
 	return nil
 }
 
-// NewSet implements ipcp.Host: no layer of the simulation carries packets.
-func (h simHost) NewSet() (ipcp.Set, error) { return nil, core.ErrNotSupported }
+// NewSet implements ipcp.Host.
+func (h simHost) NewSet() (ipcp.Set, error) { return &simSet{closed: make(chan struct{})}, nil }
+
+// simSet is a set in which no flow ever has news: no packets pass in the simulation. It
+// has the methods that the layers of the simulation call.
+type simSet struct {
+	ipcp.Set
+	closed chan struct{}
+}
+
+// Add implements ipcp.Set.
+func (s *simSet) Add(ipcp.Flow, any) error { return nil }
+
+// Wait implements ipcp.Set.
+func (s *simSet) Wait(context.Context) (any, error) {
+	<-s.closed
+	return nil, core.ErrClosed
+}
+
+// Close implements ipcp.Set, which the layers of the simulation call once.
+func (s *simSet) Close() error {
+	close(s.closed)
+	return nil
+}
 
 // Attach implements ipcp.Host.
 func (h simHost) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
@@ -206,36 +228,20 @@ func (h simHost) Attach(id core.FlowID, got func(ipcp.Flow, error)) {
 			h.k.link.reply(func() { got(nil, err) })
 			return
 		}
-		h.k.link.reply(func() { got(&simFlow{closed: make(chan struct{})}, nil) })
+		h.k.link.reply(func() { got(simFlow{}, nil) })
 		theirs.Close()
 	})
 }
 
 // simFlow is a layer's end of the memory of a flow that carries nothing. It has
 // the methods that the layers of the simulation call.
-type simFlow struct {
-	ipcp.Flow
-	once   sync.Once
-	closed chan struct{}
-}
-
-// ReadPacket implements ipcp.Flow.
-func (f *simFlow) ReadPacket([]byte) (int, error) {
-	<-f.closed
-	return 0, core.ErrClosed
-}
-
-// CloseWrite implements ipcp.Flow.
-func (f *simFlow) CloseWrite() error { return nil }
+type simFlow struct{ ipcp.Flow }
 
 // Abort implements ipcp.Flow.
-func (f *simFlow) Abort() error { return f.Close() }
+func (simFlow) Abort() error { return nil }
 
 // Close implements ipcp.Flow.
-func (f *simFlow) Close() error {
-	f.once.Do(func() { close(f.closed) })
-	return nil
-}
+func (simFlow) Close() error { return nil }
 
 // simEnd is an end of memory, in the hands of the IRM.
 type simEnd struct{ w *sim }

@@ -3,7 +3,6 @@ package relay
 import (
 	"errors"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"o7s/core"
@@ -16,96 +15,106 @@ const patience = time.Second
 
 // side is the layer's end of the memory of one end of a flow.
 type side struct {
-	flow    ipcp.Flow
-	peer    *side
-	left    chan struct{} // closed when the process has left
-	drained chan struct{} // closed when carry reads no more
-	carried atomic.Uint64 // packets
-	down    atomic.Bool   // the layer has ended
+	c    *carrier
+	flow ipcp.Flow
+	peer *side
+
+	// The pump's.
+	parked bool        // the process at the other side has to make room first, or over is set
+	over   bool        // nothing more is read of the process
+	timer  *time.Timer // nobody reads what the process writes: ends the wait for the other's last words
+
+	left bool // the process has given up its end; guarded by c.mu
 }
 
-func newSide(f ipcp.Flow) *side {
-	return &side{flow: f, left: make(chan struct{}), drained: make(chan struct{})}
+// newFlow returns the sides of a flow between a and b.
+func newFlow(c *carrier, a, b ipcp.Flow) (x, y *side) {
+	x, y = &side{c: c, flow: a}, &side{c: c, flow: b}
+	x.peer, y.peer = y, x
+	return x, y
 }
 
-// leave says, once, that the process has given up its end. What it wrote is
-// still carried, for as long as there is somebody to read it.
-func (s *side) leave() {
-	close(s.left)
-	select {
-	case <-s.peer.left:
-		s.close()
-		s.peer.close()
-	default:
+// carry takes the packets that the process at s has written to the process at the
+// other side, as many as batch and the room there hold.
+func (s *side) carry(batch [][]byte) {
+	n, err := s.flow.Look(batch)
+	if err != nil {
+		s.ended(err)
+		return
+	}
+	done, room := 0, true
+	for done < n && room {
+		if room, err = s.peer.flow.Put(nil, batch[done]); room {
+			done++
+		}
+	}
+	s.peer.flow.Publish()
+	next := 0
+	if !room {
+		next = len(batch[done])
+	}
+	s.flow.Drop(done)
+	if done > 0 && s.peer.timer != nil {
+		s.peer.timer.Reset(patience)
+	}
+	switch {
+	case err != nil:
+		s.unread()
+	case !room:
+		s.park()
+		s.c.set.Room(s.peer.flow, next)
+	case s.parked:
+		s.parked = false
+		s.c.set.Unpark(s.flow)
 	}
 }
 
-// close closes the layer's end, unless the layer has ended: then the process
-// must not take it for a proper end.
-func (s *side) close() {
-	if s.down.Load() {
-		s.flow.Abort()
-	} else {
+func (s *side) park() {
+	s.parked = true
+	s.c.set.Park(s.flow)
+}
+
+// ended ends the other side as the process at s has ended this one.
+func (s *side) ended(err error) {
+	s.park()
+	s.over = true
+	switch {
+	case err == io.EOF:
+		s.peer.flow.CloseWrite()
+		if s.peer.timer != nil { // else the process may still read
+			s.close()
+		}
+	case errors.Is(err, core.ErrClosed): // the layer closes the other side too
+	default:
+		s.peer.flow.Abort()
 		s.flow.Close()
 	}
 }
 
-// carry takes the packets that the process at s writes to the process at the
-// other side, and ends the other side as this one has ended.
-func (s *side) carry() {
-	err := s.copy()
-	switch {
-	case err == nil:
-		// Nobody reads any more. The process at s may wait for room: it
-		// must see the end too, but first what the other one wrote.
-		close(s.drained)
-		s.peer.wait()
+// unread notes that nobody reads any more what the process at s writes. That process
+// may wait for room: it must see the end too, but first what the other one wrote.
+func (s *side) unread() {
+	s.park()
+	s.over = true
+	if s.peer.over {
 		s.close()
-		s.peer.close()
-	case err == io.EOF:
-		// The process may still read, until it leaves.
-		s.peer.flow.CloseWrite()
-		close(s.drained)
-		<-s.left
-		s.peer.close()
-	case errors.Is(err, core.ErrClosed):
-		// The layer closed it: the other process has left.
-		s.peer.close()
-		close(s.drained)
-	default:
-		s.peer.flow.Abort()
-		close(s.drained)
+		return
 	}
+	s.timer = time.AfterFunc(patience, s.close)
 }
 
-// copy returns why there is nothing more to read, or nil if nothing can be
-// written any more.
-func (s *side) copy() error {
-	p := make([]byte, core.MaxPacket)
-	for {
-		n, err := s.flow.ReadPacket(p)
-		if err != nil {
-			return err
-		}
-		if s.peer.flow.WritePacket(p[:n]) != nil {
-			return nil
-		}
-		s.carried.Add(1)
-	}
+// close closes both sides.
+func (s *side) close() {
+	s.flow.Close()
+	s.peer.flow.Close()
 }
 
-// wait waits until all that the process at s wrote is carried, or its reader
-// has taken nothing for a while.
-func (s *side) wait() {
-	for {
-		before := s.carried.Load()
-		select {
-		case <-s.drained:
-			return
-		case <-time.After(patience):
-			if s.carried.Load() == before {
-				return
-			}
+// abort ends both sides as the death of the layer does. The pump has ended.
+func (s *side) abort() {
+	for _, s := range []*side{s, s.peer} {
+		if s.timer != nil {
+			s.timer.Stop()
 		}
+		s.flow.Abort()
 	}
 }
