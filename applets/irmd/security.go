@@ -60,7 +60,7 @@ func newSecurity(dir string) *security {
 
 // Configured implements irm.Security.
 func (s *security) Configured() bool {
-	if s.dir == "" {
+	if s.dir == "" || absent(s.dir) {
 		return false
 	}
 	there, err := folders(filepath.Dir(s.dir), filepath.Base(s.dir))

@@ -7,12 +7,15 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"o7s/applets"
 	"o7s/applets/cert"
@@ -400,4 +403,37 @@ func TestECKey(t *testing.T) {
 	if err != nil || c.Identity == nil || c.Identity.Name() != "srv" {
 		t.Error(c, err)
 	}
+}
+
+// Only what is surely not there is absent: a symlink to nothing is an error of its own.
+func TestAbsent(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, loop := filepath.Join(dir, "link"), filepath.Join(dir, "loop")
+	if err := errors.Join(os.Symlink("nothing", link), os.Symlink("loop", loop), os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, link, loop, filepath.Join(link, "security"), filepath.Join(loop, "security"), filepath.Join(dir, "file"), filepath.Join(dir, "file", "security"), "a\x00b"} {
+		if absent(path) {
+			t.Errorf("%q is taken for absent", path)
+		}
+	}
+	none := filepath.Join(dir, "none")
+	if fd, err := openCached(dir); err != nil {
+		t.Skip("this kernel does not tell what is in its caches")
+	} else {
+		unix.Close(fd)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Type == unix.TMPFS_MAGIC {
+		t.Skip("this file system does not keep in mind what is not there")
+	}
+	for range 1000 { // a change elsewhere in the tree makes it fail now and then
+		if _, err := os.Lstat(none); absent(none) && absent(filepath.Join(none, "security")) && errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+	t.Errorf("%q is not absent", none)
 }
