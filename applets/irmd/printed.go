@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"o7s/core/logs"
 )
@@ -47,6 +50,47 @@ func (a *allowance) take() bool {
 	return true
 }
 
+// source is a pipe. When its deadline has passed it ends after what it holds then: what
+// a program wrote before its end is there, however late it is read.
+type source struct {
+	r    *os.File
+	last bool // the deadline has passed
+	left int  // bytes to read after that
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	if !s.last {
+		n, err := s.r.Read(p)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		s.last = true
+		if s.left, err = unread(s.r); err != nil {
+			return n, err
+		}
+		if err := s.r.SetReadDeadline(time.Time{}); err != nil {
+			return n, err
+		}
+	}
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := s.r.Read(p[:min(len(p), s.left)])
+	s.left -= n
+	return n, err
+}
+
+// unread returns how many bytes a pipe holds.
+func unread(r *os.File) (n int, err error) {
+	c, err := r.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := c.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n, errors.Join(err, cerr)
+}
+
 // printed logs what a program prints, each line with the program's name and
 // pid. It reads too much no faster than it is given, and counts it.
 type printed struct {
@@ -58,10 +102,11 @@ type printed struct {
 	dropped int // lines since the last one that was logged
 }
 
-// follow reads from r until its end and closes it.
+// follow reads from r until its end, or until its deadline has passed and all is read
+// that was there then. It closes r.
 func (p *printed) follow(r *os.File) {
 	defer r.Close()
-	b := bufio.NewReaderSize(r, maxPrinted)
+	b := bufio.NewReaderSize(&source{r: r}, maxPrinted)
 	for copied := 0; ; {
 		line, err := b.ReadSlice('\n')
 		copied += len(line)

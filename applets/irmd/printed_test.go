@@ -167,6 +167,31 @@ func TestStartedProgramThatPrintsTooMuch(t *testing.T) {
 	}
 }
 
+// What a program wrote before its end is logged, or counted, also where irmd comes to
+// read it later, while a child of the program keeps the pipe open.
+func TestLastWordsAreReadLate(t *testing.T) {
+	var l textLog
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for range 2 * printedBurst {
+		fmt.Fprintln(w, "x")
+	}
+	if err := r.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	a := newAllowance()
+	a.at = a.at.Add(time.Hour) // no line is given back
+	(&printed{log: logs.New(logs.Options{Writer: &l}).With("irmd"), label: "sh", lines: a}).follow(r)
+	got := l.lines()
+	want := fmt.Sprintf("irmd(WW): sh[0] prints too much: %d lines are left out.", printedBurst)
+	if len(got) != printedBurst+1 || got[len(got)-1] != want {
+		t.Errorf("%d lines, the last is %q, want %d and %q", len(got), got[max(0, len(got)-1):], printedBurst+1, want)
+	}
+}
+
 // A child that keeps the pipe open holds nothing up.
 func TestChildOfAStartedProgramKeepsThePipe(t *testing.T) {
 	start := time.Now()
