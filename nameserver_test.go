@@ -11,7 +11,7 @@ import (
 
 // nameserver ADDR HASH is a DNS server with the root alone as its zone. It takes
 // updates, and says so. For the name HASH it knows an address of IPv6 alone, and
-// gives it to whoever asks for one of IPv4 too.
+// gives it to clients that ask for one of IPv4 too.
 func nameserver() {
 	fail := func(err error) {
 		if err != nil {

@@ -22,8 +22,8 @@ func soon() time.Duration {
 	return 10 * time.Second
 }
 
-// A process that is killed, at either end of a flow: who is blocked at the
-// other end knows it soon.
+// When a process at one end of a flow is killed, a call that is blocked at the other end
+// returns soon.
 func TestPeerKilled(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.register(t, "victim", "killer")

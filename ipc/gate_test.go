@@ -13,9 +13,9 @@ import (
 
 // gate is the reading end of a process's stdout. It holds the process, and its
 // children, at a line that they log: the pipe is given room for one line, and
-// the line stays there unread. What it tells of has happened, and whoever comes
-// to the next line waits. So a test brings several processes to a step, without a hook in any of them
-// and without a sleep.
+// the line stays there unread. The event of that line has happened, and a process that
+// writes the next line waits. So a test brings several processes to a step, without a hook
+// in any of them and without a sleep.
 type gate struct {
 	r *os.File
 

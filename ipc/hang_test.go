@@ -18,9 +18,9 @@ import (
 	"o7s/ipc/rpc"
 )
 
-// hangingFiles mounts a file system of nobody's, in which there is one file, prog. All
-// may look at it, and whoever opens it waits until the test's end: not even a signal
-// ends that. With looks, who only looks waits too.
+// hangingFiles mounts a file system that no process serves, in which there is one file,
+// prog. A process that opens prog waits until the test's end: not even a signal ends that.
+// With looks, stat of prog waits in the same way.
 func hangingFiles(t *testing.T, looks bool) (prog string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hang")

@@ -80,7 +80,8 @@ func idleRole(ctx context.Context, _ []string) error {
 	return nil
 }
 
-// A process that has ended cannot be announced by whoever holds its connection.
+// A process that has ended cannot be announced by another process that holds its
+// connection.
 func TestDeadProcessIsNotAnnounced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "local")

@@ -89,9 +89,9 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// A server that says it listens and takes no flow that arrives: whoever dials
-// it has a flow on which nothing comes, until its own deadline or the server's
-// end, and others are served.
+// A server says that it listens and takes no flow that arrives. A client that dials it has
+// a flow without packets, until the client's own deadline or the server's end. Other
+// clients are served.
 func TestServerThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, local.Type.Name)
@@ -115,7 +115,7 @@ func TestServerThatTakesNothing(t *testing.T) {
 	if _, err := p.line("done", 1); err != nil {
 		t.Error(err)
 	}
-	// The trap goes; who waits in it hears of that.
+	// The trap ends, and the clients that wait in it are told.
 	p = w.role(t, "test-try", "ready", "trap", "1m")
 	if _, err := p.line("dialed", 1); err != nil {
 		t.Error(err)

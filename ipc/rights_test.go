@@ -104,7 +104,7 @@ func thiefRole(ctx context.Context, args []string) error {
 	return nil
 }
 
-// What an IPCP may tell the IRMd, an application may not, whoever runs it.
+// An application may not send the IRMd what an IPCP may send, also if root runs it.
 func TestApplicationPosesAsIPCP(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, local.Type.Name)

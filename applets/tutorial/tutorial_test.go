@@ -150,7 +150,7 @@ func compare(t *testing.T, name string, lines []string) []string {
 	return lines[len(want):]
 }
 
-// Whoever interrupts the tutorial, and wherever, finds nothing left of it.
+// A tutorial that is interrupted, at any step, leaves nothing behind.
 func TestInterrupted(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -726,7 +726,7 @@ func TestClientSecretAgain(t *testing.T) {
 	}
 }
 
-// A request with a certificate is for one name: who is on the path can't lead it to
+// A request with a certificate is for one name: an attacker on the path can't lead it to
 // another server that trusts the client.
 func TestSignedForOneName(t *testing.T) {
 	for _, suite := range []Suite{{}, DefaultSuite} {

@@ -67,7 +67,7 @@ func TestChat(t *testing.T) {
 		from, to *person
 		line     string
 	}{{alice, bob, "hello"}, {bob, alice, "hello alice"}, {alice, bob, "goodbye"}} {
-		// Whoever is heard is in the room; until then the line is said again.
+		// A client that is heard is in the room. Until then its line is sent again.
 		again := time.NewTicker(50 * time.Millisecond)
 		heard := make(chan bool, 1)
 		go func() { heard <- p.to.waitFor(ctx, p.line) }()

@@ -31,8 +31,7 @@ func TestReadBy(t *testing.T) {
 	})
 }
 
-// Whoever ends the context ends the wait, also when a deadline is set just
-// then.
+// The end of the context ends the wait, also when a deadline is set just then.
 func TestSetDeadlineAfterDone(t *testing.T) {
 	f := flowtest.NewFlow(64)
 	ctx, cancel := context.WithCancel(t.Context())

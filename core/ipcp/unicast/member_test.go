@@ -513,7 +513,7 @@ func TestGuests(t *testing.T) {
 		if n := a.net.Flows(); n > maxGuests {
 			t.Errorf("%d guests at a time, the bound is %d", n, maxGuests)
 		}
-		// They keep out nobody who has something to say.
+		// They keep no honest member out.
 		b := startOn(t, l.wire, 1)
 		defer b.stop()
 		_, err := b.Enroll(ctx, ipcp.Enrollment{Dst: "uni-0"})

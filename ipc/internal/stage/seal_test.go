@@ -116,7 +116,7 @@ func TestRawSealed(t *testing.T) {
 	}
 }
 
-// The end of an encrypted flow is what the other end says under its key. Whoever is
+// An encrypted flow is complete only if the other end says so under its key. An attacker
 // on the way can end the flow, and can't make it look complete.
 func TestSealedEnd(t *testing.T) {
 	for _, qos := range []core.QoS{core.QoSRaw, core.QoSBest, core.QoSData} {

@@ -253,8 +253,8 @@ func TestBabbler(t *testing.T) {
 	}
 }
 
-// After any calls at once, of which some gave up, an end still acknowledges what
-// nobody reads, and a packet still comes to whoever waits for it in whatever way.
+// After many calls at once, of which some gave up, an end still acknowledges packets that
+// nobody reads. A packet still wakes a goroutine that waits for it, by any call.
 func TestNothingSleeps(t *testing.T) {
 	t.Parallel()
 	for seed := range *games / 6 {

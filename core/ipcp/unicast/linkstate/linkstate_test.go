@@ -96,7 +96,7 @@ func (o *out) take() (sent map[Port][]Update) {
 	return sent
 }
 
-// owner is held by whoever calls a State: the test, or its clock.
+// owner is held during each call of a State, by the test or by its clock.
 var owner sync.Mutex
 
 // ownedClock calls back as the owner, as a State asks for.
