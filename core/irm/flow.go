@@ -42,9 +42,9 @@ type allocation struct {
 	replied bool // the IPCP has brought the other end's answer
 }
 
-// FlowAlloc allocates a flow from p to name. done gets the flow, whose End is lent
-// for the call, or the reason why there is none; once, within timeout (0:
-// core.AllocTimeout). cancel gives up before that.
+// FlowAlloc allocates a flow from p to name. done gets the flow, whose End is valid
+// until done returns, or the reason why there is none; once, within timeout (0:
+// core.AllocTimeout), and not at all where the IRM stops. cancel gives up before that.
 func (m *Manager) FlowAlloc(p Process, name string, qos core.QoS, timeout time.Duration, done func(HandedFlow, error)) (cancel func()) {
 	a := &allocation{m: m, p: p.record, name: name, qos: qos, done: done}
 	if timeout <= 0 {
@@ -86,9 +86,9 @@ func (m *Manager) FlowAlloc(p Process, name string, qos core.QoS, timeout time.D
 }
 
 // waysLocked returns the IPCPs through which p may reach name, in the order of
-// their ranks. An IPCP does not reach others through its own layer. Of several
-// members of one far layer those come first that have not got the name themselves:
-// so members on one system are to each other as members on several.
+// their ranks. An IPCP does not reach others through its own layer. If several members
+// of one far layer are on this system, those that have not registered the name come
+// first. So members on one system treat each other like members on several.
 func (m *Manager) waysLocked(p *registry.Process, name string) []*registry.IPCP {
 	up := m.reg.Layers()
 	for _, own := range up {
@@ -121,13 +121,14 @@ func (a *allocation) cancel() {
 const (
 	// queryTimeout bounds the search for a name in one layer.
 	queryTimeout = 2 * time.Second
-	// rankPatience is how long a layer of lower rank may still take after another
+	// rankPatience is how long a layer that is preferred may still take after another
 	// layer has said that it knows the name.
 	rankPatience = 300 * time.Millisecond
 )
 
 // search finds the layer of the lowest rank that knows the name. Layers within
-// this system answer at once and are asked in turn, then all others together.
+// this system, whose ranks are the lowest, answer at once and are asked in turn; then
+// all others together.
 func (a *allocation) search(up []*registry.IPCP) {
 	var far []*registry.IPCP
 	said := make(map[*registry.IPCP]error) // what the layers said that do not know it
@@ -161,8 +162,8 @@ func (a *allocation) wanted() bool {
 	return a.done != nil
 }
 
-// query asks the layer of i for the name. One that this system has registered
-// the name with needs no asking.
+// query asks the layer of i for the name, unless this system has registered the name
+// there.
 func (a *allocation) query(i *registry.IPCP) error {
 	a.m.mu.Lock()
 	known := i.Knows(a.name)
@@ -284,7 +285,7 @@ func (a *allocation) requestLocked(i *registry.IPCP, asked *oap.Asked, data []by
 	m.allocs[f] = a
 	req := ipcp.AllocRequest{Flow: f.ID, Dst: i.Sum(a.name), QoS: a.qos, Data: data}
 	if asked != nil {
-		a.again = time.AfterFunc(askAgain[0], func() { a.askAgain(req) })
+		a.again = time.AfterFunc(pauses[0], func() { a.askAgain(req) })
 	}
 	control, name := i.Control, i.Name
 	m.thenLocked(func() {
@@ -299,9 +300,9 @@ func (a *allocation) requestLocked(i *registry.IPCP, asked *oap.Asked, data []by
 	})
 }
 
-// askAgain is when a request to another system that nothing has answered is sent
-// again, after the time before.
-var askAgain = []time.Duration{time.Second, 2 * time.Second, 6 * time.Second}
+// pauses are the pauses before each repetition of a request to another system that
+// nobody has answered.
+var pauses = []time.Duration{time.Second, 2 * time.Second, 6 * time.Second}
 
 // awaitsReplyLocked reports whether the other end has still to answer a.
 func (a *allocation) awaitsReplyLocked() bool {
@@ -329,17 +330,17 @@ func (a *allocation) askAgain(req ipcp.AllocRequest) {
 			return
 		}
 		req.Again, req.Data = true, data
-		if a.tries++; a.tries < len(askAgain) {
-			a.again.Reset(askAgain[a.tries])
+		if a.tries++; a.tries < len(pauses) {
+			a.again.Reset(pauses[a.tries])
 		}
 		control := a.flow.Provider.Control
 		m.thenLocked(func() { control.FlowAlloc(req, func(error) {}) })
 	})
 }
 
-// takeLocked ends a and returns its done, or nil if a has ended before. Where the
-// IRM stops, done does nothing: the process hears of that by the end of its link,
-// and not what its flow comes to then.
+// takeLocked ends a and returns its done, or nil if a has ended before. While the
+// IRM stops, done does nothing: the process hears of the end from its closed link, and
+// not from an answer.
 func (a *allocation) takeLocked() func(HandedFlow, error) {
 	done := a.done
 	if a.done = nil; a.m.fault("an allocation is answered twice") {

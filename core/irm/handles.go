@@ -6,11 +6,11 @@ import (
 )
 
 // A Process is a process that has announced itself. With it the Manager is called in
-// the name of that process. It is good for nothing else.
+// the name of that process. It is good for nothing else. The zero Process is no process.
 type Process struct{ record *registry.Process }
 
 // An IPCP is an IPC process that a Spawner starts. The Spawner calls the Manager
-// with it in the name of that IPCP.
+// with it in the name of that IPCP. Its name and its type never change.
 type IPCP struct{ record *registry.IPCP }
 
 // Name returns the name of i.
@@ -19,7 +19,8 @@ func (i IPCP) Name() string { return i.record.Name }
 // Type returns the type of i.
 func (i IPCP) Type() ipcp.Type { return i.record.Type }
 
-// Values that the registry has, too. Nobody but this package imports the registry.
+// What the registry shares with those who call the Manager, or are called by it. Only
+// this package imports the registry.
 type (
 	// Program is a program, or an IPCP, that is bound to a name.
 	Program = registry.Program

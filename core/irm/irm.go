@@ -88,7 +88,7 @@ type Manager struct {
 	allocs    map[*registry.Flow]*allocation // not answered yet
 	children  map[*registry.IPCP]Child
 	stopping  bool
-	instances map[int]*instance  // that this IRM has started, by pid
+	instances map[int]*instance  // that this IRM has started, by pid; by a negative number before
 	starts    int                // of instances
 	naming    map[string]*naming // by the name that is worked on
 	founding  map[string]bool    // layers that are being bootstrapped
@@ -134,7 +134,8 @@ func New(cfg Config) *Manager {
 // has to find each: see sim_fault_test.go.
 func (m *Manager) fault(name string) bool { return m.planted == name }
 
-// Stop ends all IPCPs and returns when they are reaped. Nothing that happens
+// Stop ends all IPCPs, and the programs that this IRM has started, and returns when
+// they are reaped. Nothing that happens
 // from then on is logged or told to anyone: the flows of this system's
 // processes that need no IPCP go on. A layer ends before those below it, which
 // carry its last words to other systems.

@@ -53,8 +53,8 @@ const (
 	maxPause   = time.Minute
 )
 
-// BindProgram lets the instances of p, of c's uid, accept for its name, those
-// that run included. With Auto, one is started at once when nobody accepts.
+// BindProgram lets the instances of p, of c's uid, accept flows for p.Name, those that
+// run included. With Auto, the IRM starts one where flows wait and no process accepts.
 func (m *Manager) BindProgram(c Caller, p Program) error {
 	if err := checkProgram(p); err != nil {
 		return err
@@ -72,11 +72,14 @@ func checkProgram(p Program) error {
 	if p.IPCP == "" && !filepath.IsAbs(p.Path) {
 		return fmt.Errorf("%w: %q is no absolute path of a program", core.ErrUsage, p.Path)
 	}
+	if len(p.Path) > maxArgBytes {
+		return fmt.Errorf("%w: the path of a program has at most %d bytes, and this one %d", core.ErrUsage, maxArgBytes, len(p.Path))
+	}
 	size := 0
 	for _, a := range p.Args {
 		size += len(a)
 	}
-	if len(p.Args) > maxArgs || size > maxArgBytes || len(p.Path) > maxArgBytes {
+	if len(p.Args) > maxArgs || size > maxArgBytes {
 		return fmt.Errorf("%w: a program has at most %d arguments of %d bytes in all", core.ErrUsage, maxArgs, maxArgBytes)
 	}
 	return nil
@@ -124,11 +127,13 @@ func (m *Manager) UnbindProgram(c Caller, path, ipcp, name string) (err error) {
 func (m *Manager) unbindProgramLocked(c Caller, path, ipcp, name string) error {
 	what := Program{Path: path, IPCP: ipcp}.What()
 	var found []*registry.BoundProgram
-	others := -1 // the uid of another user, who has bound it
+	others := -1 // the uid of another user who has bound it; -1: none
 	admin := m.Administers(c)
 	for _, p := range m.reg.ProgramsOf(path, ipcp) {
+		if name != "" && p.Name != name {
+			continue
+		}
 		switch {
-		case name != "" && p.Name != name:
 		case p.UID == c.UID || admin || m.fault("anybody unbinds anybody's programs"):
 			found = append(found, p)
 		default:
@@ -188,13 +193,19 @@ func (m *Manager) mayServeLocked(name string) error {
 	if len(b.Processes()) > 0 || m.startingLocked(name) > 0 {
 		return nil
 	}
+	var paused *registry.BoundProgram // the first one
 	for _, p := range b.Programs() {
 		switch {
-		case p.Auto && time.Now().Before(p.NotBefore):
-			return fmt.Errorf("%w: %s, which is bound to %q, ended before it listened and is not started again for %v; IRMd's log tells how it ended", core.ErrNotAllocated, p.What(), name, time.Until(p.NotBefore).Round(time.Second))
-		case p.Auto:
+		case !p.Auto:
+		case !time.Now().Before(p.NotBefore):
 			return nil
+		case paused == nil:
+			paused = p
 		}
+	}
+	if paused != nil {
+		pause := max(time.Until(paused.NotBefore).Round(time.Second), time.Second)
+		return fmt.Errorf("%w: %s, which is bound to %q, ended before it listened and is not started again for %v; the log of the IRMd tells how it ended", core.ErrNotAllocated, paused.What(), name, pause)
 	}
 	for _, p := range b.Programs() {
 		if p.IPCP != "" {
@@ -207,8 +218,8 @@ func (m *Manager) mayServeLocked(name string) error {
 	return noProcess(name)
 }
 
-// startingLocked counts the instances for name that run and don't listen yet.
-// One whose program is bound no more does not come for name.
+// startingLocked counts the instances for name that start, or run and don't listen yet.
+// An instance whose program is no longer bound does not come for name.
 func (m *Manager) startingLocked(name string) int {
 	n := 0
 	for _, i := range m.instances {

@@ -118,6 +118,23 @@ func TestAllProgramsTakeTurns(t *testing.T) {
 	}
 }
 
+// A program in its pause keeps no other one of the name from being started.
+func TestOneOfTwoProgramsHasAPause(t *testing.T) {
+	n, s := withPrograms(t, "/a", "/b")
+	ask(n)
+	s.started[0].died(errors.New("exit status 1")) // then "/b" is started
+	p := &proc{n: n}
+	p.is(n.m.Announce(Caller{PID: s.started[1].pid, UID: 1000}, "b", "/b", p))
+	p.listen("", 8)
+	n.m.Gone(p.me)
+	s.started[1].dead = true
+	s.started[1].died(errors.New("killed"))
+	ask(n)
+	if got := s.paths(); !slices.Equal(got, []string{"/a", "/b", "/b"}) {
+		t.Errorf("started %q", got)
+	}
+}
+
 func TestInstanceServes(t *testing.T) {
 	n, s := withPrograms(t, "/a")
 	got := ask(n)

@@ -16,8 +16,10 @@ import (
 //
 // What is carried out may call the Manager again: then the new decision is taken
 // at once, and what follows from it is carried out after what is queued already.
-// Nothing in the queue may block. What blocks is left to the goroutine that took
-// the decision (later), and ends with a decision of its own.
+// Nothing in the queue may wait for another process. What takes longer, such as to make
+// memory or to start a program, is left for later: the goroutine that took the decision
+// does it without the lock, and ends with a decision of its own. Where an effect took
+// the decision, the effects behind it wait for that.
 type queue struct {
 	effects  []func() // in the order in which they were decided
 	spare    []func() // the memory of effects that are carried out
@@ -29,13 +31,13 @@ type queue struct {
 const (
 	// maxEffects is how many effects are queued before AwaitRoom waits.
 	maxEffects = 4096
-	// maxCarried is how many effects a goroutine carries out in a row. It has work
-	// of its own to go back to.
+	// maxCarried is after how many effects a goroutine takes no further ones from the
+	// queue. It has work of its own to go back to.
 	maxCarried = 1024
 )
 
-// decide takes the decision f and carries out what follows from it, unless another
-// goroutine does so. It may be called by what is carried out.
+// decide takes the decision f and carries out what follows from it, unless that is
+// being done already. It may be called by what is carried out.
 func (m *Manager) decide(f func()) {
 	m.mu.Lock()
 	f()
@@ -91,8 +93,8 @@ func (m *Manager) carryOut() {
 }
 
 // AwaitRoom waits while very much is queued. A goroutine that reads messages calls it
-// before each. So a log whose output takes no lines stops the system, but does not fill
-// its memory. Nothing that the Manager calls may call it.
+// before each. If nobody takes the output of the log, the system stops, but its memory
+// does not fill. Nothing that the Manager calls may call it.
 func (m *Manager) AwaitRoom() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
