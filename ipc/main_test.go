@@ -2,11 +2,14 @@ package ipc_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +66,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Setenv("O7S_RUNTIME_DIR", p.dir)
+	// Many of these tests wait. -parallel counts where it is given.
+	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	status := m.Run()
 	ipc.ProcessNode().Close()
 	if err := p.stop(); err != nil {

@@ -2,11 +2,13 @@ package ipc_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,9 +25,10 @@ import (
 // An outsider is a process of another user that asks the IRMd, by messages of its
 // own, for what no honest process asks.
 
-// outsiders are what an outsider does. It prints "begun" when it is under way, and
-// other lines where there is much to do before that.
-var outsiders = map[string]func(ctx context.Context, args []string) error{
+// outsiders are what an outsider does on a connection, to something that arg names. It
+// prints "begun" when it is under way, and other lines where there is much to do before
+// that. What it asks for then goes on to the process's end.
+var outsiders = map[string]func(ctx context.Context, l *rpc.Link, arg string) error{
 	"facts":     askFacts,
 	"listens":   listenForAll,
 	"accepts":   acceptForAll,
@@ -38,23 +41,52 @@ var outsiders = map[string]func(ctx context.Context, args []string) error{
 	"crowds":    crowdName,
 	"hoards":    hoardFlows,
 	"leaves":    dialAndLeave,
+	"lists":     askLists,
+	"watches":   watchOften,
 }
 
 func outsiderRole(ctx context.Context, args []string) error {
-	return outsiders[args[0]](ctx, args[1:])
-}
-
-// outside returns a connection that has announced itself.
-func outside(ctx context.Context, applet string) (*rpc.Link, error) {
 	l, err := irmctl.Connect(ctx, rpc.Config{})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = outsiders[args[0]](ctx, l, strings.Join(args[1:], ""))
 	}
-	_, err = rpc.Do(ctx, l, irmctl.Announce, &irmctl.AnnounceReq{Path: "/proc/self/exe", Applet: applet}, nil)
-	return l, err
+	if err != nil {
+		return err
+	}
+	begun()
+	<-ctx.Done()
+	return nil
 }
 
-// without asks without end, so many calls at a time.
+// begun says that the outsider is under way.
+var begun = sync.OnceFunc(func() { fmt.Println("begun") })
+
+// all makes n calls, so many at a time, and returns the first error.
+func all[Req, Resp any](l *rpc.Link, m rpc.Method[Req, Resp], n, many int, req func(i int) *Req) error {
+	done := make(chan error, many)
+	for at := 0; at < n; at += many {
+		for i := range many {
+			rpc.Go(l, m, req(at+i), func(_ *rpc.Reply[Resp], err error) { done <- err })
+		}
+		for range many {
+			if err := <-done; err != nil {
+				return err
+			}
+		}
+		if (at+many)/900 > at/900 {
+			fmt.Println("answers:", at+many)
+		}
+	}
+	return nil
+}
+
+// announce announces this process, which it can by one connection at a time.
+func announce(ctx context.Context, l *rpc.Link, applet string) error {
+	_, err := rpc.Do(ctx, l, irmctl.Announce, &irmctl.AnnounceReq{Path: "/proc/self/exe", Applet: applet}, nil)
+	return err
+}
+
+// withoutEnd asks without end, so many calls at a time.
 func withoutEnd[Req, Resp any](l *rpc.Link, m rpc.Method[Req, Resp], calls int, req func() *Req) {
 	var next func(*rpc.Reply[Resp], error)
 	next = func(_ *rpc.Reply[Resp], err error) {
@@ -70,57 +102,26 @@ func withoutEnd[Req, Resp any](l *rpc.Link, m rpc.Method[Req, Resp], calls int, 
 func same[T any](v T) func() *T { return func() *T { return &v } }
 
 // askFacts asks many times how a flow of another stands.
-func askFacts(ctx context.Context, args []string) error {
-	id, err := strconv.Atoi(args[0])
+func askFacts(_ context.Context, l *rpc.Link, flow string) error {
+	id, err := strconv.Atoi(flow)
 	if err != nil {
 		return err
 	}
-	l, err := irmctl.Connect(ctx, rpc.Config{})
-	if err != nil {
-		return err
-	}
-	for range 5 {
-		done := make(chan error, 900)
-		for range cap(done) {
-			rpc.Go(l, irmctl.ShowFlow, &irmctl.FlowRef{ID: core.FlowID(id)}, func(_ *rpc.Reply[irmctl.Facts], err error) { done <- err })
-		}
-		for range cap(done) {
-			if err := <-done; err != nil {
-				return err
-			}
-		}
-		fmt.Println("answers:", cap(done))
-	}
-	fmt.Println("begun")
-	<-ctx.Done()
-	return nil
+	return all(l, irmctl.ShowFlow, 5*900, 900, func(int) *irmctl.FlowRef { return &irmctl.FlowRef{ID: core.FlowID(id)} })
 }
 
-// manyNames binds this process to as many names as it may.
+// manyNames announces this process and binds it to as many names as it may.
 func manyNames(ctx context.Context, l *rpc.Link) error {
-	done := make(chan error, 100)
-	for at := 0; at < 16000; at += cap(done) {
-		for i := range cap(done) {
-			rpc.Go(l, irmctl.BindProcess, &irmctl.BindReq{PID: os.Getpid(), Name: fmt.Sprintf("many-%d", at+i)}, func(_ *rpc.Reply[rpc.Empty], err error) { done <- err })
-		}
-		for range cap(done) {
-			if err := <-done; err != nil {
-				return err
-			}
-		}
-		if at%1000 == 0 {
-			fmt.Println("answers:", at)
-		}
+	if err := announce(ctx, l, ""); err != nil {
+		return err
 	}
-	return nil
+	return all(l, irmctl.BindProcess, 16000, 100, func(i int) *irmctl.BindReq {
+		return &irmctl.BindReq{PID: os.Getpid(), Name: fmt.Sprint("many-", i)}
+	})
 }
 
 // listenForAll listens for all its names, again and again.
-func listenForAll(ctx context.Context, _ []string) error {
-	l, err := outside(ctx, "")
-	if err != nil {
-		return err
-	}
+func listenForAll(ctx context.Context, l *rpc.Link, _ string) error {
 	if err := manyNames(ctx, l); err != nil {
 		return err
 	}
@@ -130,17 +131,11 @@ func listenForAll(ctx context.Context, _ []string) error {
 		rpc.Go(l, irmctl.Unlisten, &irmctl.Listener{ID: id - 1000}, func(*rpc.Reply[rpc.Empty], error) {})
 		return &irmctl.ListenReq{ID: id, Credit: 1}
 	})
-	fmt.Println("begun")
-	<-ctx.Done()
 	return nil
 }
 
 // acceptForAll accepts for all its names, again and again.
-func acceptForAll(ctx context.Context, _ []string) error {
-	l, err := outside(ctx, "")
-	if err != nil {
-		return err
-	}
+func acceptForAll(ctx context.Context, l *rpc.Link, _ string) error {
 	if err := manyNames(ctx, l); err != nil {
 		return err
 	}
@@ -152,81 +147,49 @@ func acceptForAll(ctx context.Context, _ []string) error {
 		n++
 		return &irmctl.AcceptReq{Listener: n%100 + 1, Credit: 1}
 	})
-	fmt.Println("begun")
-	<-ctx.Done()
 	return nil
 }
 
 // manyPrograms binds as many programs as it may: to names of their own, or to one.
-func manyPrograms(ctx context.Context, l *rpc.Link, name string) error {
+func manyPrograms(l *rpc.Link, name string) error {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	done := make(chan error, 10)
-	for at := 0; at < 16000; at += cap(done) {
-		for i := range cap(done) {
-			req := irmctl.ProgramReq{Path: "/bin/sh", Name: fmt.Sprintf("many-%d", at+i)}
-			if name != "" {
-				req = irmctl.ProgramReq{Path: fmt.Sprintf("%s/many-%d", dir, at+i), Name: name}
-				if err := os.WriteFile(req.Path, nil, 0o700); err != nil {
-					return err
-				}
-			}
-			rpc.Go(l, irmctl.BindProgram, &req, func(_ *rpc.Reply[rpc.Empty], err error) { done <- err })
+	var failed error
+	err = all(l, irmctl.BindProgram, 16000, 10, func(i int) *irmctl.ProgramReq {
+		if name == "" {
+			return &irmctl.ProgramReq{Path: "/bin/sh", Name: fmt.Sprint("many-", i)}
 		}
-		for range cap(done) {
-			if err := <-done; err != nil {
-				return err
-			}
-		}
-		if at%1000 == 0 {
-			fmt.Println("answers:", at)
-		}
-	}
-	return nil
+		path := fmt.Sprint(dir, "/many-", i)
+		failed = errors.Join(failed, os.WriteFile(path, nil, 0o700))
+		return &irmctl.ProgramReq{Path: path, Name: name}
+	})
+	return errors.Join(failed, err)
 }
 
-func unbindPrograms(ctx context.Context, _ []string) error {
-	l, err := irmctl.Connect(ctx, rpc.Config{})
-	if err != nil {
-		return err
-	}
-	if err := manyPrograms(ctx, l, ""); err != nil {
-		return err
-	}
+func unbindPrograms(_ context.Context, l *rpc.Link, _ string) error {
+	err := manyPrograms(l, "")
 	withoutEnd(l, irmctl.UnbindProgram, 1000, same(irmctl.ProgramReq{Path: "/bin/true"}))
-	fmt.Println("begun")
-	<-ctx.Done()
-	return nil
+	return err
 }
 
-func bindOnePrograms(ctx context.Context, _ []string) error {
-	l, err := irmctl.Connect(ctx, rpc.Config{})
-	if err != nil {
-		return err
-	}
-	if err := manyPrograms(ctx, l, "one"); err != nil {
-		return err
-	}
+func bindOnePrograms(_ context.Context, l *rpc.Link, _ string) error {
+	err := manyPrograms(l, "one")
 	withoutEnd(l, irmctl.BindProgram, 1000, same(irmctl.ProgramReq{Path: "/bin/true", Name: "one"}))
-	fmt.Println("begun")
-	<-ctx.Done()
-	return nil
+	return err
 }
 
-func announceOften(ctx context.Context, _ []string) error {
-	l, err := irmctl.Connect(ctx, rpc.Config{})
-	if err != nil {
+func announceOften(ctx context.Context, l *rpc.Link, _ string) error {
+	if err := manyPrograms(l, ""); err != nil {
 		return err
 	}
-	if err := manyPrograms(ctx, l, ""); err != nil {
-		return err
-	}
-	fmt.Println("begun")
-	for ctx.Err() == nil {
-		a, err := outside(ctx, "")
+	for begun(); ctx.Err() == nil; {
+		a, err := irmctl.Connect(ctx, rpc.Config{})
+		if err == nil {
+			err = announce(ctx, a, "")
+		}
 		if err != nil {
 			return err
 		}
@@ -236,48 +199,38 @@ func announceOften(ctx context.Context, _ []string) error {
 	return nil
 }
 
-func longApplet(ctx context.Context, _ []string) error {
-	_, err := outside(ctx, strings.Repeat("x", 65000))
-	fmt.Println("begun", err)
-	<-ctx.Done()
+// longApplet announces itself with a text as long as a message takes, which may be
+// refused.
+func longApplet(ctx context.Context, l *rpc.Link, _ string) error {
+	_ = announce(ctx, l, strings.Repeat("x", 65000))
 	return nil
 }
 
-func showIPCPs(ctx context.Context, _ []string) error {
-	l, err := irmctl.Connect(ctx, rpc.Config{})
-	if err != nil {
-		return err
-	}
+func showIPCPs(_ context.Context, l *rpc.Link, _ string) error {
 	withoutEnd(l, irmctl.ShowIPCP, 1000, same(irmctl.IPCPReq{Name: "ipcp"}))
-	fmt.Println("begun")
-	<-ctx.Done()
 	return nil
 }
 
-func dialNames(ctx context.Context, args []string) error {
-	l, err := outside(ctx, "")
-	if err != nil {
+func dialNames(ctx context.Context, l *rpc.Link, name string) error {
+	if err := announce(ctx, l, ""); err != nil {
 		return err
 	}
 	n := 0
 	withoutEnd(l, irmctl.Alloc, 4000, func() *irmctl.AllocReq {
 		n++
-		return &irmctl.AllocReq{Name: args[0] + strconv.Itoa(n)}
+		return &irmctl.AllocReq{Name: name + strconv.Itoa(n)}
 	})
-	fmt.Println("begun")
-	<-ctx.Done()
 	return nil
 }
 
 // crowdName asks for flows to a name, and gives each up at once.
-func crowdName(ctx context.Context, args []string) error {
-	l, err := outside(ctx, "")
-	if err != nil {
+func crowdName(ctx context.Context, l *rpc.Link, name string) error {
+	if err := announce(ctx, l, ""); err != nil {
 		return err
 	}
 	done := make(chan error, 3000)
 	for range cap(done) {
-		rpc.Go(l, irmctl.Alloc, &irmctl.AllocReq{Name: args[0], Timeout: 2 * time.Second}, func(r *rpc.Reply[irmctl.Flow], err error) {
+		rpc.Go(l, irmctl.Alloc, &irmctl.AllocReq{Name: name, Timeout: 2 * time.Second}, func(r *rpc.Reply[irmctl.Flow], err error) {
 			if err != nil {
 				done <- nil
 				return
@@ -293,48 +246,41 @@ func crowdName(ctx context.Context, args []string) error {
 			fmt.Println("answers:", n)
 		}
 	}
-	fmt.Println("begun")
-	<-ctx.Done()
 	return nil
 }
 
 // hoardFlows listens for a name and takes none of its flows: it does not read. When it
 // has lost its connection it makes another.
-func hoardFlows(ctx context.Context, args []string) error {
-	for first := true; ; first = false {
+func hoardFlows(ctx context.Context, _ *rpc.Link, name string) error {
+	for first := true; ctx.Err() == nil; first = false {
 		m := rpc.NewMux()
 		rpc.Handle(m, irmctl.Arrived, func(c *rpc.Call[irmctl.Credit], _ *irmctl.ArrivedMsg) { <-time.After(2 * time.Second) })
 		l, err := irmctl.Connect(ctx, rpc.Config{Mux: m})
 		if err == nil {
-			_, err = rpc.Do(ctx, l, irmctl.Announce, &irmctl.AnnounceReq{Path: "/proc/self/exe"}, nil)
+			err = announce(ctx, l, "")
 		}
 		if err == nil {
-			_, err = rpc.Do(ctx, l, irmctl.Listen, &irmctl.ListenReq{ID: 1, Name: args[0], Credit: 1024}, nil)
+			_, err = rpc.Do(ctx, l, irmctl.Listen, &irmctl.ListenReq{ID: 1, Name: name, Credit: 1024}, nil)
 		}
 		if err != nil && first {
 			return err
 		}
-		if first {
-			fmt.Println("begun")
-		}
+		begun()
 		if err == nil {
 			<-l.Done()
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // dialAndLeave asks for flows to a name and gives each back, without end.
-func dialAndLeave(ctx context.Context, args []string) error {
-	l, err := outside(ctx, "")
-	if err != nil {
+func dialAndLeave(ctx context.Context, l *rpc.Link, name string) error {
+	if err := announce(ctx, l, ""); err != nil {
 		return err
 	}
 	var next func()
 	next = func() {
-		rpc.Go(l, irmctl.Alloc, &irmctl.AllocReq{Name: args[0], Timeout: time.Second}, func(r *rpc.Reply[irmctl.Flow], err error) {
+		rpc.Go(l, irmctl.Alloc, &irmctl.AllocReq{Name: name, Timeout: time.Second}, func(r *rpc.Reply[irmctl.Flow], err error) {
 			switch {
 			case l.Err() != nil:
 			case err != nil:
@@ -347,9 +293,46 @@ func dialAndLeave(ctx context.Context, args []string) error {
 	for range 500 {
 		next()
 	}
-	fmt.Println("begun")
-	<-ctx.Done()
 	return nil
+}
+
+// askLists asks without end for lists, on so many connections.
+func askLists(ctx context.Context, _ *rpc.Link, links string) error {
+	return onMany(ctx, links, func(l *rpc.Link) {
+		var next func(*rpc.Reply[irmctl.Rows[view.Name]], error)
+		next = func(_ *rpc.Reply[irmctl.Rows[view.Name]], err error) {
+			if err == nil || errors.Is(err, core.ErrLimit) {
+				rpc.Go(l, irmctl.ShowNames, &irmctl.Page{}, next)
+			}
+		}
+		for range 1000 {
+			next(nil, nil)
+		}
+	})
+}
+
+// watchOften watches by very many calls, on so many connections.
+func watchOften(ctx context.Context, _ *rpc.Link, links string) error {
+	return onMany(ctx, links, func(l *rpc.Link) {
+		for range 4000 {
+			rpc.Go(l, irmctl.Watch, &rpc.Empty{}, func(*rpc.Reply[rpc.Empty], error) {})
+		}
+	})
+}
+
+// onMany makes so many connections, and has ask use each.
+func onMany(ctx context.Context, links string, ask func(l *rpc.Link)) error {
+	n, err := strconv.Atoi(links)
+	for range n {
+		mux := rpc.NewMux()
+		rpc.Handle(mux, irmctl.Event, func(*rpc.Call[rpc.Empty], *view.Event) {})
+		var l *rpc.Link
+		if l, err = irmctl.Connect(ctx, rpc.Config{Mux: mux}); err != nil {
+			break
+		}
+		ask(l)
+	}
+	return err
 }
 
 // A stopped process keeps its connection, and its flows, whoever asks how they stand.
@@ -388,14 +371,23 @@ func somebody() *syscall.SysProcAttr {
 	return nil
 }
 
-// Whatever an outsider asks for, others dial meanwhile.
+// Whatever an outsider asks for, others dial meanwhile, and the IRMd does not grow much;
+// and when the outsider has ended no work of its is left.
 func TestOutsiders(t *testing.T) {
 	if racing {
 		t.Skip("the race detector makes load another")
 	}
-	for _, args := range [][]string{{"listens"}, {"accepts"}, {"unbinds"}, {"binds"}, {"announces"}, {"shows"}, {"dials", "none-"}} {
-		t.Run(args[0], func(t *testing.T) {
+	for _, args := range [][]string{
+		{"listens"}, {"accepts"}, {"unbinds"}, {"binds"}, {"announces"}, {"shows"}, {"dials", "none-"},
+		{"lists", "4"}, {"lists", "60"}, {"watches", "60"},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			w := newWorld(t, local.Type.Name)
+			if args[0] == "lists" { // which are to be long
+				for i := range 1000 {
+					must(t, w.admin.CreateName(wait(t), fmt.Sprintf("name-%d", i), ""))
+				}
+			}
 			w.register(t, "others")
 			w.role(t, "test-echo", "listens", "others")
 			slowest := func() (d time.Duration) {
@@ -413,13 +405,16 @@ func TestOutsiders(t *testing.T) {
 			p := w.roleAs(t, "test-outsider", "begun", somebody(), args...)
 			took := time.Since(begun)
 			beside := slowest()
-			p.kill()
-			after := slowest()
 			h, err := possessionOf(w.pid())
 			must(t, err)
+			p.kill()
+			after := slowest()
 			t.Logf("the slowest of 20 dials takes %v alone, %v beside, %v after; it began after %v; the IRMd has %d kB", alone, beside, after, took, h.kB)
 			if beside > time.Second || after > time.Second {
 				t.Errorf("a dial takes %v beside an outsider, %v after", beside, after)
+			}
+			if h.kB > 200<<10 {
+				t.Errorf("the IRMd has %d kB", h.kB)
 			}
 		})
 	}

@@ -38,7 +38,6 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"test-thief":       thiefRole,
 	"test-flows":       flowsRole,
 	"test-idle":        idleRole,
-	"test-greedy":      greedyRole,
 	"test-idle-server": idleServerRole,
 	"test-idle-client": idleClientRole,
 	"test-work":        workRole,
