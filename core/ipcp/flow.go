@@ -2,9 +2,9 @@ package ipcp
 
 import "context"
 
-// Flow is the layer's end of the memory of a flow it provides. Look, Drop, Put
-// and Publish wait for nothing, so that one goroutine serves many flows; ReadPacket
-// and WritePacket wait. One goroutine may read while another writes.
+// Flow is the layer's end of the memory of a flow it provides. No method waits, so
+// that one goroutine serves many flows: a Set tells which have news. One goroutine may
+// read while another writes.
 type Flow interface {
 	// Look lends the next packets that the process wrote, at most len(p), in
 	// the shared memory itself: the process can change them at any time. It
@@ -22,12 +22,6 @@ type Flow interface {
 	// Unread returns how many bytes of the memory hold packets that the process
 	// can see and has not read.
 	Unread() int
-
-	// ReadPacket reads one packet that the process wrote, and waits for it.
-	// Its errors are those of Look. p holds core.MaxPacket.
-	ReadPacket(p []byte) (int, error)
-	// WritePacket writes one packet for the process, and waits for room.
-	WritePacket(p []byte) error
 
 	// CloseWrite says that no more packets come: the process reads io.EOF.
 	CloseWrite() error

@@ -25,9 +25,15 @@ type Acceptor interface {
 }
 
 // Lower is a flow that an IPCP uses. Its Look lends what the other member wrote,
-// its Put writes for that member. Close tells it.
+// its Put writes for that member. Close tells it. ReadPacket and WritePacket are for
+// what members say to each other one by one, before a Set has the flow.
 type Lower interface {
 	Flow
+	// ReadPacket reads one packet, and waits for it. Its errors are those of
+	// Look. p holds core.MaxPacket.
+	ReadPacket(p []byte) (int, error)
+	// WritePacket writes one packet, and waits for room.
+	WritePacket(p []byte) error
 	// FD is this process's number for the flow, from core.FirstFD.
 	FD() int
 	// Path says how large a packet may be. Max is 0 where both ends are on

@@ -168,9 +168,10 @@ func attachedFlow(t *testing.T) (process *flow.End, layer ipcp.Flow) {
 
 func TestAttach(t *testing.T) {
 	ours, theirs := attachedFlow(t)
-	if err := theirs.WritePacket([]byte("from the layer")); err != nil {
-		t.Fatal(err)
+	if ok, err := theirs.Put([]byte("from "), []byte("the layer")); !ok || err != nil {
+		t.Fatal(ok, err)
 	}
+	theirs.Publish()
 	p := make([]byte, core.MaxPacket)
 	if n, err := ours.ReadPacket(p); string(p[:n]) != "from the layer" {
 		t.Errorf("read %q, %v", p[:n], err)
@@ -210,6 +211,12 @@ func TestSetOfAttachedFlows(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait("a packet")
+	set.Park(layer)
+	if v, ok := set.Next(); ok {
+		t.Fatalf("%v has news while it is parked", v)
+	}
+	set.Unpark(layer)
+	wait("the packet, after Unpark")
 	lent := make([][]byte, 4)
 	if n, err := layer.Look(lent); n != 1 || err != nil || string(lent[0]) != "to the layer" {
 		t.Fatalf("Look: %d, %v, %q", n, err, lent[0])

@@ -87,13 +87,13 @@ func (f *staged) Publish() {}
 // Unread implements ipcp.Flow.
 func (f *staged) Unread() int { return f.end.Unread() }
 
-// ReadPacket implements ipcp.Flow.
+// ReadPacket implements ipcp.Lower.
 func (f *staged) ReadPacket(p []byte) (int, error) {
 	n, err := f.Conn.ReadPacket(p)
 	return n, plain(err)
 }
 
-// WritePacket implements ipcp.Flow.
+// WritePacket implements ipcp.Lower.
 func (f *staged) WritePacket(p []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

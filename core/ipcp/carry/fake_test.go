@@ -3,7 +3,6 @@ package carry
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -245,11 +244,9 @@ func (m *memory) Publish() {
 	m.put = m.put[:0]
 }
 
-func (m *memory) Unread() int                    { return 0 }
-func (m *memory) ReadPacket([]byte) (int, error) { return 0, io.EOF }
-func (m *memory) WritePacket([]byte) error       { return io.EOF }
-func (m *memory) CloseWrite() error              { return nil }
-func (m *memory) Abort() error                   { return nil }
+func (m *memory) Unread() int       { return 0 }
+func (m *memory) CloseWrite() error { return nil }
+func (m *memory) Abort() error      { return nil }
 
 func (m *memory) Close() error {
 	m.n.note("closed %d", m.id)

@@ -22,7 +22,7 @@ type host struct {
 	// order.
 	post func(func())
 
-	linger linger // of memories
+	linger time.Duration // of memories
 
 	mu       sync.Mutex // guards the fields below and those of each end; never held across a call
 	ids      core.IDSet

@@ -18,44 +18,36 @@ const (
 	farRoom = 256
 )
 
-// linger is how long things take that are over at once otherwise.
-type linger struct {
-	call  time.Duration // a call whose own end is closed under it
-	close time.Duration // Close and Abort of a layer, after their effect
-}
-
 // memory is what a process and a layer share for one flow that the layer
 // carries.
 type memory struct {
 	t    *testing.T
 	ends [2]*memoryEnd // the process's, the layer's
 
-	linger linger
+	linger time.Duration // how long Close and Abort of the layer take, after their effect
 	room   int
 
 	mu      sync.Mutex // guards all fields of the ends too
 	changed sync.Cond
 }
 
-// memoryEnd is one end of a memory. A process's calls lose their patience, a
-// layer's wait for ever.
+// memoryEnd is one end of a memory.
 type memoryEnd struct {
 	m    *memory
 	peer *memoryEnd
 	over chan struct{} // closed by Close or Abort
 
-	out              [][]byte // packets on the way to the peer
-	hidden           [][]byte // Put and not shown
-	lent             int      // packets of the peer's out that Look lent
-	set              *set     // that it is in
-	eof, down        bool     // no more come, or worse
-	closed           bool
-	reading, writing int // calls under way
+	out       [][]byte // packets on the way to the peer
+	hidden    [][]byte // Put and not published
+	lent      int      // packets of the peer's out that Look lent
+	set       *set     // that it is in
+	eof, down bool     // no more come, or worse
+	closed    bool
 }
 
 var _ ipcp.Flow = (*memoryEnd)(nil)
 
-func newMemory(t *testing.T, linger linger) *memory {
+func newMemory(t *testing.T, linger time.Duration) *memory {
 	m := &memory{t: t, linger: linger, room: room}
 	m.changed.L = &m.mu
 	for i := range m.ends {
@@ -78,21 +70,19 @@ func (m *memory) wakeLocked() {
 func (m *memory) process() *memoryEnd { return m.ends[0] }
 func (m *memory) layer() *memoryEnd   { return m.ends[1] }
 
-// waitLocked waits until ok returns true.
+// waitLocked waits until ok returns true, or loses its patience.
 func (e *memoryEnd) waitLocked(ok func() bool) error {
 	if ok() {
 		return nil
 	}
 	late := false
-	if e == e.m.process() {
-		timer := time.AfterFunc(patience, func() {
-			e.m.mu.Lock()
-			late = true
-			e.m.mu.Unlock()
-			e.m.wakeLocked()
-		})
-		defer timer.Stop()
-	}
+	timer := time.AfterFunc(patience, func() {
+		e.m.mu.Lock()
+		late = true
+		e.m.mu.Unlock()
+		e.m.wakeLocked()
+	})
+	defer timer.Stop()
 	for !ok() {
 		if late {
 			return errNothing
@@ -102,36 +92,16 @@ func (e *memoryEnd) waitLocked(ok func() bool) error {
 	return nil
 }
 
-// enterLocked notes a call under way in n.
-func (e *memoryEnd) enterLocked(n *int, what string) (leave func()) {
-	*n++
-	if *n > 1 {
-		e.m.t.Errorf("two calls of %s at the same time", what)
-	}
-	return func() { *n-- }
-}
-
-func (e *memoryEnd) lingerLocked() {
-	e.m.mu.Unlock()
-	time.Sleep(e.m.linger.call)
-	e.m.mu.Lock()
-}
-
-// ReadPacket implements ipcp.Flow.
+// ReadPacket reads a packet as a process does: it waits for one.
 func (e *memoryEnd) ReadPacket(p []byte) (int, error) {
-	if len(p) < core.MaxPacket {
-		e.m.t.Errorf("ReadPacket into %d bytes, want %d", len(p), core.MaxPacket)
-	}
 	e.m.mu.Lock()
 	defer e.m.mu.Unlock()
-	defer e.enterLocked(&e.reading, "ReadPacket")()
 	in := e.peer
 	err := e.waitLocked(func() bool { return e.closed || len(in.out) > 0 || in.eof || in.down })
 	switch {
 	case err != nil:
 		return 0, err
 	case e.closed:
-		e.lingerLocked()
 		return 0, core.ErrClosed
 	case len(in.out) > 0:
 		n := copy(p, in.out[0])
@@ -144,20 +114,15 @@ func (e *memoryEnd) ReadPacket(p []byte) (int, error) {
 	return 0, core.ErrFlowDown
 }
 
-// WritePacket implements ipcp.Flow.
+// WritePacket writes a packet as a process does: it waits for room.
 func (e *memoryEnd) WritePacket(p []byte) error {
-	if len(p) == 0 || len(p) > core.MaxPacket {
-		e.m.t.Errorf("WritePacket of %d bytes", len(p))
-	}
 	e.m.mu.Lock()
 	defer e.m.mu.Unlock()
-	defer e.enterLocked(&e.writing, "WritePacket")()
 	err := e.waitLocked(func() bool { return e.closed || e.eof || e.peer.closed || len(e.out) < e.m.room })
 	switch {
 	case err != nil:
 		return err
 	case e.closed, e.eof:
-		e.lingerLocked()
 		return core.ErrClosed
 	case e.peer.closed:
 		return core.ErrFlowDown
@@ -269,7 +234,7 @@ func (e *memoryEnd) close(how *bool) error {
 	}
 	e.m.mu.Unlock()
 	if first && e == e.m.layer() {
-		time.Sleep(e.m.linger.close)
+		time.Sleep(e.m.linger)
 	}
 	return nil
 }
@@ -278,12 +243,12 @@ func (e *memoryEnd) close(how *bool) error {
 func (e *memoryEnd) full() error {
 	e.m.mu.Lock()
 	defer e.m.mu.Unlock()
-	return e.m.process().waitLocked(func() bool { return len(e.out) == e.m.room })
+	return e.waitLocked(func() bool { return len(e.out) == e.m.room })
 }
 
-// busy reports whether a call of this end is under way.
-func (e *memoryEnd) busy() bool {
+// lends reports whether there are packets that Look lent and Drop has not taken.
+func (e *memoryEnd) lends() bool {
 	e.m.mu.Lock()
 	defer e.m.mu.Unlock()
-	return e.reading+e.writing > 0
+	return e.lent > 0
 }

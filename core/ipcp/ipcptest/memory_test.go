@@ -24,7 +24,7 @@ func TestMemoryEnds(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := newMemory(t, linger{})
+			m := newMemory(t, 0)
 			a, b := m.process(), m.layer()
 			buf := make([]byte, core.MaxPacket)
 			must(t, "write before", a.WritePacket([]byte("last")))

@@ -47,24 +47,21 @@ type running struct {
 }
 
 // bubble returns a test that starts an IPCP, calls test, and ends the IPCP's
-// Run; once where calls of flows take their time to end, and once where it is
-// the closing.
+// Run; once where the closing of flows takes its time.
 func bubble(test func(*testing.T, *running)) func(*testing.T, ipcp.Type) {
 	return func(t *testing.T, typ ipcp.Type) {
 		// A second of the bubble takes no time.
-		for name, l := range map[string]linger{
-			"slow calls": {call: time.Second}, "slow closing": {close: time.Second},
-		} {
+		for name, linger := range map[string]time.Duration{"quick closing": 0, "slow closing": time.Second} {
 			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { runs(t, typ, l, test) })
+				synctest.Test(t, func(t *testing.T) { runs(t, typ, linger, test) })
 			})
 		}
 	}
 }
 
-func runs(t *testing.T, typ ipcp.Type, l linger, test func(*testing.T, *running)) {
+func runs(t *testing.T, typ ipcp.Type, linger time.Duration, test func(*testing.T, *running)) {
 	r := &running{host: newHost(t, false)}
-	r.linger = l
+	r.linger = linger
 	r.p, r.cancel, r.wait = startProcess(typ, r.host, logs.Discard())
 	r.ctl = r.p
 	test(t, r)
@@ -85,8 +82,8 @@ func (h *host) quiet(t *testing.T) {
 	memories := h.memories
 	h.mu.Unlock()
 	for _, m := range memories {
-		if m.layer().busy() {
-			t.Error("Run has returned, but a call of a flow has not")
+		if m.layer().lends() {
+			t.Error("Run has returned, but packets of a flow are lent still")
 		}
 		select {
 		case <-m.layer().over:

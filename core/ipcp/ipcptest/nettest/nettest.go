@@ -387,7 +387,7 @@ func (f *flow) kind(k byte) byte {
 // Unread implements ipcp.Flow.
 func (f *flow) Unread() int { return 0 }
 
-// ReadPacket implements ipcp.Flow.
+// ReadPacket implements ipcp.Lower.
 func (f *flow) ReadPacket(p []byte) (int, error) {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
@@ -407,7 +407,7 @@ func (f *flow) ReadPacket(p []byte) (int, error) {
 	return 0, core.ErrFlowDown
 }
 
-// WritePacket implements ipcp.Flow.
+// WritePacket implements ipcp.Lower.
 func (f *flow) WritePacket(p []byte) error {
 	if _, err := f.Put(nil, p); err != nil {
 		return err

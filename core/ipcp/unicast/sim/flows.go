@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -262,12 +261,10 @@ type memory struct {
 	e *end
 }
 
-func (f *memory) Look([][]byte) (int, error)     { return 0, nil }
-func (f *memory) Put(_, _ []byte) (bool, error)  { return true, nil }
-func (f *memory) Publish()                       {}
-func (f *memory) Abort() error                   { return nil }
-func (f *memory) ReadPacket([]byte) (int, error) { return 0, io.EOF }
-func (f *memory) WritePacket([]byte) error       { return nil }
+func (f *memory) Look([][]byte) (int, error)    { return 0, nil }
+func (f *memory) Put(_, _ []byte) (bool, error) { return true, nil }
+func (f *memory) Publish()                      {}
+func (f *memory) Abort() error                  { return nil }
 
 // Close has the process, which sees that, give the flow up.
 func (f *memory) Close() error {
