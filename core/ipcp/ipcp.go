@@ -49,8 +49,8 @@ type Type struct {
 }
 
 // NotBuiltIn returns the end of a message about word, which means none of types. It
-// says so where the word is right, and only this executable lacks such a type. Else it
-// is "".
+// says so where the C prototype has a type of that name, and only this executable lacks
+// it. Else it is "".
 func NotBuiltIn(types []Type, word string) string {
 	all := []string{"local", "unicast", "broadcast", "eth-llc", "eth-dix", "udp4", "udp6"}
 	if _, ok := Find(types, word); ok || !slices.Contains(all, word) {

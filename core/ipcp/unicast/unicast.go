@@ -5,11 +5,13 @@
 //
 // Two goroutines carry the packets. That of package carry takes packets that processes
 // write to the flows between members. The other, read, takes packets from these flows
-// to processes or to the next member. They take a lock of this package only to wait for
-// room.
+// to processes or to the next member. For a packet they take layer.mu only to wait for
+// room, and for messages of the directory and of the management; with mb-ecn they take the
+// small locks of congestion.
 //
-// The components are values that layer.mu guards. It is never held across a call of
-// carry.Flows, of Net or of the Host.
+// The components are values that layer.mu guards. It is never held across a call of the
+// Host, nor across one that waits. Under it messages are put into flows of Net, which takes
+// no time, and Flows.mu of package carry is taken, but never the other way round.
 package unicast
 
 import (
