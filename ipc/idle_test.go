@@ -186,7 +186,7 @@ func (p *idler) do(t *testing.T, words string) string {
 func (p *idler) all(t *testing.T, word string, n int) {
 	t.Helper()
 	for n > 0 {
-		k := min(n, 1000)
+		k := min(n, 200)
 		p.do(t, fmt.Sprint(word, " ", k))
 		n -= k
 	}
