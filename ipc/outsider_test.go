@@ -390,26 +390,29 @@ func TestOutsiders(t *testing.T) {
 			}
 			w.register(t, "others")
 			w.role(t, "test-echo", "listens", "others")
-			slowest := func() (d time.Duration) {
-				for range 20 {
+			// The median: other programs use the machine, too, and may stop one dial.
+			typical := func() time.Duration {
+				var took [20]time.Duration
+				for i := range took {
 					begun := time.Now()
 					c := w.dial(t, "others")
 					must(t, ask(c, "x"))
 					must(t, c.Deallocate(wait(t)))
-					d = max(d, time.Since(begun))
+					took[i] = time.Since(begun)
 				}
-				return d
+				slices.Sort(took[:])
+				return took[len(took)/2]
 			}
-			alone := slowest()
+			alone := typical()
 			begun := time.Now()
 			p := w.roleAs(t, "test-outsider", "begun", somebody(), args...)
 			took := time.Since(begun)
-			beside := slowest()
+			beside := typical()
 			h, err := possessionOf(w.pid())
 			must(t, err)
 			p.kill()
-			after := slowest()
-			t.Logf("the slowest of 20 dials takes %v alone, %v beside, %v after; it began after %v; the IRMd has %d kB", alone, beside, after, took, h.kB)
+			after := typical()
+			t.Logf("a dial takes %v alone, %v beside, %v after; it began after %v; the IRMd has %d kB", alone, beside, after, took, h.kB)
 			if beside > time.Second || after > time.Second {
 				t.Errorf("a dial takes %v beside an outsider, %v after", beside, after)
 			}
