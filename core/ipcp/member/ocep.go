@@ -39,8 +39,14 @@ type Hello struct {
 // maxHello bounds a Hello, in bytes.
 const maxHello = 128
 
-// helloTime is how long a member may take to say it.
-const helloTime = time.Second
+const (
+	// helloTime is how long the initiator of a flow may take to say it. A flow that
+	// says nothing keeps no place of an acceptor for longer.
+	helloTime = time.Second
+	// answerTime is how long the initiator waits for an answer of the other member,
+	// whose machine may have much to do.
+	answerTime = 5 * time.Second
+)
 
 // Append appends h as it is on the wire.
 func (h Hello) Append(b []byte) []byte {
@@ -74,7 +80,7 @@ func Greet(ctx context.Context, clk clock.Clock, flow ipcp.Lower, h Hello) (Hell
 	if err := send(ctx, clk, flow, h.Append(nil)); err != nil {
 		return Hello{}, fmt.Errorf("say which component it is for: %w", err)
 	}
-	got, err := receiveHello(ctx, clk, flow)
+	got, err := receiveHello(ctx, clk, flow, answerTime)
 	if err != nil {
 		return Hello{}, err
 	}
@@ -87,7 +93,7 @@ func Greet(ctx context.Context, clk clock.Clock, flow ipcp.Lower, h Hello) (Hell
 // Receive is the acceptor's part: it waits for what the other member says on flow.
 // The acceptor answers with Accept or Refuse.
 func Receive(ctx context.Context, clk clock.Clock, flow ipcp.Lower) (Hello, error) {
-	return receiveHello(ctx, clk, flow)
+	return receiveHello(ctx, clk, flow, helloTime)
 }
 
 // Accept answers that flow is for c; own is this member's address there.
@@ -100,8 +106,8 @@ func Refuse(ctx context.Context, clk clock.Clock, flow ipcp.Lower) {
 	_ = send(ctx, clk, flow, Hello{}.Append(nil))
 }
 
-func receiveHello(ctx context.Context, clk clock.Clock, flow ipcp.Lower) (Hello, error) {
-	b, err := receive(ctx, clk, flow, helloTime)
+func receiveHello(ctx context.Context, clk clock.Clock, flow ipcp.Lower, limit time.Duration) (Hello, error) {
+	b, err := receive(ctx, clk, flow, limit)
 	if err != nil {
 		return Hello{}, fmt.Errorf("wait for which component it is for: %w", err)
 	}

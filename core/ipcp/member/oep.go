@@ -22,12 +22,8 @@ func (id ID) String() string { return fmt.Sprintf("%x", id[:4]) }
 // maxOEP bounds a message of an enrollment, in bytes.
 const maxOEP = 1024
 
-// responseTime is how long a member may take to answer an enrollment, and ackTime
-// how long a newcomer may take to work with the answer.
-const (
-	responseTime = time.Second
-	ackTime      = 10 * time.Second
-)
+// ackTime is how long a newcomer may take to work with the configuration.
+const ackTime = 10 * time.Second
 
 // Config is a layer's configuration as one member tells it another.
 type Config struct {
@@ -160,7 +156,7 @@ func Ask(ctx context.Context, clk clock.Clock, log Log, flow ipcp.Lower, id ID, 
 	if err := send(ctx, clk, flow, Request{id}.Append(nil)); err != nil {
 		return Config{}, fmt.Errorf("ask for the configuration: %w", err)
 	}
-	b, err := receive(ctx, clk, flow, responseTime)
+	b, err := receive(ctx, clk, flow, answerTime)
 	if err != nil {
 		return Config{}, fmt.Errorf("wait for the configuration: %w", err)
 	}
@@ -190,7 +186,7 @@ func Ask(ctx context.Context, clk clock.Clock, log Log, flow ipcp.Lower, id ID, 
 // Answer is the member's part, on a flow whose component is Enrollment. cfg is the
 // configuration that it tells. It returns when the newcomer is a member.
 func Answer(ctx context.Context, clk clock.Clock, log Log, flow ipcp.Lower, cfg Config) (ID, error) {
-	b, err := receive(ctx, clk, flow, responseTime)
+	b, err := receive(ctx, clk, flow, helloTime)
 	if err != nil {
 		return ID{}, fmt.Errorf("wait for a request: %w", err)
 	}
