@@ -24,7 +24,10 @@ type spawner struct {
 const (
 	// helloTime bounds how long an IPCP may take to start.
 	helloTime = 5 * time.Second
-	// stopTime is how long it may take to end after SIGTERM, before SIGKILL.
+	// endTime is how long it may take to end after SIGTERM, before SIGKILL. It has
+	// last words for other systems, which on a machine with much to do take a while.
+	endTime = 3 * time.Second
+	// stopTime is the same for a program that irmd has started.
 	stopTime = time.Second
 	// killTime is how long after SIGKILL a process may still be waited for.
 	killTime = 250 * time.Millisecond
@@ -106,7 +109,7 @@ func (c *child) PID() int { return c.cmd.Process.Pid }
 // Stop implements irm.Child.
 func (c *child) Stop() {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
-	t := time.AfterFunc(stopTime, func() { _ = c.cmd.Process.Kill() })
+	t := time.AfterFunc(endTime, func() { _ = c.cmd.Process.Kill() })
 	defer t.Stop()
 	<-c.done
 }
