@@ -168,10 +168,11 @@ func TestSealedFlow(t *testing.T) {
 	kit, err := flow.NewKit(flow.MinRing)
 	must(t, err)
 	defer kit.Close()
+	mem, bell, ring := kit.Mem, kit.Bell[0], kit.Ring // the kit is closed beside the handler
 	m := rpc.NewMux()
 	rpc.Handle(m, irmctl.Alloc, func(c *rpc.Call[irmctl.Flow], _ *irmctl.AllocReq) {
-		f := irmctl.Flow{Ring: kit.Ring, QoS: core.QoSRaw, Path: ipcp.Path{MPL: time.Second, Max: 1400, Best: 1400}, Cipher: crypt.AES256GCM, CN: "srv", Ours: true}
-		c.Reply(&f, kit.Mem, kit.Bell[0], fresh(t))
+		f := irmctl.Flow{Ring: ring, QoS: core.QoSRaw, Path: ipcp.Path{MPL: time.Second, Max: 1400, Best: 1400}, Cipher: crypt.AES256GCM, CN: "srv", Ours: true}
+		c.Reply(&f, mem, bell, fresh(t))
 	})
 	f := newFakeIRMd(t, m)
 	c, err := f.node.Dial(wait(t), "name")
